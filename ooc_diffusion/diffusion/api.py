@@ -1,0 +1,119 @@
+"""Diffusing labels over a graph, from Python."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import BadInput
+from ..graph import Graph, check_table
+from ..memory import MemoryBudget
+from ..parallel import limit_threads
+from ..store import Store
+from .scores import Diffusion, write_scores
+
+NORMALIZATIONS = ("columns", "none")
+
+
+def diffuse(
+    graph: Graph,
+    seeds: np.ndarray,
+    seed_classes: np.ndarray,
+    n_classes: int,
+    *,
+    queries: np.ndarray | None = None,
+    n_iter: int = 3,
+    normalization: str = "columns",
+    every_iteration: bool = False,
+    memory_budget: str | int | MemoryBudget = "auto",
+    threads: int | None = None,
+) -> np.ndarray:
+    """Diffuse the labels of a few nodes over the graph: L_{t+1} = η(W L_t).
+
+    Parameters
+    ----------
+    graph : Graph
+        From `build_graph` or a store.
+    seeds : numpy.ndarray of shape (m,), integers
+        Ids of the labelled nodes.
+    seed_classes : numpy.ndarray of shape (m,), integers
+        Their classes, 0 to ``n_classes`` - 1.
+    n_classes : int
+        Number of classes C.
+    queries : numpy.ndarray of shape (q, k), integers, optional
+        Neighbors, in the graph, of images that stand outside it; -1 = none. Default: all nodes of the graph are read.
+    n_iter : int
+        Number of iterations T, default 3. 0 reads the seeds alone.
+    normalization : {"columns", "none"}
+        η: with ``"columns"`` each column of L_t is divided by its sum (columns of zeros stay). Default ``"columns"``.
+    every_iteration : bool
+        Return the scores of all iterations. Default False.
+    memory_budget : str, int or MemoryBudget
+        Limit on anonymous and shared memory, default ``"auto"``. The result does not depend on it.
+    threads : int, optional
+        Default: all cores. The result does not depend on it.
+
+    Returns
+    -------
+    numpy.ndarray of shape (q, n_classes), float32
+        For each query the sum over its neighbors of the rows of η(L_T). Without ``queries``: a read-only map of shape
+        (n, n_classes), η(L_T) itself. Rows are in the caller's ids. With ``every_iteration`` there is a leading axis t = 0 .. T.
+        A row of zeros is a query or node that no label reached.
+
+    Raises
+    ------
+    BadInput
+        If ids or classes are out of range, or the arrays do not belong together.
+    DoesNotFit
+        If the budget does not hold one column; the message names the smallest that would do.
+
+    Notes
+    -----
+    Douze et al., CVPR 2018, sections 3.3 and 3.4. Column normalization is linear, so that doing it once, when L_t is read, equals
+    doing it in every iteration. A seed given twice with the same class counts once; with two classes it counts in both.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ooc_diffusion import build_graph
+    >>> graph = build_graph(np.array([[0, 1], [1, 0], [2, 1]]))
+    >>> diffuse(graph, [0], [0], 1, queries=np.array([[0, -1], [2, 1]]), n_iter=1)
+    array([[0.5555555 ],
+           [0.44444445]], dtype=float32)
+    """
+    seeds, seed_classes = check_seeds(seeds, seed_classes, graph.n, n_classes)
+    if queries is not None:
+        queries = np.asanyarray(queries)
+        check_table(queries, what="table of query neighbors", n=graph.n)
+    if n_iter < 0:
+        raise BadInput(f"n_iter is {n_iter}; give 0 or more iterations")
+    if normalization not in NORMALIZATIONS:
+        raise BadInput(f"normalization {normalization!r} is not one of {', '.join(NORMALIZATIONS)}")
+    what = Diffusion(seeds, seed_classes, n_classes, n_iter, queries, normalization, every_iteration)
+    scores = diffuse_once(graph, what, budget=MemoryBudget.parse(memory_budget), threads=threads)
+    scores = scores if every_iteration else scores[0]
+    return scores if queries is None else np.array(scores)
+
+
+def diffuse_once(graph: Graph, what: Diffusion, *, budget: MemoryBudget, threads: int | None) -> np.ndarray:
+    """Diffuse into a temporary store beside the graph and return a read-only map (kept, rows, C) of the scores."""
+    store = Store.temporary(inside=graph.store.path / "jobs")
+    with limit_threads(threads) as n_threads, store.job("diffuse", parameters={}) as job:
+        write_scores(job, graph, what, name="scores", budget=budget, threads=n_threads)
+        job.publish({})
+    return store.array("scores").reshape(what.kept, -1, what.n_classes)
+
+
+def check_seeds(seeds: np.ndarray, seed_classes: np.ndarray, n: int, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return seeds and classes as int64, or raise `BadInput` naming the first that is wrong."""
+    seeds, seed_classes = np.asarray(seeds), np.asarray(seed_classes)
+    if seeds.ndim != 1 or seeds.shape != seed_classes.shape:
+        raise BadInput(f"seeds {seeds.shape} and seed_classes {seed_classes.shape} must be two lists of equal length")
+    if len(seeds) == 0:
+        raise BadInput("there are no seeds: label at least one image")
+    for name, values, end in (("seeds", seeds, n), ("seed_classes", seed_classes, n_classes)):
+        if values.dtype.kind not in "iu":
+            raise BadInput(f"{name} holds {values.dtype}; give integers")
+        bad = (values < 0) | (values >= end)
+        if bad.any():
+            raise BadInput(f"{name}[{np.argmax(bad)}] is {values[np.argmax(bad)]}; it must be from 0 to {end - 1}")
+    return seeds.astype(np.int64), seed_classes.astype(np.int64)

@@ -1,0 +1,15 @@
+"""The memory budget: reading sizes, measuring what is used, turning a budget into rows and columns."""
+
+from .budget import MemoryBudget, StagePlan
+from .meter import MemoryMeter, anonymous_bytes
+from .sizes import format_size, machine_memory, parse_size
+
+__all__ = [
+    "MemoryBudget",
+    "MemoryMeter",
+    "StagePlan",
+    "anonymous_bytes",
+    "format_size",
+    "machine_memory",
+    "parse_size",
+]

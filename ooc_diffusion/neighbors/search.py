@@ -1,0 +1,199 @@
+"""Nearest neighbors with faiss, block by block: exact (Flat), or by inverted lists (IVFFlat)."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import BadInput
+
+logger = logging.getLogger(__name__)
+
+# Sizes that could change the rounding of a matrix product are constants: results do not depend on the memory budget.
+QUERY_ROWS = 4096
+DATABASE_ROWS = 65536
+_LARGEST_FLAT = 100_000
+_FEWEST_FOR_LISTS = 4096
+_TRAINING_ROWS_PER_LIST = 100
+_MOST_PROBES = 256
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """The coarse quantizer and the assignment of a set of vectors.
+
+    Parameters
+    ----------
+    centroids : numpy.ndarray of shape (n_lists, d), float32
+        Centroids of the inverted lists.
+    lists : numpy.ndarray of shape (n,), int32
+        List of each vector.
+    """
+
+    centroids: np.ndarray
+    lists: np.ndarray
+
+
+def choose_index(n: int, index: str) -> str:
+    """Return ``Flat`` or ``IVFFlat``: with ``"auto"`` exact search up to 100 000 vectors, inverted lists above."""
+    if index not in ("auto", "Flat", "IVFFlat"):
+        raise BadInput(f"index {index!r} is not one of auto, Flat, IVFFlat")
+    if index == "auto":
+        return "Flat" if n <= _LARGEST_FLAT else "IVFFlat"
+    if index == "IVFFlat" and n < _FEWEST_FOR_LISTS:
+        raise BadInput(f"IVFFlat needs at least {_FEWEST_FOR_LISTS} vectors, there are {n}; use Flat")
+    return index
+
+
+def n_lists(n: int) -> int:
+    """Return the number of inverted lists of the paper, 4 √n; 0 for sets too small to be worth ordering."""
+    return 4 * math.isqrt(n) if n >= _FEWEST_FOR_LISTS else 0
+
+
+def n_probes(lists: int) -> int:
+    """Return the number of lists visited per query: 256, at most 3/4 of the lists."""
+    return max(1, min(_MOST_PROBES, 3 * lists // 4))
+
+
+def training_rows(n: int) -> int:
+    """Return the number of vectors that the centroids are trained on: up to 100 a list."""
+    return min(n, _TRAINING_ROWS_PER_LIST * n_lists(n))
+
+
+def train_centroids(vectors: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Train the centroids of the inverted lists by k-means on a sample.
+
+    Parameters
+    ----------
+    vectors : numpy.ndarray of shape (n, d), float32
+        May be a memmap; `training_rows` rows of it are read.
+    seed : int
+        Seed of the sample and of k-means, default 0.
+
+    Returns
+    -------
+    numpy.ndarray of shape (4 √n, d), float32
+    """
+    import faiss
+
+    n, d = vectors.shape
+    rows = training_rows(n)
+    sample = np.sort(np.random.default_rng(seed).choice(n, rows, replace=False)) if rows < n else slice(None)
+    kmeans = faiss.Kmeans(d, n_lists(n), niter=10, seed=seed + 1, min_points_per_centroid=1, max_points_per_centroid=1000)
+    kmeans.train(np.ascontiguousarray(vectors[sample]))
+    return np.array(kmeans.centroids)
+
+
+def assign_lists(block: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """Return the nearest centroid (L2) of each row of a block (b, d) as int32 (b,), in fixed sub-blocks."""
+    import faiss
+
+    parts = [
+        faiss.knn(np.ascontiguousarray(block[first : first + QUERY_ROWS]), centroids, 1)[1][:, 0]
+        for first in range(0, len(block), QUERY_ROWS)
+    ]
+    return np.concatenate(parts).astype(np.int32)
+
+
+def resolve_device(device: str) -> str:
+    """Return ``cpu`` or ``cuda``: with ``auto`` the GPU where faiss finds one."""
+    import faiss
+
+    gpus = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
+    if device.startswith("cuda") and gpus == 0:
+        raise BadInput("faiss finds no GPU; use --device cpu (see `ooc-diffusion doctor`)")
+    return "cuda" if gpus and device != "cpu" else "cpu"
+
+
+def search(
+    vectors: np.ndarray,
+    queries: np.ndarray,
+    *,
+    k: int,
+    inverted: Inverted | None = None,
+    device: str = "cpu",
+    start: int = 0,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Find the k most similar vectors of each query, by inner product, block of queries after block.
+
+    Parameters
+    ----------
+    vectors : numpy.ndarray of shape (n, d), float32
+        The database; may be a memmap.
+    queries : numpy.ndarray of shape (q, d), float32
+        May be a memmap, and the database itself.
+    k : int
+        Neighbors per query. A query that is in the database may find itself, or an identical vector in its place.
+    inverted : Inverted, optional
+        Search by inverted lists, approximately. Default: exact search.
+    device : {"cpu", "cuda"}
+        Where the index lives. Default ``"cpu"``.
+    start : int
+        First query, a multiple of 4096. Default 0.
+
+    Yields
+    ------
+    ids : numpy.ndarray of shape (b, k), int32
+        Best first; -1 = none.
+    similarities : numpy.ndarray of shape (b, k), float32
+        -1e30 where there is no neighbor.
+    """
+    if inverted is None and device == "cpu":
+        finder = _exact_finder(vectors, k)
+    else:
+        index = _index(vectors, inverted, device)
+        finder = lambda block: index.search(block, k)  # noqa: E731
+    for first in range(start, len(queries), QUERY_ROWS):
+        similarities, ids = finder(np.ascontiguousarray(queries[first : first + QUERY_ROWS]))
+        missing = ids < 0
+        yield ids.astype(np.int32), np.where(missing, np.float32(-1e30), similarities)
+
+
+def index_bytes(n: int, d: int, *, inverted: bool, device: str = "cpu") -> int:
+    """Return the bytes of memory that the database takes during a search, besides its files."""
+    if not inverted and device == "cpu":
+        return DATABASE_ROWS * d * 4
+    return n * (4 * d + 8) + 4 * n_lists(n) * d
+
+
+def _exact_finder(vectors: np.ndarray, k: int) -> Any:
+    import faiss
+
+    def find(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        best = faiss.ResultHeap(len(block), k, keep_max=True)
+        for first in range(0, len(vectors), DATABASE_ROWS):
+            part = np.ascontiguousarray(vectors[first : first + DATABASE_ROWS])
+            similarities, ids = faiss.knn(block, part, min(k, len(part)), metric=faiss.METRIC_INNER_PRODUCT)
+            best.add_result(similarities, np.where(ids < 0, -1, ids + first))
+        best.finalize()
+        return best.D, best.I
+
+    return find
+
+
+def _index(vectors: np.ndarray, inverted: Inverted | None, device: str) -> Any:
+    import faiss
+
+    d = vectors.shape[1]
+    index: Any = faiss.IndexFlatIP(d)
+    if inverted is not None:
+        quantizer = faiss.IndexFlatL2(d)
+        quantizer.add(np.ascontiguousarray(inverted.centroids))
+        index = faiss.IndexIVFFlat(quantizer, d, len(inverted.centroids), faiss.METRIC_INNER_PRODUCT)
+        index.nprobe = n_probes(len(inverted.centroids))
+        index.is_trained = True
+    if device == "cuda":
+        index = faiss.index_cpu_to_all_gpus(index)
+    for first in range(0, len(vectors), DATABASE_ROWS):
+        part = np.ascontiguousarray(vectors[first : first + DATABASE_ROWS])
+        if inverted is None or device == "cuda":
+            index.add(part)
+        else:
+            lists = np.ascontiguousarray(inverted.lists[first : first + len(part)], np.int64)
+            index.add_core(len(part), faiss.swig_ptr(part), None, faiss.swig_ptr(lists))
+    return index

@@ -1,0 +1,84 @@
+"""The images that scores belong to: names and descriptors row by row, across roles."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..images import ImageSource, UnreadableImage
+from ..store import Store, Strings
+from .listing import reopen
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class Collection:
+    """Tests, or the nodes of the graph: seeds first where they stand apart, then the background.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    rows : {"tests", "nodes"}
+        Which of them.
+    """
+
+    def __init__(self, store: Store, rows: str) -> None:
+        self.store = store
+        nodes = [role for role in ("seeds", "background") if f"{role}/vectors" in store]
+        self.roles = ["tests"] if rows == "tests" else nodes
+        self.sizes = [store.entry(f"{role}/vectors").shape[0] for role in self.roles]
+        self._names = {role: Strings.open(store, f"{role}/path") for role in self.roles if f"{role}/path_offsets" in store}
+        self._sources: dict[str, ImageSource | None] = {}
+
+    def __len__(self) -> int:
+        return sum(self.sizes)
+
+    def locate(self, i: int) -> tuple[str, int]:
+        """Return role and row of image i."""
+        for role, size in zip(self.roles, self.sizes, strict=True):
+            if i < size:
+                return role, i
+            i -= size
+        raise IndexError(i)
+
+    def name(self, i: int) -> str:
+        """Return the name of image i; its number where descriptors came without names."""
+        role, row = self.locate(i)
+        return self._names[role][row] if role in self._names else str(row)
+
+    def array(self, name: str, rows: np.ndarray | slice) -> np.ndarray:
+        """Return rows of ``<role>/<name>``, across roles, as an array in memory."""
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(len(self)))
+        parts = None
+        first = 0
+        for role, size in zip(self.roles, self.sizes, strict=True):
+            values = self.store.array(f"{role}/{name}")
+            inside = (rows >= first) & (rows < first + size)
+            if parts is None:
+                parts = np.empty((len(rows), *values.shape[1:]), values.dtype)
+            parts[inside] = values[rows[inside] - first]
+            first += size
+        assert parts is not None
+        return parts
+
+    @property
+    def truth(self) -> np.ndarray | None:
+        """True classes (n,) int32 where they are known, -1 = unknown; None where no role knows them."""
+        if not all(f"{role}/truth" in self.store for role in self.roles):
+            return None
+        return np.concatenate([self.store.array(f"{role}/truth") for role in self.roles])
+
+    def image(self, i: int) -> Image.Image | None:
+        """Return the picture of image i; None where there is none or it cannot be read."""
+        role, row = self.locate(i)
+        if role not in self._sources:
+            self._sources[role] = reopen(self.store, role)
+        source = self._sources[role]
+        try:
+            return None if source is None else source.read(row)
+        except UnreadableImage:
+            return None

@@ -1,0 +1,165 @@
+"""Diffusing the labels over the graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..diffusion import NORMALIZATIONS, Diffusion, write_scores
+from ..errors import BadInput
+from ..graph import Graph
+from ..memory import MemoryBudget
+from ..store import Store, append_strings
+from .graph import query_table
+from .labels import Labels, read_labels, seed_role
+from .plans import plan_diffuse
+from .selection import MAX_ITER, Seeds, Selection, select_iterations
+from .settings import Record, Settings, Worker, run_stage
+
+
+def diffuse(
+    store: str | Path,
+    *,
+    labels: str | Path,
+    classes: str | Path | None = None,
+    rows: str = "auto",
+    n_iter: int | None = None,
+    normalization: str = "columns",
+    settings: Settings | None = None,
+) -> Record:
+    """Diffuse the labels of a few images: L_{t+1} = η(W L_t).
+
+    Parameters
+    ----------
+    store : str or Path
+        A store with a graph.
+    labels : str or Path
+        CSV with ``path,label`` or ``row,label``: the seeds.
+    classes : str or Path, optional
+        Text file with all classes, one per line. Default: those of the CSV, sorted.
+    rows : {"auto", "tests", "nodes"}
+        Which images get scores: the tests, by their neighbors, or all nodes of the graph. ``"auto"``: tests where there are any.
+    n_iter : int, optional
+        Number of iterations. Default: chosen by cross-validation on the seeds; where no class has two, by coverage.
+    normalization : {"columns", "none"}
+        η. Default ``"columns"``.
+    settings : Settings, optional
+        Options of the run.
+
+    Returns
+    -------
+    dict
+        The record of the stage. Arrays: ``diffusion/scores`` (rows, C) float32, ``diffusion/seed_nodes`` (m,) int64,
+        ``diffusion/seed_classes`` (m,) int64, and what cross-validation left for the fusion.
+    """
+    settings = settings or Settings()
+    target = Store(store)
+    graph = Graph(target)
+    given = read_labels(labels, target, classes=classes)
+    if rows not in ("auto", "tests", "nodes"):
+        raise BadInput(f"rows {rows!r} is not one of auto, tests, nodes")
+    has_tests = "tests/neighbor_ids" in target
+    rows = ("tests" if has_tests else "nodes") if rows == "auto" else rows
+    if rows == "tests" and not has_tests:
+        raise BadInput(f"{store} has no neighbors of tests; extract them with --role tests, or take --rows nodes")
+    if normalization not in NORMALIZATIONS:
+        raise BadInput(f"normalization {normalization!r} is not one of {', '.join(NORMALIZATIONS)}")
+    if n_iter is not None and n_iter < 0:
+        raise BadInput(f"n_iter is {n_iter}; give 0 or more iterations")
+    n_rows = len(query_table(target)) if rows == "tests" else graph.n
+    n_classes = len(given.class_names)
+    plan = plan_diffuse(
+        graph.n, graph.nnz, n_classes, n_iter or MAX_ITER, rows=n_rows, budget=settings.budget, folds=0 if n_iter else 5
+    )
+    parameters = {
+        "labels": _digest(given),
+        "class_names": given.class_names,
+        "rows": rows,
+        "n_iter": n_iter,
+        "normalization": normalization,
+        "seed": settings.seed,
+    }
+    inputs = ["graph/indptr", "graph/indices", "graph/row_scale", "graph/position", "background/neighbor_ids"]
+    return run_stage(
+        target,
+        "diffuse",
+        settings,
+        plan=plan,
+        parameters=parameters,
+        inputs=[*inputs, *(["tests/neighbor_ids"] if rows == "tests" else [])],
+        total=n_classes,
+        unit="classes",
+        work=lambda worker: _diffuse(worker, target, graph, given, rows, n_iter, normalization, settings.seed),
+    )
+
+
+def _diffuse(
+    worker: Worker, store: Store, graph: Graph, given: Labels, rows: str, n_iter: int | None, normalization: str, seed: int
+) -> dict[str, Any]:
+    k = store.parameters("graph")["k"]
+    queries = query_table(store)[:, :k] if rows == "tests" else None
+    # labelled images are rows of their role, and the first nodes of the graph where that role is seeds, all of them otherwise
+    seeds = Seeds(given.rows, given.classes, len(given.class_names))
+    chosen, how = _choose(worker, graph, seeds, queries, n_iter, seed)
+    worker.job.put("diffusion/seed_nodes", seeds.nodes)
+    worker.job.put("diffusion/seed_classes", seeds.classes)
+    what = Diffusion(seeds.nodes, seeds.classes, seeds.n_classes, chosen, queries, normalization)
+    details = write_scores(
+        worker.job,
+        graph,
+        what,
+        name="diffusion/scores",
+        budget=worker.budget,
+        threads=worker.threads,
+        advance=worker.advance,
+    )
+    return {
+        "class_names": given.class_names,
+        "seeds": len(given.rows),
+        "seed_role": seed_role(store),
+        "rows": rows,
+        "n_iter": chosen,
+        "n_iter_chosen_by": how,
+        **details,
+    }
+
+
+def _choose(
+    worker: Worker, graph: Graph, seeds: Seeds, queries: np.ndarray | None, n_iter: int | None, seed: int
+) -> tuple[int, str]:
+    """Choose the iterations and write what the fusion needs, or find what an interrupted run had chosen."""
+    job = worker.job
+    chosen = job.array("diffusion/n_iter", "<i8", (1,))
+    if chosen.rows == 0:
+        selection = _select(worker.budget, worker.threads, graph, seeds, queries, n_iter, seed)
+        job.put("diffusion/folds", selection.folds)
+        job.put("diffusion/held_out", selection.held_out)
+        job.put("diffusion/held_out_scores", selection.held_out_scores)
+        append_strings(job, "diffusion/chosen_by", [selection.how])
+        chosen.append(np.array([selection.n_iter], np.int64))
+        job.checkpoint(now=True)
+    how = job.array("diffusion/chosen_by_bytes", "|u1", (None,)).view().tobytes().decode()
+    return int(chosen.view()[0]), how
+
+
+def _select(
+    budget: MemoryBudget,
+    threads: int,
+    graph: Graph,
+    seeds: Seeds,
+    queries: np.ndarray | None,
+    n_iter: int | None,
+    seed: int,
+) -> Selection:
+    if n_iter is None:
+        return select_iterations(graph, seeds, queries, seed=seed, budget=budget, threads=threads)
+    never = np.full(len(seeds.nodes), -1, np.int8)
+    return Selection(n_iter, "given", never, np.empty(0, np.int64), np.empty((0, seeds.n_classes), np.float32))
+
+
+def _digest(labels: Labels) -> str:
+    import xxhash
+
+    return xxhash.xxh3_128_hexdigest(labels.rows.tobytes() + labels.classes.tobytes())

@@ -1,0 +1,251 @@
+"""The protocol: a few labels per class, drawn several times, and how right each method is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..classify import fuse, knn_scores, log_scores, train_logistic
+from ..diffusion import Diffusion, diffuse_once
+from ..errors import BadInput
+from ..evaluation import Accuracy, choose_iterations, draw_seeds, fallback_iterations, seed_folds
+from ..graph import Graph
+from ..memory import StagePlan
+from ..store import Store
+from .classify import torch_device
+from .collection import Collection
+from .graph import query_table
+from .plans import BLOCK_ROWS, plan_diffuse
+from .selection import MAX_ITER, Seeds, select_coefficient
+from .settings import Record, Settings, Worker, run_stage
+
+N_PER_CLASS = (1, 2, 5, 10, 20)
+METHODS = ("kNN", "diffusion", "logistic regression", "fusion", "diffusion, best iteration")
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """The seeds of one draw: those for the largest n, nested in which are all others."""
+
+    nodes: np.ndarray
+    classes: np.ndarray
+    members: list[np.ndarray]
+    n_classes: int
+
+
+def evaluate(
+    store: str | Path,
+    *,
+    n_per_class: Sequence[int] = N_PER_CLASS,
+    draws: int = 5,
+    max_iter: int = MAX_ITER,
+    settings: Settings | None = None,
+) -> Record:
+    """Measure kNN, diffusion, logistic regression and fusion with few labels per class.
+
+    Parameters
+    ----------
+    store : str or Path
+        A store with a graph, and true classes of background and tests.
+    n_per_class : sequence of int
+        Labelled images per class, default 1, 2, 5, 10, 20.
+    draws : int
+        Draws of the labelled images, nested in n and the same for all methods. Default 5.
+    max_iter : int
+        Largest number of iterations, default 30.
+    settings : Settings, optional
+        Options of the run.
+
+    Returns
+    -------
+    dict
+        The record of the stage. ``draws``: per draw and n the chosen iterations and coefficient, and top-1 and top-5 accuracy of
+        each method and of each iteration.
+
+    Notes
+    -----
+    Section 4.1 of the paper. Labelled images are drawn from the background, whose other images are the unlabelled ones
+    (in-domain); the tests stand outside the graph. Iterations and coefficient are chosen by cross-validation on the seeds alone.
+    "diffusion, best iteration" is chosen on the tests, as an upper bound; it is no result that a user could have had.
+    """
+    settings = settings or Settings()
+    target = Store(store)
+    graph = Graph(target)
+    background, tests = Collection(target, "nodes"), Collection(target, "tests")
+    if "seeds/vectors" in target:
+        raise BadInput(
+            f"{store} has seeds apart from the background; evaluate draws them from the background, use a store without"
+        )
+    if "tests/vectors" not in target or background.truth is None or tests.truth is None:
+        raise BadInput(
+            f"{store} does not know the true classes of background and tests; extract both from a data set with classes"
+        )
+    if not n_per_class or min(n_per_class) < 1 or draws < 1 or max_iter < 1:
+        raise BadInput("n_per_class, draws and max_iter must be at least 1")
+    truth = tests.truth
+    known = int(max(background.truth.max(), truth.max())) + 1
+    sizes = sorted(set(n_per_class))
+    parameters = {"n_per_class": sizes, "draws": draws, "max_iter": max_iter, "seed": settings.seed}
+    inputs = ["graph/indptr", "graph/indices", "graph/row_scale", "graph/position"]
+    inputs += [
+        f"{role}/{name}" for role in ("background", "tests") for name in ("vectors", "truth", "descriptors", "neighbor_ids")
+    ]
+    return run_stage(
+        target,
+        "evaluate",
+        settings,
+        plan=_plan(graph, len(truth), known * len(sizes), max_iter, settings),
+        parameters=parameters,
+        inputs=inputs,
+        total=draws,
+        unit="draws",
+        work=lambda worker: _evaluate(worker, target, graph, sizes, draws, max_iter, settings),
+    )
+
+
+def _plan(graph: Graph, tests: int, columns: int, max_iter: int, settings: Settings) -> StagePlan:
+    base = plan_diffuse(graph.n, graph.nnz, columns, max_iter, rows=tests, budget=settings.budget, folds=5, kept=max_iter + 1)
+    torch = settings.budget.overhead(torch=True) + 2**28
+    peak, least = max(base.memory_bytes, torch), max(base.least_bytes, torch)
+    scratch = base.scratch_bytes + base.disk_bytes
+    return StagePlan("evaluate", base.work, peak, least, 0, scratch, base.operations)
+
+
+def _evaluate(
+    worker: Worker, store: Store, graph: Graph, sizes: list[int], draws: int, max_iter: int, settings: Settings
+) -> dict[str, Any]:
+    results = list(worker.job.state.get("draws", []))
+    worker.advance(len(results))
+    background = Collection(store, "nodes")
+    assert background.truth is not None
+    for number in range(len(results), draws):
+        draw = _draw(background.truth, sizes, settings.seed + number)
+        results.append(_one_draw(worker, store, graph, draw, sizes, max_iter, settings))
+        worker.job.checkpoint(now=True, draws=results)
+        worker.advance(1)
+    return {"n_per_class": sizes, "methods": list(METHODS), "draws": results}
+
+
+def _draw(truth: np.ndarray, sizes: list[int], seed: int) -> _Draw:
+    nodes, classes = draw_seeds(truth, n_per_class=sizes[-1], seed=seed)
+    place = np.arange(len(nodes)) % sizes[-1]
+    return _Draw(nodes, classes.astype(np.int64), [np.flatnonzero(place < n) for n in sizes], int(classes.max()) + 1)
+
+
+def _one_draw(
+    worker: Worker, store: Store, graph: Graph, draw: _Draw, sizes: list[int], max_iter: int, settings: Settings
+) -> dict[str, Any]:
+    options: dict[str, Any] = {"budget": worker.budget, "threads": worker.threads}
+    k = store.parameters("graph")["k"]
+    scores = _test_scores(graph, draw, query_table(store)[:, :k], max_iter, options)
+    held_out = _held_out_scores(graph, draw, max_iter, settings.seed, options)
+    descriptors = Collection(store, "nodes").array("descriptors", draw.nodes)
+    vectors = Collection(store, "nodes").array("vectors", draw.nodes)
+    training: dict[str, Any] = {"seed": settings.seed, "threads": worker.threads, "device": torch_device(settings.device)}
+    result = {}
+    for place, (n, members) in enumerate(zip(sizes, draw.members, strict=True)):
+        columns = slice(place * draw.n_classes, (place + 1) * draw.n_classes)
+        seeds = Seeds(draw.nodes[members], draw.classes[members], draw.n_classes)
+        folds, out, out_scores = held_out[place]
+        n_iter = _iterations(scores[:, :, columns], out, out_scores, seeds)
+        chosen = out_scores[n_iter] if len(out) else np.empty((0, draw.n_classes), np.float32)
+        coefficient = select_coefficient(descriptors[members], seeds, folds, out, chosen, **training)
+        model = train_logistic(descriptors[members], seeds.classes, n_classes=draw.n_classes, **training)
+        accuracies = _accuracies(store, scores[:, :, columns], n_iter, model, coefficient, vectors[members], seeds)
+        result[str(n)] = {"n_iter": n_iter, "coefficient": coefficient, **accuracies}
+    return result
+
+
+def _test_scores(graph: Graph, draw: _Draw, queries: np.ndarray, max_iter: int, options: dict[str, Any]) -> np.ndarray:
+    """Diffuse the seeds of all n at once, a column for each n and class: scores (max_iter + 1, tests, n * C)."""
+    nodes = np.concatenate([draw.nodes[members] for members in draw.members])
+    columns = [place * draw.n_classes + draw.classes[members] for place, members in enumerate(draw.members)]
+    what = Diffusion(nodes, np.concatenate(columns), len(columns) * draw.n_classes, max_iter, queries, every_iteration=True)
+    return diffuse_once(graph, what, **options)
+
+
+Held = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _held_out_scores(graph: Graph, draw: _Draw, max_iter: int, seed: int, options: dict[str, Any]) -> list[Held]:
+    """For each n: folds of the seeds, the seeds held out, their scores (max_iter + 1, held out, C); one diffusion for all."""
+    folds = [seed_folds(draw.classes[members], seed=seed) for members in draw.members]
+    nodes, columns, first = [], [], 0
+    starts = []
+    for members, fold_of in zip(draw.members, folds, strict=True):
+        starts.append(first)
+        for fold in range(0 if fold_of is None else int(fold_of.max()) + 1):
+            known = members[fold_of != fold]
+            nodes.append(draw.nodes[known])
+            columns.append(first + draw.classes[known])
+            first += draw.n_classes
+    if not nodes:
+        scores = np.empty((max_iter + 1, len(draw.nodes), 0), np.float32)
+    else:
+        own_rows = draw.nodes[:, None]
+        what = Diffusion(np.concatenate(nodes), np.concatenate(columns), first, max_iter, own_rows, every_iteration=True)
+        scores = np.array(diffuse_once(graph, what, **options))
+    return [_held(draw, members, of, start, scores) for members, of, start in zip(draw.members, folds, starts, strict=True)]
+
+
+def _held(draw: _Draw, members: np.ndarray, fold_of: np.ndarray | None, start: int, scores: np.ndarray) -> Held:
+    if fold_of is None:
+        return np.full(len(members), -1, np.int8), np.empty(0, np.int64), np.empty((len(scores), 0, draw.n_classes), np.float32)
+    out = np.flatnonzero(fold_of >= 0)
+    columns = start + fold_of[out, None].astype(np.int64) * draw.n_classes + np.arange(draw.n_classes)
+    return fold_of, out, scores[:, members[out][:, None], columns]
+
+
+def _iterations(scores: np.ndarray, out: np.ndarray, out_scores: np.ndarray, seeds: Seeds) -> int:
+    if len(out):
+        return choose_iterations(out_scores, seeds.classes[out])
+    return fallback_iterations(np.array([(block > 0).mean() for block in scores]))
+
+
+def _accuracies(
+    store: Store,
+    scores: np.ndarray,
+    n_iter: int,
+    model: Any,
+    coefficient: float,
+    seed_vectors: np.ndarray,
+    seeds: Seeds,
+) -> dict[str, Any]:
+    """Accuracy of each method, and of diffusion after each iteration, over all tests."""
+    tests = Collection(store, "tests")
+    assert tests.truth is not None
+    by_iteration = [Accuracy() for _ in scores]
+    knn, logistic, fusion = Accuracy(), Accuracy(logarithms=True), Accuracy(logarithms=True)
+    for first in range(0, len(tests), BLOCK_ROWS):
+        rows = slice(first, min(first + BLOCK_ROWS, len(tests)))
+        truth = tests.truth[rows]
+        for t, accuracy in enumerate(by_iteration):
+            accuracy.update(np.asarray(scores[t, rows]), truth)
+        knn.update(knn_scores(seed_vectors, seeds.classes, tests.array("vectors", rows), n_classes=seeds.n_classes), truth)
+        log_logistic = model.log_probabilities(tests.array("descriptors", rows))
+        logistic.update(log_logistic, truth)
+        fusion.update(fuse(log_logistic, log_scores(scores[n_iter, rows]), coefficient), truth)
+    found = [accuracy.result() for accuracy in by_iteration]
+    best = max(range(len(found)), key=lambda t: found[t]["top1"])
+    methods = [knn.result(), found[n_iter], logistic.result(), fusion.result(), found[best]]
+    return {"methods": dict(zip(METHODS, methods, strict=True)), "iterations": found}
+
+
+def summarize_evaluation(record: Record) -> dict[str, Any]:
+    """Return mean and standard deviation over the draws: ``{method: {n: {"top1": (mean, std), "top5": ...}}}``."""
+    draws = record["draws"]
+    summary: dict[str, Any] = {}
+    for method in record["methods"]:
+        summary[method] = {
+            n: {top: _mean_std([draw[str(n)]["methods"][method][top] for draw in draws]) for top in ("top1", "top5")}
+            for n in record["n_per_class"]
+        }
+    return summary
+
+
+def _mean_std(values: Sequence[float]) -> tuple[float, float | None]:
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None

@@ -1,0 +1,119 @@
+"""From images to descriptors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import BadInput
+from ..features import Extractor, describe_images, make_extractor, preparation_bytes
+from ..images import ImageSource
+from ..store import Store, append_strings
+from .listing import list_images, preview
+from .plans import plan_extract, plan_list
+from .settings import Record, Settings, Worker, check_role, run_stage
+
+DEFAULT_MODEL = "resnet50"
+_REASONS_SHOWN = 20
+
+
+def extract(
+    images: str,
+    *,
+    store: str | Path,
+    role: str = "background",
+    root: str | None = None,
+    split: str | None = None,
+    model: str = DEFAULT_MODEL,
+    weights: str = "DEFAULT",
+    image_size: int | None = None,
+    color: str = "auto",
+    max_failures: float = 0.01,
+    settings: Settings | None = None,
+) -> Record:
+    """Describe every image of a collection.
+
+    Parameters
+    ----------
+    images : str
+        A folder, ``digits``, or the name of a torchvision data set.
+    store : str or Path
+        The store; made where there is none.
+    role : {"background", "seeds", "tests"}
+        What the images are for. Default ``"background"``.
+    root, split : str, optional
+        Where the files of a data set are, and which part of it is meant.
+    model : str
+        A classification network of torchvision, cut before its last layer, or ``"pixels"``. Default ``"resnet50"``.
+    weights : str
+        ``"DEFAULT"`` (the published weights), a file, or ``"none"`` (random). Default ``"DEFAULT"``.
+    image_size, color : int and str
+        For ``"pixels"``: side in pixels (default: that of the images, at most 32) and ``"auto"``, ``"gray"`` or ``"rgb"``.
+    max_failures : float
+        Share of unreadable images above which the stage fails, default 0.01.
+    settings : Settings, optional
+        Options of the run.
+
+    Returns
+    -------
+    dict
+        The record of the stage. Arrays: ``<role>/descriptors`` (n, d) float32, ``<role>/failed_rows`` (f,) int64 and
+        ``<role>/failed_reason_*``.
+    """
+    settings = settings or Settings()
+    check_role(role)
+    options: dict[str, Any] = {"weights": weights, "image_size": image_size, "color": color, "seed": settings.seed}
+    options |= {"device": settings.device, "threads": settings.threads}
+    if settings.dry_run:
+        source, n = preview(images, root=root, split=split)
+        plans = [plan_list(n, budget=settings.budget), _plan(n, make_extractor(model, source, **options), model, settings)]
+        return {"stage": f"extract.{role}", "images": n, "plans": [asdict(plan) for plan in plans]}
+    target = Store(store, create=True)
+    with target.lock:
+        source = list_images(images, store=target, role=role, root=root, split=split, settings=settings)
+        extractor = make_extractor(model, source, **options)
+        return run_stage(
+            target,
+            f"extract.{role}",
+            settings,
+            plan=_plan(len(source), extractor, model, settings),
+            parameters=dict(extractor.identity),
+            inputs=[f"{role}/path_bytes", f"{role}/path_offsets"],
+            total=len(source),
+            unit="images",
+            work=lambda worker: _describe(worker, source, extractor, role, max_failures),
+        )
+
+
+def _plan(n: int, extractor: Extractor, model: str, settings: Settings) -> Any:
+    buffer = preparation_bytes(extractor)
+    return plan_extract(n, extractor.dim, buffer_bytes=buffer, network=model != "pixels", budget=settings.budget)
+
+
+def _describe(worker: Worker, source: ImageSource, extractor: Extractor, role: str, max_failures: float) -> dict[str, Any]:
+    n = len(source)
+    descriptors = worker.job.array(f"{role}/descriptors", "<f4", (n, extractor.dim))
+    rows = worker.job.array(f"{role}/failed_rows", "<i8", (None,))
+    append_strings(worker.job, f"{role}/failed_reason", [])
+    first_failures = list(worker.job.state.get("failures", []))
+    allowed = math.floor(max_failures * n)
+    worker.advance(descriptors.rows)
+    for block in describe_images(source, extractor, start=descriptors.rows, threads=worker.threads):
+        rows.append(np.array([row for row, _ in block.failures], np.int64))
+        append_strings(worker.job, f"{role}/failed_reason", [reason for _, reason in block.failures])
+        room = _REASONS_SHOWN - len(first_failures)
+        first_failures += [[row, source.name(row), reason] for row, reason in block.failures[:room]]
+        descriptors.append(block.descriptors)
+        worker.job.checkpoint(failures=first_failures)
+        worker.advance(len(block.descriptors))
+        if rows.rows > allowed:
+            names = "; ".join(f"{name}: {reason}" for _, name, reason in first_failures[:3])
+            raise BadInput(
+                f"{rows.rows} of the first {descriptors.rows} images are unreadable, more than --max-failures "
+                f"{max_failures:g} of {n} allows ({names}); mend them, or raise --max-failures to go on"
+            )
+    return {"images": n, "dim": extractor.dim, "unreadable": rows.rows, "first_unreadable": first_failures}

@@ -1,0 +1,139 @@
+"""Descriptors that people have already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import BadInput
+from ..features import check_descriptors
+from ..store import Store, append_strings
+from .plans import BLOCK_ROWS, plan_import
+from .settings import Record, Settings, Worker, check_role, run_stage
+
+
+def import_descriptors(
+    file: str | Path,
+    *,
+    store: str | Path,
+    role: str = "background",
+    names: str | Path | None = None,
+    truth: str | Path | None = None,
+    settings: Settings | None = None,
+) -> Record:
+    """Copy descriptors from an ``.npy`` file into a store, checked and as float32.
+
+    Parameters
+    ----------
+    file : str or Path
+        Array of shape (n, d), floats or integers; NaN and infinity are refused.
+    store : str or Path
+        The store; made where there is none.
+    role : {"background", "seeds", "tests"}
+        What the descriptors are for. Default ``"background"``.
+    names : str or Path, optional
+        Text file with one name per row, sorted. Default: the row numbers are the names.
+    truth : str or Path, optional
+        ``.npy`` file of shape (n,) with the class of each row for `evaluate`; -1 = unknown.
+    settings : Settings, optional
+        Options of the run.
+
+    Returns
+    -------
+    dict
+        The record of the stage. Arrays: ``<role>/descriptors`` (n, d) float32, and ``<role>/truth`` (n,) int32 and
+        ``<role>/path_*`` where given.
+    """
+    settings = settings or Settings()
+    check_role(role)
+    values = load_npy(file)
+    if values.ndim != 2 or values.dtype.kind not in "fiu" or 0 in values.shape:
+        raise BadInput(f"{file} holds {values.dtype} {values.shape}; descriptors are numbers of shape (images, dimensions)")
+    files = {"file": file, "names": names, "truth": truth}
+    parameters = {key: _identity(path) for key, path in files.items() if path is not None}
+    classes = None if truth is None else _load_truth(truth, len(values))
+
+    def work(worker: Worker) -> dict[str, Any]:
+        target = worker.job.array(f"{role}/descriptors", "<f4", values.shape)
+        worker.advance(target.rows)
+        for first in range(target.rows, len(values), BLOCK_ROWS):
+            block = _as_float32(values[first : first + BLOCK_ROWS], first, str(file))
+            target.append(block)
+            worker.job.checkpoint()
+            worker.advance(len(block))
+        if classes is not None:
+            worker.job.put(f"{role}/truth", classes)
+        if names is not None:
+            worker.job.drop(f"{role}/path_bytes")
+            worker.job.drop(f"{role}/path_offsets")
+            _copy_names(worker, role, Path(names), len(values))
+        return {"images": len(values), "dim": values.shape[1]}
+
+    plan = plan_import(*values.shape, budget=settings.budget)
+    if settings.dry_run:
+        return {"stage": f"import.{role}", "plan": vars(plan)}
+    return run_stage(
+        Store(store, create=True),
+        f"import.{role}",
+        settings,
+        plan=plan,
+        parameters=parameters,
+        total=len(values),
+        work=work,
+    )
+
+
+def load_npy(file: str | Path) -> np.ndarray:
+    """Map an ``.npy`` file read-only; `BadInput` where it is none, is truncated, or holds Python objects."""
+    try:
+        return np.load(file, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise BadInput(f"{file} does not exist") from None
+    except (OSError, ValueError, EOFError) as error:
+        reason = "it holds Python objects, which are never loaded" if "allow_pickle" in str(error) else str(error).splitlines()[0]
+        raise BadInput(f"{file} cannot be read as an .npy array ({reason}); save plain numbers with numpy.save") from None
+
+
+def _as_float32(block: np.ndarray, first: int, what: str) -> np.ndarray:
+    check_descriptors(block, first, what)
+    with np.errstate(over="ignore"):
+        block = np.ascontiguousarray(block, np.float32)
+    check_descriptors(block, first, f"{what}, as float32,")
+    return block
+
+
+def _load_truth(truth: str | Path, n: int) -> np.ndarray:
+    classes = load_npy(truth)
+    if classes.shape != (n,) or classes.dtype.kind not in "iu":
+        raise BadInput(f"{truth} holds {classes.dtype} {classes.shape}; give the classes as integers of shape ({n},)")
+    if len(classes) and int(classes.min()) < -1:
+        raise BadInput(
+            f"{truth} row {int(np.argmin(classes))} is {int(classes.min())}; classes are 0, 1, ..., and -1 for unknown"
+        )
+    return classes.astype(np.int32)
+
+
+def _copy_names(worker: Worker, role: str, file: Path, n: int) -> None:
+    batch: list[str] = []
+    rows, before = 0, b""
+    with file.open(encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            name = line.rstrip("\n")
+            key = name.encode(errors="surrogateescape")
+            if rows and key.split(b"/") <= before.split(b"/"):
+                raise BadInput(f"{file} line {rows + 1}: {name!r} does not come after the line before; sort the rows by name")
+            before, rows = key, rows + 1
+            batch.append(name)
+            if len(batch) == BLOCK_ROWS:
+                append_strings(worker.job, f"{role}/path", batch)
+                batch = []
+    append_strings(worker.job, f"{role}/path", batch)
+    if rows != n:
+        raise BadInput(f"{file} has {rows} names for {n} descriptors; give one name per line and row")
+
+
+def _identity(path: str | Path) -> dict[str, Any]:
+    info = Path(path).stat()
+    return {"path": str(Path(path).absolute()), "bytes": info.st_size, "mtime_ns": info.st_mtime_ns}

@@ -1,0 +1,132 @@
+"""The few labels that people give: reading them, and knowing which node of the graph they belong to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import BadInput
+from ..images import printable
+from ..store import Store, Strings
+
+UNLABELLED = ("", "-1")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labelled images.
+
+    Parameters
+    ----------
+    rows : numpy.ndarray of shape (m,), int64
+        Rows of the labelled images in their role, ascending.
+    classes : numpy.ndarray of shape (m,), int64
+        Their classes.
+    class_names : list of str
+        Name of each class.
+    """
+
+    rows: np.ndarray
+    classes: np.ndarray
+    class_names: list[str]
+
+
+def read_labels(file: str | Path, store: Store, *, classes: str | Path | None = None) -> Labels:
+    """Read a CSV of labels, ``path,label`` or ``row,label``.
+
+    Parameters
+    ----------
+    file : str or Path
+        CSV with a header. ``path`` is the name of an image relative to its folder, ``row`` its number from 0; labels are any
+        strings. An empty label, or -1, is no label.
+    store : Store
+        The store that lists the images: the role ``seeds`` where there is one, else ``background``.
+    classes : str or Path, optional
+        Text file with all classes, one per line, in their order. Default: those in the CSV, sorted.
+
+    Returns
+    -------
+    Labels
+        At least one.
+
+    Raises
+    ------
+    BadInput
+        With the line of the file: unknown paths, rows out of range, two labels for one image, labels that are not in
+        ``classes``, a class without a label, no label at all.
+    """
+    key, keys, labels = _read_csv(file)
+    role = seed_role(store)
+    n = store.entry(f"{role}/{'descriptors' if f'{role}/descriptors' in store else 'path_offsets'}").shape[0]
+    names = Strings.open(store, f"{role}/path") if f"{role}/path_offsets" in store else None
+    given: dict[int, tuple[str, int]] = {}
+    for line, (value, label) in enumerate(zip(keys, labels, strict=True), start=2):
+        if label.strip() in UNLABELLED:
+            continue
+        row = _row(value, key, names, n, f"{file} line {line}")
+        before = given.setdefault(row, (label, line))
+        if before[0] != label:
+            raise BadInput(
+                f"{file} line {line}: {printable(value)!r} is labelled {label!r}, but {before[0]!r} in line {before[1]}"
+            )
+    if not given:
+        raise BadInput(f"{file} labels no image; label at least one")
+    class_names = _class_names(file, dict(reversed(list(given.values()))), classes)
+    number = {name: i for i, name in enumerate(class_names)}
+    rows = np.array(sorted(given), np.int64)
+    return Labels(rows, np.array([number[given[int(row)][0]] for row in rows], np.int64), class_names)
+
+
+def seed_role(store: Store) -> str:
+    """Return the role whose images are labelled: seeds where they stand apart, else the background."""
+    manifest = store.manifest
+    return "seeds" if any(name.startswith("seeds/") for name in manifest.arrays) else "background"
+
+
+def _read_csv(file: str | Path) -> tuple[str, list[str], list[str]]:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    try:
+        header = csv.read_csv(file, convert_options=csv.ConvertOptions()).column_names
+        types = csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False)
+        table = csv.read_csv(file, convert_options=types)
+    except FileNotFoundError:
+        raise BadInput(f"{file} does not exist") from None
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+        raise BadInput(f"{file} is no CSV with the columns path,label: {str(error).splitlines()[0]}") from None
+    found = [name for name in ("path", "row") if name in header]
+    if not found or "label" not in header:
+        raise BadInput(f"{file} has the columns {', '.join(header)}; give path,label (or row,label)")
+    return found[0], table[found[0]].to_pylist(), table["label"].to_pylist()
+
+
+def _row(value: str, key: str, names: Strings | None, n: int, where: str) -> int:
+    if key == "row" or names is None:
+        if not value.isascii() or not value.isdigit() or int(value) >= n:
+            raise BadInput(f"{where}: {printable(value)!r} is not a row of the {n} images; rows go from 0 to {n - 1}")
+        return int(value)
+    row = names.find(value.removeprefix("./"))
+    if row < 0:
+        raise BadInput(f"{where}: no image has the path {printable(value)!r}; paths are relative to the folder, as {names[0]!r}")
+    return row
+
+
+def _class_names(file: str | Path, first_lines: dict[str, int], classes: str | Path | None) -> list[str]:
+    if classes is None:
+        return sorted(first_lines)
+    try:
+        names = [line for line in Path(classes).read_text().splitlines() if line]
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{classes} cannot be read: {error}") from None
+    if len(set(names)) < len(names) or not names:
+        raise BadInput(f"{classes} names no class, or one twice; give one class per line")
+    for label, line in first_lines.items():
+        if label not in names:
+            raise BadInput(f"{file} line {line}: {label!r} is not among the classes of {classes}")
+    missing = [name for name in names if name not in first_lines]
+    if missing:
+        raise BadInput(f"{file} labels no image of class {missing[0]!r}; label one, or take it out of {classes}")
+    return names

@@ -1,0 +1,134 @@
+"""Listing the images of a role: their names, in an order that never changes, and their classes where the source knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import BadInput
+from ..images import FolderSource, ImageSource, ScanFingerprint, is_folder, open_source, scan_folder
+from ..store import Store, Strings, append_strings
+from .plans import BLOCK_ROWS, plan_list
+from .settings import Settings, Worker, run_stage
+
+
+def list_images(images: str, *, store: Store, role: str, root: str | None, split: str | None, settings: Settings) -> ImageSource:
+    """List the images of a role as stage ``list.<role>`` and open them.
+
+    Parameters
+    ----------
+    images : str
+        A folder, ``digits``, or the name of a torchvision data set.
+    store : Store
+        Where the names go.
+    role : str
+        ``background``, ``seeds`` or ``tests``.
+    root, split : str, optional
+        See `open_source`.
+    settings : Settings
+        Options of the run.
+
+    Returns
+    -------
+    ImageSource
+        The images; the names of a folder stay on disk.
+
+    Notes
+    -----
+    A folder is walked once for its fingerprint, which tells whether it is still the one that an earlier run saw, and a second
+    time only where its names are to be written.
+    """
+    if is_folder(images):
+        if root is not None or split is not None:
+            raise BadInput(f"--root and --split are for data sets; leave them out with the folder {images}")
+        return _list_folder(images, store, role, settings)
+    source = open_source(images, root=root, split=split)
+    parameters = {"images": dict(source.description), "fingerprint": source.fingerprint}
+
+    def work(worker: Worker) -> dict[str, Any]:
+        for first in range(0, len(source), BLOCK_ROWS):
+            rows = range(first, min(first + BLOCK_ROWS, len(source)))
+            append_strings(worker.job, f"{role}/path", [source.name(i) for i in rows])
+            worker.advance(len(rows))
+        if source.truth is not None:
+            worker.job.put(f"{role}/truth", source.truth.astype(np.int32))
+        return {"images": len(source), "class_names": source.class_names}
+
+    plan = plan_list(len(source), budget=settings.budget)
+    run_stage(store, f"list.{role}", settings, plan=plan, parameters=parameters, total=len(source), unit="images", work=work)
+    return source
+
+
+def reopen(store: Store, role: str) -> ImageSource | None:
+    """Open the images of a role again; None where its descriptors came without images."""
+    stage = f"list.{role}"
+    if stage not in store.manifest.stages:
+        return None
+    parameters = store.parameters(stage)
+    spec = parameters["images"]["spec"]
+    if is_folder(spec):
+        names = Strings.open(store, f"{role}/path")
+        return FolderSource(spec, names.characters, names.offsets, parameters["fingerprint"])
+    return open_source(**parameters["images"])
+
+
+def preview(images: str, *, root: str | None, split: str | None) -> tuple[ImageSource, int]:
+    """Open images without writing anything, for a plan: the source (the first rows of a folder) and the number of images."""
+    if not is_folder(images):
+        source = open_source(images, root=root, split=split)
+        return source, len(source)
+    first = None
+    n = 0
+    for batch in scan_folder(images):
+        n += len(batch.lengths)
+        if first is None:
+            offsets = np.concatenate([[0], np.cumsum(batch.lengths)])
+            first = FolderSource(images, batch.paths, offsets, "")
+    assert first is not None  # scan_folder refuses a folder without images
+    return first, n
+
+
+def _list_folder(folder: str, store: Store, role: str, settings: Settings) -> ImageSource:
+    n, name_bytes, skipped, fingerprint = _fingerprint(folder)
+    root = str(Path(folder).absolute())
+
+    def work(worker: Worker) -> dict[str, Any]:
+        seen = ScanFingerprint()
+        for batch in _unwritten(folder, seen):
+            append_strings(worker.job, f"{role}/path", (batch.paths, batch.lengths))
+            worker.advance(len(batch.lengths))
+        if seen.hexdigest() != fingerprint:
+            worker.job.discard()
+            raise BadInput(f"{folder} changes while it is being listed; wait until nothing writes there and run again")
+        return {"images": n, "skipped": skipped}
+
+    run_stage(
+        store,
+        f"list.{role}",
+        settings,
+        plan=plan_list(n, budget=settings.budget, name_bytes=name_bytes),
+        parameters={"images": {"spec": root}, "fingerprint": fingerprint},
+        total=n,
+        unit="images",
+        work=work,
+    )
+    names = Strings.open(store, f"{role}/path")
+    return FolderSource(folder, names.characters, names.offsets, fingerprint)
+
+
+def _unwritten(folder: str, seen: ScanFingerprint) -> Iterator[Any]:
+    for batch in scan_folder(folder):
+        seen.update(batch)
+        yield batch
+
+
+def _fingerprint(folder: str) -> tuple[int, int, dict[str, int], str]:
+    seen, n, name_bytes, skipped = ScanFingerprint(), 0, 0, {}
+    for batch in _unwritten(folder, seen):
+        n += len(batch.lengths)
+        name_bytes += len(batch.paths)
+        skipped = vars(batch.skipped)
+    return n, name_bytes, dict(skipped), seen.hexdigest()

@@ -1,0 +1,139 @@
+"""What each stage costs, from sizes alone: memory, disk and work."""
+
+from __future__ import annotations
+
+from ..diffusion import FIXED_BYTES, column_bytes
+from ..errors import DoesNotFit
+from ..graph import graph_bytes, least_memory
+from ..memory import MemoryBudget, StagePlan
+from ..neighbors import QUERY_ROWS, choose_index, index_bytes, n_lists, n_probes, training_rows
+
+EXTRA_NEIGHBORS = 2
+NAME_BYTES = 64
+# Rows in which stages read, convert and write; the same for every budget.
+BLOCK_ROWS = 8192
+# Activations of a network on one batch (measured: resnet50 at 224 pixels, batches of 32: 0.4 GiB).
+_NETWORK_BYTES = 768 * 2**20
+_SAMPLE_BYTES = 256 * 2**20
+_SLACK = 32 * 2**20
+
+
+def _overhead(budget: MemoryBudget, arrays: int, *, torch: bool = False) -> tuple[int, int]:
+    """Return the planned peak and the smallest budget of a stage that holds ``arrays`` bytes whatever the budget."""
+    least = budget.overhead(torch=torch) + arrays + _SLACK
+    return least, least
+
+
+def plan_list(n: int, *, budget: MemoryBudget, name_bytes: int | None = None) -> StagePlan:
+    """Plan the listing of n images."""
+    names = NAME_BYTES * n if name_bytes is None else name_bytes
+    peak, least = _overhead(budget, 16 * 2**20)
+    return StagePlan("list", f"names of {n:,} images", peak, least, names + 12 * n + 8)
+
+
+def plan_extract(n: int, dim: int, *, buffer_bytes: int, network: bool, budget: MemoryBudget) -> StagePlan:
+    """Plan the description of n images by ``dim`` numbers each."""
+    arrays = buffer_bytes + (_NETWORK_BYTES if network else 0)
+    peak, least = _overhead(budget, arrays, torch=network)
+    return StagePlan("extract", f"{n:,} images to {dim} values each", peak, least, 4 * n * dim)
+
+
+def plan_import(n: int, dim: int, *, budget: MemoryBudget) -> StagePlan:
+    """Plan the copying of n descriptors."""
+    peak, least = _overhead(budget, 3 * 4 * BLOCK_ROWS * dim)
+    return StagePlan("import", f"{n:,} descriptors of {dim} values", peak, least, 4 * n * (dim + 1))
+
+
+def plan_reduce(n: int, d: int, dim: int, *, train: bool, budget: MemoryBudget) -> StagePlan:
+    """Plan PCA from d to ``dim`` dimensions and L2 normalization of n descriptors."""
+    sample = min(4 * n * d, _SAMPLE_BYTES) if train else 0
+    peak, least = _overhead(budget, 2 * sample + 24 * d * d + 4 * BLOCK_ROWS * (2 * d + 2 * dim))
+    work = f"PCA {d} to {dim} dimensions" if train else f"projection {d} to {dim} dimensions"
+    return StagePlan("reduce", work, peak, least, 4 * n * dim + 4 * d * (dim + 1), operations=float(n) * d * dim)
+
+
+def plan_neighbors(
+    n: int, q: int, dim: int, *, k: int, index: str, train: bool, budget: MemoryBudget, device: str = "cpu"
+) -> StagePlan:
+    """Plan the search of q queries among n vectors."""
+    chosen = choose_index(n, index)
+    lists = n_lists(n)
+    training = training_rows(n) * dim * 8 if train else 0
+    search = index_bytes(n, dim, inverted=chosen == "IVFFlat", device=device)
+    block = QUERY_ROWS * (4 * dim + 40 * (k + EXTRA_NEIGHBORS)) + 64 * 2**20
+    peak, least = _overhead(budget, max(training, search + block) + 4 * lists * dim)
+    pairs = float(q) * (n if chosen == "Flat" else lists + n_probes(max(lists, 1)) * n / max(lists, 1))
+    disk = 8 * q * (k + EXTRA_NEIGHBORS) + (4 * lists * dim + 4 * n if train else 4 * q)
+    return StagePlan("neighbors", f"{chosen}, {q:,} queries in {n:,} vectors", peak, least, disk, operations=pairs * dim)
+
+
+def plan_graph(n: int, k: int, *, budget: MemoryBudget, n_seeds: int = 0, dim: int = 0, weighted: bool = False) -> StagePlan:
+    """Plan the completion, symmetrization and normalization of the table of n nodes (seeds included)."""
+    fixed = least_memory(n, k, weighted=weighted)
+    completion = 4 * n_seeds * dim + QUERY_ROWS * (4 * dim + 80 * (k + EXTRA_NEIGHBORS)) + 64 * 2**20 if n_seeds else 0
+    least = budget.overhead() + max(fixed, completion) + _SLACK
+    wanted = fixed + 2 * 2 * n * k * (8 if weighted else 4)
+    peak = max(least, min(budget.total, budget.overhead() + wanted))
+    scratch = 4 * n * k if weighted else 0
+    table = 8 * n * k if n_seeds else 0
+    work = f"{n:,} nodes, {n * k:,} neighbors"
+    return StagePlan("graph", work, peak, least, graph_bytes(n, k, weighted=weighted) + table, scratch, float(n) * n_seeds * dim)
+
+
+def plan_diffuse(
+    n: int, nnz: int, n_classes: int, n_iter: int, *, rows: int, budget: MemoryBudget, folds: int = 0, kept: int = 1
+) -> StagePlan:
+    """Plan the diffusion of the classes, and of ``folds`` cross-validation runs, over n nodes."""
+    fixed = budget.overhead() + FIXED_BYTES + _SLACK
+    least = fixed + column_bytes(n)
+    columns = max(1, min(n_classes, (budget.total - fixed) // column_bytes(n)))
+    passes = -(-n_classes // columns) * n_iter * (1 + folds)
+    scores = 4 * rows * n_classes * kept
+    work = f"{n_classes:,} classes in batches of {columns:,}, {passes:,} passes over W"
+    peak = fixed + columns * column_bytes(n)
+    operations = float(nnz) * n_classes * n_iter * (1 + folds)
+    return StagePlan("diffuse", work, peak, least, scores, scores + 4 * n * columns, operations)
+
+
+def plan_classify(rows: int, d: int, n_classes: int, *, network: bool, budget: MemoryBudget) -> StagePlan:
+    """Plan logistic regression, fusion and predictions for ``rows`` images."""
+    peak, least = _overhead(budget, BLOCK_ROWS * (8 * d + 40 * n_classes), torch=network)
+    return StagePlan("classify", f"{rows:,} images, {n_classes:,} classes", peak, least, 8 * rows, 0, float(rows) * d * n_classes)
+
+
+def plan_all(
+    n: int,
+    *,
+    d: int,
+    dim: int,
+    k: int,
+    n_classes: int,
+    n_iter: int,
+    budget: MemoryBudget,
+    index: str = "auto",
+    network: bool = True,
+) -> list[StagePlan]:
+    """Plan the whole way of `label` for n images with descriptors of d values."""
+    buffer = 3 * 32 * 3 * 224 * 224 * 4 if network else 3 * 256 * 4 * d
+    k = min(k, n - 1)
+    nnz = int(1.75 * n * k)
+    return [
+        plan_list(n, budget=budget),
+        plan_extract(n, d, buffer_bytes=buffer, network=network, budget=budget),
+        plan_reduce(n, d, dim, train=True, budget=budget),
+        plan_neighbors(n, n, dim, k=k, index=index, train=True, budget=budget),
+        plan_graph(n, k, budget=budget),
+        plan_diffuse(n, nnz, n_classes, n_iter, rows=n, budget=budget, folds=5),
+        plan_classify(n, d, n_classes, network=True, budget=budget),
+    ]
+
+
+def check_all(plans: list[StagePlan], budget: MemoryBudget) -> None:
+    """Raise `DoesNotFit` naming the smallest budget that would do for all stages, unless the budget is at least that."""
+    worst = max(plans, key=lambda plan: plan.least_bytes)
+    if budget.total < worst.least_bytes:
+        least = f"{-(-worst.least_bytes // 2**20)}MiB"
+        raise DoesNotFit(
+            f"the memory budget of {-(-budget.total // 2**20)}MiB is too small: stage {worst.stage} needs {least}; "
+            f"give --memory-budget {least} or more"
+        )

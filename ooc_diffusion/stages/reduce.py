@@ -1,0 +1,104 @@
+"""Principal components and unit length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import BadInput
+from ..features import PCA, fit_pca, normalize_rows, project, sample_rows
+from ..store import Store
+from .plans import BLOCK_ROWS, plan_reduce
+from .settings import ROLES, Record, Settings, Worker, run_stage
+
+DEFAULT_DIM = 256
+
+
+def reduce(store: str | Path, *, dim: int = DEFAULT_DIM, settings: Settings | None = None) -> Record:
+    """Train a PCA on the background and bring the descriptors of all roles to ``dim`` dimensions and unit length.
+
+    Parameters
+    ----------
+    store : str or Path
+        A store with ``background/descriptors``.
+    dim : int
+        Dimensions to keep, at most those of the descriptors (and images in the sample); 0 leaves the PCA out. Default 256.
+    settings : Settings, optional
+        Options of the run.
+
+    Returns
+    -------
+    dict
+        The records of the stages ``reduce.<role>``. Arrays: ``pca/mean`` (d,), ``pca/components`` (dim, d), and
+        ``<role>/vectors`` (n, dim) for each role, all float32.
+
+    Notes
+    -----
+    Section 4.1 of the paper: no whitening; the PCA is trained on (a sample of) the background alone.
+    """
+    settings = settings or Settings()
+    target = Store(store)
+    roles = [role for role in ROLES if f"{role}/descriptors" in target]
+    if "background" not in roles:
+        raise BadInput(f"{store} has no background descriptors; run `ooc-diffusion extract` or `import` first")
+    d = target.entry("background/descriptors").shape[1]
+    for role in roles:
+        if target.entry(f"{role}/descriptors").shape[1] != d:
+            found = target.entry(f"{role}/descriptors").shape[1]
+            raise BadInput(f"the {role} have descriptors of {found} values, the background of {d}; extract both alike")
+    if dim < 0:
+        raise BadInput(f"dim is {dim}; give the number of dimensions to keep, or 0 for no PCA")
+    return {role: _reduce_role(target, role, dim, settings) for role in roles}
+
+
+def resolve_dim(dim: int, n: int, d: int) -> int:
+    """Return the number of dimensions that are kept of n descriptors with d values."""
+    return min(dim, d, len(sample_rows(n, d=d, seed=0))) if dim else d
+
+
+def _reduce_role(store: Store, role: str, dim: int, settings: Settings) -> Record:
+    n, d = store.entry(f"{role}/descriptors").shape
+    n_background = store.entry("background/descriptors").shape[0]
+    kept = resolve_dim(dim, n_background, d)
+    train = role == "background" and dim > 0
+    inputs = [f"{role}/descriptors"]
+    if role != "background" and dim and not settings.dry_run:
+        inputs += ["pca/mean", "pca/components"]
+    return run_stage(
+        store,
+        f"reduce.{role}",
+        settings,
+        plan=plan_reduce(n, d, kept, train=train, budget=settings.budget),
+        parameters={"dim": kept if dim else 0, "seed": settings.seed},
+        inputs=inputs,
+        total=n,
+        work=lambda worker: _project(worker, store, role, kept if dim else 0, settings.seed),
+    )
+
+
+def _project(worker: Worker, store: Store, role: str, dim: int, seed: int) -> dict[str, Any]:
+    descriptors = store.array(f"{role}/descriptors")
+    pca = _pca(worker, store, descriptors, role, dim, seed) if dim else None
+    vectors = worker.job.array(f"{role}/vectors", "<f4", (len(descriptors), dim or descriptors.shape[1]))
+    worker.advance(vectors.rows)
+    zeros = worker.job.state.get("zero_rows", 0)
+    for first in range(vectors.rows, len(descriptors), BLOCK_ROWS):
+        block = descriptors[first : first + BLOCK_ROWS]
+        reduced = project(pca, block) if pca is not None else normalize_rows(block)
+        zeros += int((~reduced.any(axis=1)).sum())
+        vectors.append(reduced)
+        worker.job.checkpoint(zero_rows=zeros)
+        worker.advance(len(block))
+    return {"dim": vectors.row_shape[0], "zero_rows": zeros}
+
+
+def _pca(worker: Worker, store: Store, descriptors: np.ndarray, role: str, dim: int, seed: int) -> PCA:
+    if role != "background":
+        return PCA(store.array("pca/mean"), store.array("pca/components"), store.array("pca/variance"))
+    rows = sample_rows(len(descriptors), d=descriptors.shape[1], seed=seed)
+    pca = fit_pca(np.asarray(descriptors[rows]), dim=dim)
+    names = ("pca/mean", "pca/components", "pca/variance")
+    values = (pca.mean, pca.components, pca.explained_variance_ratio)
+    return PCA(*(worker.job.put(name, value) for name, value in zip(names, values, strict=True)))

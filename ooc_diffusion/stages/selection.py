@@ -1,0 +1,168 @@
+"""Choosing the number of iterations and the fusion coefficient from the seeds alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..classify import choose_coefficient, log_scores, train_logistic
+from ..diffusion import Diffusion, diffuse_once
+from ..evaluation import choose_iterations, fallback_iterations, seed_folds
+from ..graph import Graph
+from ..memory import MemoryBudget
+
+MAX_ITER = 30
+# Seeds that are held out, and images that are looked at for coverage: enough for a choice, bounded for any collection.
+_MOST_HELD_OUT = 2000
+_COVERAGE_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What cross-validation on the seeds found.
+
+    Parameters
+    ----------
+    n_iter : int
+        Number of iterations.
+    how : str
+        ``"cross-validation"``, ``"coverage"`` (no class has two seeds) or ``"given"``.
+    folds : numpy.ndarray of shape (m,), int8
+        Fold in which each seed was held out; -1 = never.
+    held_out : numpy.ndarray of shape (h,), int64
+        The seeds that were held out (their place in the list of seeds).
+    held_out_scores : numpy.ndarray of shape (h, C), float32
+        Their scores after ``n_iter`` iterations, diffused from the other folds.
+    """
+
+    n_iter: int
+    how: str
+    folds: np.ndarray
+    held_out: np.ndarray
+    held_out_scores: np.ndarray
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Seeds in the graph.
+
+    Parameters
+    ----------
+    nodes : numpy.ndarray of shape (m,), int64
+        Node ids.
+    classes : numpy.ndarray of shape (m,), int64
+        Classes.
+    n_classes : int
+        Number of classes.
+    """
+
+    nodes: np.ndarray
+    classes: np.ndarray
+    n_classes: int
+
+
+def select_iterations(
+    graph: Graph,
+    seeds: Seeds,
+    queries: np.ndarray | None,
+    *,
+    max_iter: int = MAX_ITER,
+    seed: int,
+    budget: MemoryBudget,
+    threads: int,
+) -> Selection:
+    """Choose the number of iterations.
+
+    Parameters
+    ----------
+    graph : Graph
+        W.
+    seeds : Seeds
+        The labelled nodes.
+    queries : numpy.ndarray of shape (q, k), int32, or None
+        Neighbor ids of the images that are to be labelled; None for the nodes themselves.
+    max_iter : int
+        Largest number tried, default 30.
+    seed : int
+        Seed of the folds.
+    budget, threads
+        For the engine.
+
+    Returns
+    -------
+    Selection
+    """
+    folds = _folds(seeds.classes, seed)
+    options: dict[str, Any] = {"budget": budget, "threads": threads}
+    nothing = np.empty(0, np.int64), np.empty((0, seeds.n_classes), np.float32)
+    if (folds < 0).all():
+        n = graph.n if queries is None else len(queries)
+        rows = np.linspace(0, n - 1, min(_COVERAGE_ROWS, n)).astype(np.int64)
+        sample = rows[:, None] if queries is None else np.ascontiguousarray(queries[rows])
+        what = Diffusion(seeds.nodes, seeds.classes, seeds.n_classes, max_iter, sample)
+        scores = diffuse_once(graph, _every(what), **options)
+        shares = np.array([(block > 0).mean() for block in scores])
+        return Selection(fallback_iterations(shares), "coverage", folds, *nothing)
+    held_out, scores = held_out_scores(graph, seeds, folds, max_iter, **options)
+    n_iter = choose_iterations(scores, seeds.classes[held_out])
+    return Selection(n_iter, "cross-validation", folds, held_out, scores[n_iter])
+
+
+def held_out_scores(graph: Graph, seeds: Seeds, folds: np.ndarray, n_iter: int, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Score each held-out seed, by its own row of L, from the other folds: places (h,) and scores (n_iter + 1, h, C)."""
+    held_out, scores = [], []
+    for fold in range(int(folds.max()) + 1):
+        out = np.flatnonzero(folds == fold)
+        known = folds != fold
+        what = Diffusion(seeds.nodes[known], seeds.classes[known], seeds.n_classes, n_iter, seeds.nodes[out, None])
+        held_out.append(out)
+        scores.append(np.array(diffuse_once(graph, _every(what), **options)))
+    return np.concatenate(held_out), np.concatenate(scores, axis=1)
+
+
+def select_coefficient(
+    descriptors: np.ndarray, seeds: Seeds, folds: np.ndarray, held_out: np.ndarray, scores: np.ndarray, **training: Any
+) -> float:
+    """Choose the fusion coefficient on held-out seeds; 0 (diffusion alone) where none could be held out.
+
+    Parameters
+    ----------
+    descriptors : numpy.ndarray of shape (m, d), float32
+        Descriptors of the seeds.
+    seeds : Seeds
+        Their classes.
+    folds, held_out, scores
+        See `Selection`.
+    **training
+        Passed to `train_logistic`.
+
+    Returns
+    -------
+    float
+        Weight of logistic regression, 0 to 1.
+    """
+    if len(held_out) == 0:
+        return 0.0
+    log_logistic = np.empty((len(held_out), seeds.n_classes), np.float32)
+    for fold in np.unique(folds[held_out]):
+        known, out = folds != fold, folds[held_out] == fold
+        model = train_logistic(descriptors[known], seeds.classes[known], n_classes=seeds.n_classes, **training)
+        log_logistic[out] = model.log_probabilities(descriptors[held_out[out]])
+    return choose_coefficient(log_logistic, log_scores(scores), seeds.classes[held_out])
+
+
+def _folds(classes: np.ndarray, seed: int) -> np.ndarray:
+    folds = seed_folds(classes, seed=seed)
+    if folds is None:
+        return np.full(len(classes), -1, np.int8)
+    out = np.flatnonzero(folds >= 0)
+    if len(out) > _MOST_HELD_OUT:
+        kept = np.random.default_rng(seed).choice(out, _MOST_HELD_OUT, replace=False)
+        folds[np.setdiff1d(out, kept)] = -1
+    return folds
+
+
+def _every(what: Diffusion) -> Diffusion:
+    return Diffusion(what.seeds, what.seed_classes, what.n_classes, what.n_iter, what.queries, what.normalization, True)

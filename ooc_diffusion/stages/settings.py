@@ -1,0 +1,171 @@
+"""What all stages have in common: the options of a run, and the frame in which a stage does its work."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..errors import BadInput, DoesNotFit
+from ..memory import MemoryBudget, MemoryMeter, StagePlan, format_size
+from ..parallel import limit_threads
+from ..store import Job, Store
+
+logger = logging.getLogger(__name__)
+
+ROLES = ("background", "seeds", "tests")
+
+Advance = Callable[[int], object]
+Record = dict[str, Any]
+
+
+@contextlib.contextmanager
+def _silent(stage: str, total: int | None, unit: str) -> Iterator[Advance]:
+    yield lambda done: None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options that every stage takes.
+
+    Parameters
+    ----------
+    memory_budget : str or int
+        Limit on anonymous and shared memory, default ``"auto"``.
+    threads : int, optional
+        Default: all cores.
+    device : str
+        ``"auto"``, ``"cpu"`` or ``"cuda"``. Default ``"auto"``.
+    seed : int
+        Seed of everything that is drawn, default 0.
+    overwrite : bool
+        Start anew where an earlier run had other parameters or inputs. Default False.
+    dry_run : bool
+        Only return the plan. Default False.
+    progress : callable
+        Given the stage, the number of units and their name, returns a context manager whose value is told the units done.
+    """
+
+    memory_budget: str | int | MemoryBudget = "auto"
+    threads: int | None = None
+    device: str = "auto"
+    seed: int = 0
+    overwrite: bool = False
+    dry_run: bool = False
+    progress: Callable[[str, int | None, str], AbstractContextManager[Advance]] = _silent
+
+    @property
+    def budget(self) -> MemoryBudget:
+        """The memory budget in bytes."""
+        return MemoryBudget.parse(self.memory_budget)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What the work of a stage is given."""
+
+    job: Job
+    budget: MemoryBudget
+    threads: int
+    advance: Advance
+
+
+def run_stage(
+    store: Store,
+    stage: str,
+    settings: Settings,
+    *,
+    plan: StagePlan,
+    parameters: dict[str, Any],
+    work: Callable[[Worker], dict[str, Any]],
+    inputs: Sequence[str] = (),
+    total: int | None = None,
+    unit: str = "rows",
+) -> Record:
+    """Plan, check, run, measure and publish one stage.
+
+    Parameters
+    ----------
+    store : Store
+        Where it reads and publishes.
+    stage : str
+        Its name.
+    settings : Settings
+        Options of the run.
+    plan : StagePlan
+        What it costs.
+    parameters : dict
+        JSON values that determine the result.
+    work : callable
+        Does the work and returns what the record says besides plan and measurement.
+    inputs : sequence of str
+        Arrays that it reads.
+    total, unit : int and str
+        For the progress.
+
+    Returns
+    -------
+    dict
+        The record; with ``dry_run`` the plan alone.
+
+    Raises
+    ------
+    DoesNotFit
+        Before anything is written, where the budget is below the smallest that would do.
+    NoSpace
+        Before anything is written, where the disk has not the space.
+    """
+    budget = settings.budget
+    check_plan(plan, budget)
+    if settings.dry_run:
+        return {"stage": stage, "plan": asdict(plan)}
+    with (
+        limit_threads(settings.threads) as threads,
+        store.job(stage, parameters=parameters, inputs=inputs, overwrite=settings.overwrite) as job,
+    ):
+        if job.published:
+            logger.info("%s: done before, nothing to do", stage)
+            return {**job.record, "skipped": True}
+        job.reserve(plan.disk_bytes + plan.scratch_bytes)
+        started = time.monotonic()
+        with MemoryMeter() as meter, settings.progress(stage, total, unit) as advance:
+            details = work(Worker(job, budget, threads, advance))
+        record = {
+            "stage": stage,
+            **details,
+            "plan": asdict(plan),
+            "seconds": time.monotonic() - started,
+            "peak_memory_bytes": meter.peak,
+            "memory_budget_bytes": budget.total,
+            "resumed": job.resumed,
+        }
+        job.publish(record)
+        logger.info("%s: done in %.1f s, peak memory %s", stage, record["seconds"], format_size(meter.peak))
+        return record
+
+
+def check_plan(plan: StagePlan, budget: MemoryBudget) -> None:
+    """Raise `DoesNotFit` unless the budget is at least the smallest that would do."""
+    if budget.total < plan.least_bytes:
+        least = f"{-(-plan.least_bytes // 2**20)}MiB"
+        raise DoesNotFit(
+            f"stage {plan.stage} needs a memory budget of {least} at least, but it is {format_size(budget.total)}; "
+            f"give --memory-budget {least} or more"
+        )
+
+
+def check_role(role: str) -> str:
+    """Return a role, or raise `BadInput`."""
+    if role not in ROLES:
+        raise BadInput(f"role {role!r} is not one of {', '.join(ROLES)}")
+    return role
+
+
+def disk_bytes(store: Store, stage: str) -> int:
+    """Bytes of the arrays that a published stage made."""
+    manifest = store.manifest
+    return sum(manifest.arrays[name].bytes for name in manifest.stages[stage]["arrays"])

@@ -1,0 +1,25 @@
+"""Arrays at rest: immutable ``.npy`` files that a manifest makes visible, journals, locks, verification.
+
+See ``docs/architecture.md`` for the protocol and why it survives a crash at any point.
+"""
+
+from .job import ArrayWriter, Job
+from .manifest import ArrayEntry, Manifest
+from .store import Store
+from .strings import Strings, append_strings
+from .upkeep import CleanReport, Problem, clean, status, verify
+
+__all__ = [
+    "ArrayEntry",
+    "ArrayWriter",
+    "CleanReport",
+    "Job",
+    "Manifest",
+    "Problem",
+    "Store",
+    "Strings",
+    "append_strings",
+    "clean",
+    "status",
+    "verify",
+]

@@ -1,0 +1,73 @@
+"""Reading, writing and syncing files so that a failure is an error with a name, never a lost write."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import NoSpace, StorageFailure
+from ..memory import format_size
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextlib.contextmanager
+def os_errors(path: Path, doing: str) -> Iterator[None]:
+    """Turn an `OSError` on ``path`` into `NoSpace` or `StorageFailure`, in one line that says what to do."""
+    try:
+        yield
+    except (NoSpace, StorageFailure):
+        raise
+    except OSError as error:
+        if error.errno in _FULL:
+            raise NoSpace(f"no space left while {doing} {path}; free some space there and run the command again") from error
+        raise StorageFailure(f"{doing} {path} failed: {error.strerror or error}; check the disk and permissions") from error
+
+
+def write_all(fd: int, data: memoryview, offset: int) -> None:
+    """Write every byte at ``offset``; the system may take fewer at a time."""
+    while data:
+        written = os.pwrite(fd, data, offset)
+        data, offset = data[written:], offset + written
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put ``data`` at ``path`` so that a reader, or a crash, finds the old content or the new, and never a part of either."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with os_errors(path, "writing"):
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            try:
+                write_all(fd, memoryview(data), 0)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def require_space(folder: Path, needed_bytes: int) -> None:
+    """Raise `NoSpace` unless the disk of ``folder`` has ``needed_bytes`` left."""
+    info = os.statvfs(folder)
+    free = info.f_bavail * info.f_frsize
+    if needed_bytes > free:
+        raise NoSpace(
+            f"{folder} needs {format_size(needed_bytes)} of disk but has {format_size(free)} free; "
+            "free some space, run `ooc-diffusion clean`, or choose another --store"
+        )

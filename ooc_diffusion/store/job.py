@@ -1,0 +1,205 @@
+"""A stage at work: arrays that grow, a journal of what is done, and the moment when all of it becomes visible."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import StorageFailure
+from .files import require_space
+from .journal import Journal
+from .manifest import ArrayEntry
+from .writer import ArrayWriter
+
+if TYPE_CHECKING:
+    from .store import Store
+
+_SECONDS_BETWEEN_CHECKPOINTS = 2.0
+
+
+class Job:
+    """The work of one stage on a store, begun by `Store.job` and ended by `publish`.
+
+    Attributes
+    ----------
+    stage : str
+        Name of the stage.
+    published : bool
+        The stage had been done before with the same parameters and inputs: nothing is left to do.
+    resumed : bool
+        The work of an interrupted run goes on.
+    record : dict
+        What the stage said of itself when it was published.
+    state : dict
+        What the last checkpoint was given.
+    """
+
+    def __init__(self, store: Store, stage: str, identity: dict[str, Any]) -> None:
+        self.store = store
+        self.stage = stage
+        self.identity = identity
+        self.published = False
+        self.resumed = False
+        self.record: dict[str, Any] = {}
+        self.state: dict[str, Any] = {}
+        self._arrays: dict[str, ArrayWriter] = {}
+        self._declared: dict[str, dict[str, Any]] = {}
+        self._journal: Journal | None = None
+        self._last_checkpoint = time.monotonic()
+
+    @property
+    def _id(self) -> str:
+        assert self._journal is not None
+        return self._journal.lines[0]["id"]
+
+    def begin(self, journal_path: Path) -> None:
+        """Start anew with an empty journal."""
+        self._journal = Journal.create(journal_path, {"id": uuid.uuid4().hex, "stage": self.stage, **self.identity})
+
+    def resume(self, journal: Journal) -> None:
+        """Go on where a journal ends."""
+        self._journal = journal
+        self.resumed = len(journal.lines) > 1
+        done: dict[str, tuple[int, list[str]]] = {}
+        for line in journal.lines[1:]:
+            self._declared.update(line.get("declare", {}))
+            for name in line.get("drop", []):
+                del self._declared[name]
+            for name, (rows, digests) in line.get("arrays", {}).items():
+                done[name] = (rows, done.get(name, (0, []))[1] + digests)
+            self.state = line.get("state", self.state)
+        for name, what in self._declared.items():
+            writer = self._writer(what)
+            writer.resume(*done.get(name, (0, [])))
+            self._arrays[name] = writer
+
+    def reserve(self, needed_bytes: int) -> None:
+        """Raise `NoSpace` unless the disk has room for what is still to be written of ``needed_bytes``."""
+        written = sum((writer.expected_rows or writer.rows) * writer.row_bytes for writer in self._arrays.values())
+        require_space(self.store.path, max(0, needed_bytes - written))
+
+    def array(self, name: str, dtype: str, shape: tuple[int | None, ...], *, scratch: bool = False) -> ArrayWriter:
+        """Begin an array, or go on with it.
+
+        Parameters
+        ----------
+        name : str
+            Name in the store, such as ``background/vectors``.
+        dtype : str
+            Little-endian type, such as ``<f4``.
+        shape : tuple
+            Shape; a first entry of None stands for a number of rows that only the end will tell.
+        scratch : bool
+            Whether the array is only for this stage: it is journaled, but given back when the stage is published.
+
+        Returns
+        -------
+        ArrayWriter
+            Its ``rows`` say how much is there already.
+        """
+        if name not in self._arrays:
+            stem = name.replace("/", ".")
+            what = {
+                "file": f"data/{stem}.{uuid.uuid4().hex[:12]}.npy",
+                "dtype": np.dtype(dtype).str,
+                "shape": list(shape),
+                "scratch": scratch,
+            }
+            writer = self._writer(what)
+            writer.create()
+            self._line({"declare": {name: what}})
+            self._declared[name] = what
+            self._arrays[name] = writer
+        return self._arrays[name]
+
+    def put(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Write a small array at once and return it as it stands on disk; a resumed stage gets what it had written before."""
+        writer = self.array(name, values.dtype.newbyteorder("<").str, values.shape)
+        if writer.rows == 0:
+            writer.append(np.ascontiguousarray(values, dtype=writer.dtype))
+        return writer.view()
+
+    def checkpoint(self, *, now: bool = False, **state: Any) -> None:
+        """Note what is done, so that an interrupted run goes on from here.
+
+        Data is synced before the journal names it. Calls within two seconds of the last one are passed over.
+
+        Parameters
+        ----------
+        now : bool
+            Do it however short ago the last one was.
+        **state
+            Small JSON values that the resumed stage finds in `state`.
+        """
+        self.state = state or self.state
+        if not now and time.monotonic() - self._last_checkpoint < _SECONDS_BETWEEN_CHECKPOINTS:
+            return
+        try:
+            done = {}
+            for name, writer in self._arrays.items():
+                if writer.dirty:
+                    writer.sync()
+                    done[name] = (writer.rows, writer.new_digests())
+        except StorageFailure:
+            # After a failed sync the kernel may call the lost pages clean: nothing of these files can be trusted again.
+            self.discard()
+            raise
+        self._line({"arrays": done, "state": self.state})
+        self._last_checkpoint = time.monotonic()
+
+    def drop(self, name: str) -> None:
+        """Give an array back to the disk before the stage ends (nothing happens where there is none of that name)."""
+        if name not in self._arrays:
+            return
+        writer = self._arrays.pop(name)
+        del self._declared[name]
+        self._line({"drop": [name]})
+        writer.close()
+        writer.path.unlink(missing_ok=True)
+
+    def publish(self, record: dict[str, Any]) -> None:
+        """Make the arrays of this stage visible, all of them in one step, in place of those it had made before."""
+        manifest = self.store.manifest
+        names = [name for name, what in self._declared.items() if not what["scratch"]]
+        entries = {}
+        for name in names:
+            shape, checksums = self._arrays[name].finish()
+            what = self._declared[name]
+            entries[name] = ArrayEntry(what["file"], what["dtype"], shape, checksums, self.stage)
+        before = manifest.stages.get(self.stage, {}).get("arrays", [])
+        manifest.arrays = {name: entry for name, entry in manifest.arrays.items() if name not in before} | entries
+        manifest.stages[self.stage] = {**self.identity, "id": self._id, "arrays": names, "record": record}
+        self.store.commit(manifest)
+        self.record = record
+        self.published = True
+        self._remove_leftovers(keep=set(names))
+
+    def discard(self) -> None:
+        """Give up: remove the journal and every file of this job."""
+        self._remove_leftovers(keep=set())
+
+    def close(self) -> None:
+        """Close all files; what the journal says can be gone on with."""
+        for writer in self._arrays.values():
+            writer.close()
+        if self._journal is not None:
+            self._journal.close()
+
+    def _remove_leftovers(self, *, keep: set[str]) -> None:
+        assert self._journal is not None
+        self.close()
+        self._journal.path.unlink(missing_ok=True)
+        for name, writer in self._arrays.items():
+            if name not in keep:
+                writer.path.unlink(missing_ok=True)
+
+    def _line(self, line: dict[str, Any]) -> None:
+        assert self._journal is not None
+        self._journal.append(line)
+
+    def _writer(self, what: dict[str, Any]) -> ArrayWriter:
+        return ArrayWriter(self.store.path / what["file"], np.dtype(what["dtype"]), tuple(what["shape"]))

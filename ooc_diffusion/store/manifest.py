@@ -1,0 +1,124 @@
+"""The manifest: the one file that says which arrays a store holds, and which stage made them from what."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from ..errors import CorruptStore
+from .npy import HEADER_BYTES
+
+FORMAT = 1
+_FILE_NAME = re.compile(r"data/[A-Za-z0-9._-]+\.npy", re.ASCII)
+_DTYPE = re.compile(r"[<|][buif][1248]", re.ASCII)
+_SIZE_LIMIT = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class ArrayEntry:
+    """What the manifest says of one array.
+
+    Parameters
+    ----------
+    file : str
+        Path of the ``.npy`` file inside the store.
+    dtype : str
+        Little-endian NumPy type, such as ``<f4``.
+    shape : tuple of int
+        Shape of the array, C order.
+    checksums : list of str
+        xxh3 (64 bits) of each chunk of 16 MiB of the data.
+    stage : str
+        The stage that made it.
+    """
+
+    file: str
+    dtype: str
+    shape: tuple[int, ...]
+    checksums: list[str]
+    stage: str
+
+    @property
+    def bytes(self) -> int:
+        """Size of the file."""
+        return HEADER_BYTES + math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    @property
+    def identity(self) -> str:
+        """A checksum of the content: equal for equal arrays, wherever they are stored."""
+        return checksum([self.dtype, list(self.shape), self.checksums])
+
+
+@dataclass
+class Manifest:
+    """The arrays and stages of one generation of a store."""
+
+    generation: int = 0
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    arrays: dict[str, ArrayEntry] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """Return the manifest as JSON that carries its own checksum."""
+        body = {
+            "format": FORMAT,
+            "generation": self.generation,
+            "stages": self.stages,
+            "arrays": {name: asdict(entry) for name, entry in self.arrays.items()},
+        }
+        return json.dumps({"checksum": checksum(body), **body}, indent=1).encode()
+
+    @classmethod
+    def load(cls, path: Path) -> Manifest:
+        """Read and check a manifest.
+
+        Raises
+        ------
+        CorruptStore
+            If it is damaged, or of a format this version does not know.
+        """
+        try:
+            if path.stat().st_size > _SIZE_LIMIT:
+                raise ValueError("it is too large")
+            body = json.loads(path.read_bytes())
+            stated = body.pop("checksum")
+            known = body["format"]
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise CorruptStore(_damaged(path, str(error) or type(error).__name__)) from None
+        if known != FORMAT:
+            raise CorruptStore(f"{path} is of format {known!r}, this version reads {FORMAT}; install the version that wrote it")
+        if stated != checksum(body):
+            raise CorruptStore(_damaged(path, "its checksum differs"))
+        try:
+            arrays = {name: _entry(name, value) for name, value in body["arrays"].items()}
+            return cls(int(body["generation"]), dict(body["stages"]), arrays)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorruptStore(_damaged(path, str(error))) from None
+
+
+def checksum(value: Any) -> str:
+    """Return the xxh3 (128 bits) of a value in canonical JSON."""
+    return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+
+
+def _entry(name: str, value: dict[str, Any]) -> ArrayEntry:
+    shape = tuple(value["shape"])
+    if _FILE_NAME.fullmatch(value["file"]) is None or _DTYPE.fullmatch(value["dtype"]) is None:
+        raise ValueError(f"array {name!r} has a file name or a type that no stage writes")
+    if not all(type(n) is int and n >= 0 for n in shape):
+        raise ValueError(f"array {name!r} has the shape {shape}")
+    return ArrayEntry(value["file"], value["dtype"], shape, list(value["checksums"]), str(value["stage"]))
+
+
+def _damaged(path: Path, why: str) -> str:
+    older = sorted((path.parent / "generations").glob("*.json"))
+    remedy = f"copy {older[-1]} over it" if older else "restore it from a backup"
+    return f"{path} is damaged ({why}); {remedy}, then run `ooc-diffusion verify --data`"

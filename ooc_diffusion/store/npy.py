@@ -1,0 +1,76 @@
+"""The ``.npy`` header: 128 bytes, version 1.0, so that ``numpy.load(path, mmap_mode="r")`` opens every array of a store."""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import CorruptStore
+
+HEADER_BYTES = 128
+_MAGIC = b"\x93NUMPY\x01\x00"
+
+
+def header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+    """Return the 128 bytes that stand before a C-ordered array of ``dtype`` and ``shape``."""
+    text = repr({"descr": dtype.str, "fortran_order": False, "shape": shape}).encode("latin1")
+    room = HEADER_BYTES - len(_MAGIC) - 2
+    if len(text) >= room:
+        raise ValueError(f"shape {shape} is too long for the header")
+    return _MAGIC + room.to_bytes(2, "little") + text.ljust(room - 1) + b"\n"
+
+
+def open_array(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """Map an array read-only after its size and header were found to be exactly those expected.
+
+    Parameters
+    ----------
+    path : Path
+        An ``.npy`` file.
+    dtype : numpy.dtype
+        What the manifest says.
+    shape : tuple of int
+        What the manifest says.
+
+    Returns
+    -------
+    numpy.ndarray
+        Read-only view of the mapped file.
+
+    Raises
+    ------
+    CorruptStore
+        If the file is missing, no regular file, of another size, or its header differs.
+    """
+    check_file(path, dtype, shape)
+    if 0 in shape:
+        empty = np.empty(shape, dtype)
+        empty.flags.writeable = False
+        return empty
+    return np.memmap(path, dtype=dtype, mode="r", offset=HEADER_BYTES, shape=shape).view(np.ndarray)
+
+
+def check_file(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    """Raise `CorruptStore` unless ``path`` is a regular file of the right size with the right header."""
+    remedy = "run `ooc-diffusion verify`, then the stage again with --overwrite"
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise CorruptStore(f"{path} is missing; {remedy}") from None
+    except OSError as error:
+        raise CorruptStore(f"{path} cannot be opened: {error.strerror}; {remedy}") from None
+    try:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            raise CorruptStore(f"{path} is not a regular file; {remedy}")
+        expected = HEADER_BYTES + math.prod(shape) * dtype.itemsize
+        if info.st_size != expected:
+            raise CorruptStore(f"{path} has {info.st_size} bytes instead of {expected}; {remedy}")
+        if os.pread(fd, HEADER_BYTES, 0) != header(dtype, shape):
+            raise CorruptStore(f"{path} has a damaged header; {remedy}")
+    finally:
+        os.close(fd)

@@ -1,0 +1,77 @@
+"""Many strings as two arrays: their bytes one after the other, and where each begins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import numpy as np
+
+from .job import Job
+from .store import Store
+
+
+class Strings:
+    """A sequence of names at rest; no Python object exists before it is asked for.
+
+    Parameters
+    ----------
+    characters : numpy.ndarray of shape (total,), uint8
+        All names, one after the other, as the file system encodes them.
+    offsets : numpy.ndarray of shape (n + 1,), int64
+        Where each begins, and the end of the last.
+    """
+
+    def __init__(self, characters: np.ndarray, offsets: np.ndarray) -> None:
+        self.characters = characters
+        self.offsets = offsets
+
+    @classmethod
+    def open(cls, store: Store, name: str) -> Strings:
+        """Open the names that `append_strings` wrote under ``name``."""
+        return cls(store.array(f"{name}_bytes"), store.array(f"{name}_offsets"))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, i: int) -> str:
+        return os.fsdecode(self._raw(i))
+
+    def _raw(self, i: int) -> bytes:
+        return self.characters[self.offsets[i] : self.offsets[i + 1]].tobytes()
+
+    def find(self, name: str) -> int:
+        """Return the row of a name, or -1; the names must be sorted as paths are, part by part."""
+        wanted = os.fsencode(name)
+        parts = wanted.split(b"/")
+        low, high = 0, len(self)
+        while low < high:
+            middle = (low + high) // 2
+            if self._raw(middle).split(b"/") < parts:
+                low = middle + 1
+            else:
+                high = middle
+        return low if low < len(self) and self._raw(low) == wanted else -1
+
+
+def append_strings(job: Job, name: str, values: Iterable[str] | tuple[np.ndarray, np.ndarray]) -> None:
+    """Append names to the arrays ``name_bytes`` and ``name_offsets`` of a job.
+
+    Parameters
+    ----------
+    job : Job
+        The stage that publishes them.
+    name : str
+        Name of the pair.
+    values : iterable of str, or pair of arrays
+        The names; or their bytes, uint8 (total,), and lengths, int64 (n,).
+    """
+    characters = job.array(f"{name}_bytes", "|u1", (None,))
+    offsets = job.array(f"{name}_offsets", "<i8", (None,))
+    if offsets.rows == 0:
+        offsets.append(np.zeros(1, np.int64))
+    if not isinstance(values, tuple):
+        encoded = [os.fsencode(value) for value in values]
+        values = np.frombuffer(b"".join(encoded), np.uint8), np.array([len(value) for value in encoded], np.int64)
+    offsets.append(characters.rows + np.cumsum(values[1], dtype=np.int64))
+    characters.append(values[0])

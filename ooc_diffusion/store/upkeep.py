@@ -1,0 +1,157 @@
+"""Looking at a store and keeping it in order: status, verification, removal of what nobody needs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import CorruptStore
+from .checksums import CHUNK_BYTES, file_digests
+from .journal import Journal
+from .manifest import Manifest
+from .npy import check_file
+from .store import Store
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in a store that is not as the manifest says."""
+
+    array: str
+    file: str
+    what: str
+
+
+@dataclass(frozen=True)
+class CleanReport:
+    """What `clean` removed."""
+
+    files: list[str]
+    bytes: int
+
+
+def status(store: Store) -> dict[str, Any]:
+    """Return the stages, arrays and unfinished jobs of a store, from the manifest and journals alone.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+
+    Returns
+    -------
+    dict
+        ``generation``, ``stages`` (name, arrays, bytes, outdated inputs), ``unfinished`` (stage, rows per array).
+    """
+    manifest = store.manifest
+    stages = [
+        {
+            "stage": name,
+            "arrays": {array: list(manifest.arrays[array].shape) for array in made["arrays"] if array in manifest.arrays},
+            "bytes": sum(manifest.arrays[array].bytes for array in made["arrays"] if array in manifest.arrays),
+            "parameters": made["parameters"],
+            "outdated": store.outdated(name),
+        }
+        for name, made in manifest.stages.items()
+    ]
+    unfinished = []
+    for journal in _live_journals(store, manifest):
+        rows: dict[str, int] = {}
+        for line in journal.lines[1:]:
+            rows |= {name: done[0] for name, done in line.get("arrays", {}).items()}
+        unfinished.append({"stage": journal.lines[0]["stage"], "rows": rows})
+    return {"store": str(store.path), "generation": manifest.generation, "stages": stages, "unfinished": unfinished}
+
+
+def verify(store: Store, *, data: bool = False, seconds: float | None = None) -> tuple[list[Problem], int]:
+    """Compare the files of a store with its manifest.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    data : bool
+        Also read all data and compare the checksum of each chunk. Default: existence, size and header only.
+    seconds : float, optional
+        Stop reading after this time. Default: read everything.
+
+    Returns
+    -------
+    problems : list of Problem
+        Empty where all is well.
+    bytes_read : int
+        Bytes of data that were compared.
+    """
+    problems, bytes_read = [], 0
+    deadline = None if seconds is None else time.monotonic() + seconds
+    for name, entry in store.manifest.arrays.items():
+        path = store.path / entry.file
+        try:
+            check_file(path, np.dtype(entry.dtype), entry.shape)
+        except CorruptStore as error:
+            problems.append(Problem(name, entry.file, str(error)))
+            continue
+        if not data:
+            continue
+        for chunk, digest in enumerate(file_digests(path)):
+            if digest != entry.checksums[chunk]:
+                problems.append(Problem(name, entry.file, f"chunk {chunk} (from byte {128 + chunk * CHUNK_BYTES}) has changed"))
+            bytes_read += CHUNK_BYTES
+            if deadline is not None and time.monotonic() > deadline:
+                return problems, bytes_read
+    return problems, bytes_read
+
+
+def clean(store: Store, *, unfinished: bool = False, dry_run: bool = False) -> CleanReport:
+    """Remove earlier generations and files that nothing names.
+
+    Parameters
+    ----------
+    store : Store
+        The store; no other process may be writing to it.
+    unfinished : bool
+        Also remove the work of interrupted stages. Default: keep it, so that they can be resumed.
+    dry_run : bool
+        Only say what would be removed.
+
+    Returns
+    -------
+    CleanReport
+        Files removed, relative to the store, and their bytes.
+    """
+    with store.lock:
+        manifest = store.manifest
+        kept = {entry.file for entry in manifest.arrays.values()}
+        kept |= {"manifest.json", "lock", f"generations/{manifest.generation:08d}.json"}
+        if not unfinished:
+            for journal in _live_journals(store, manifest):
+                kept.add(str(journal.path.relative_to(store.path)))
+                kept |= {what["file"] for line in journal.lines for what in line.get("declare", {}).values()}
+        removed, size = [], 0
+        for path in _own_files(store.path):
+            name = str(path.relative_to(store.path))
+            if name not in kept:
+                removed.append(name)
+                size += path.lstat().st_blocks * 512
+                if not dry_run:
+                    path.unlink()
+        return CleanReport(removed, size)
+
+
+def _own_files(root: Path) -> list[Path]:
+    patterns = ("data/*.npy", "jobs/*.journal", "generations/*.json", ".*.tmp", "*/.*.tmp")
+    return sorted(path for pattern in patterns for path in root.glob(pattern))
+
+
+def _live_journals(store: Store, manifest: Manifest) -> list[Journal]:
+    """Journals of stages that were interrupted (not those left behind by a stage that was published)."""
+    journals = []
+    for path in sorted(store.path.glob("jobs/*.journal")):
+        journal = Journal.read(path)
+        if journal is not None and manifest.stages.get(journal.lines[0]["stage"], {}).get("id") != journal.lines[0]["id"]:
+            journals.append(journal)
+    return journals

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+
+from ooc_diffusion.classify import knn_scores, predict
+from ooc_diffusion.classify.knn import _count
+from ooc_diffusion.errors import BadInput
+from tests.reference import naive_knn_scores
+
+
+def unit(rng, n, d):
+    X = rng.normal(size=(n, d))
+    return (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 2, 5, 40, 1000])
+def test_votes_and_predictions_are_those_of_the_oracle(rng, n_neighbors):
+    seeds, queries, classes = unit(rng, 40, 8), unit(rng, 97, 8), rng.integers(0, 7, size=40)
+    scores = knn_scores(seeds, classes, queries, n_classes=9, n_neighbors=n_neighbors)
+    votes, summed = naive_knn_scores(seeds, classes, queries, 9, n_neighbors)
+    np.testing.assert_array_equal(np.floor(scores), votes)
+    assert scores.dtype == np.float32
+    for row, label in enumerate(predict(scores)[0]):
+        assert label == max(range(9), key=lambda c: (votes[row, c], summed[row, c], -c))
+
+
+def test_blocks_of_any_size_give_the_same_bytes(rng):
+    seeds, queries, classes = unit(rng, 300, 16), unit(rng, 130, 16), rng.integers(0, 5, size=300)
+    whole = knn_scores(seeds, classes, queries, n_classes=5)
+    for size in (1, 19, 21, 129, 130, 131):
+        parts = [knn_scores(seeds, classes, queries[i : i + size], n_classes=5) for i in range(0, 130, size)]
+        assert np.concatenate(parts).tobytes() == whole.tobytes()
+    assert knn_scores(seeds, classes, queries[:0], n_classes=5).shape == (0, 5)
+
+
+def test_similarity_breaks_ties_but_never_outvotes():
+    voters = np.array([[0, 0, 1, 1], [2, 2, 1, 0], [0, 1, 2, 2], [1, 2, 1, 2]])
+    sims = np.array([[0.1, 0.1, 0.9, 0.9], [-5, -5, 9, 9], [0.5, 0.4, -1e9, -1e9], [0.5, 0.5, 0.5, 0.5]], dtype=np.float32)
+    scores = _count(voters, sims, 3)
+    labels, _ = predict(scores)
+    np.testing.assert_array_equal(labels, [1, 2, 2, 1])
+    assert scores[3, 1] == scores[3, 2], "equal sums stay equal"
+    assert scores[2, 0] > scores[2, 1] >= 1
+    assert (scores >= 0).all()
+    assert (scores[voters.max(axis=1) < 2][:, 2] == 0).all(), "no vote, no score"
+
+
+def test_the_best_of_many_ties_does_not_outvote():
+    voters = np.append(np.arange(1, 300), [0, 0])[None, :]
+    sims = np.append(np.linspace(0, 1e6, 299), [-1e6, -1e6])[None, :].astype(np.float32)
+    scores = _count(voters, sims, 300)
+    assert predict(scores)[0][0] == 0
+    assert scores[0, 1:].max() < 1 + 2**-7
+
+
+def test_many_voters_keep_their_order_in_float32(rng):
+    voters = np.arange(2000)[None, :] // 2
+    sims = rng.random((1, 2000)).astype(np.float32)
+    scores = _count(voters, sims, 1000).astype(np.float32)
+    summed = sims.reshape(1000, 2).sum(axis=1, dtype=np.float64)
+    np.testing.assert_array_equal(np.argsort(scores[0], kind="stable"), np.argsort(summed, kind="stable"))
+
+
+def test_negative_similarities_and_all_neighbors(rng):
+    seeds = np.array([[1, 0], [-1, 0]], dtype=np.float32)
+    scores = knn_scores(seeds, np.array([1, 0]), np.array([[1, 0], [-1, 0]], dtype=np.float32), n_classes=2)
+    np.testing.assert_array_equal(predict(scores)[0], [1, 0])
+
+
+def test_bad_input_is_refused(rng):
+    seeds, queries = unit(rng, 4, 3), unit(rng, 2, 3)
+    classes = np.zeros(4, dtype=int)
+    for args, options, message in [
+        ((seeds[:0], classes[:0], queries), {}, "no seeds"),
+        ((seeds, classes[:2], queries), {}, "one class per seed"),
+        ((seeds, classes, queries[:, :2]), {}, "must agree"),
+        ((seeds, classes, queries), {"n_neighbors": 0}, "at least 1"),
+    ]:
+        with pytest.raises(BadInput, match=message):
+            knn_scores(*args, n_classes=1, **options)

@@ -1,0 +1,144 @@
+"""Search and merge against the naive oracles."""
+
+import numpy as np
+import pytest
+
+from ooc_diffusion.errors import BadInput
+from ooc_diffusion.neighbors import (
+    Inverted,
+    assign_lists,
+    choose_index,
+    measure_recall,
+    merge_neighbors,
+    n_lists,
+    resolve_device,
+    search,
+    train_centroids,
+)
+from tests.reference import naive_merge, naive_neighbors
+
+
+def unit_vectors(n, d, seed=0):
+    X = np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
+    return X / np.linalg.norm(X, axis=1, keepdims=True)
+
+
+def found(*args, **kwargs):
+    ids, similarities = zip(*search(*args, **kwargs), strict=True)
+    return np.concatenate(ids), np.concatenate(similarities)
+
+
+@pytest.mark.parametrize("database_rows", [1, 149, 150, 151])
+@pytest.mark.parametrize("query_rows", [1, 149, 150, 151])
+def test_exact_search_for_any_block(monkeypatch, database_rows, query_rows):
+    import sys
+
+    module = sys.modules[search.__module__]
+    monkeypatch.setattr(module, "DATABASE_ROWS", database_rows)
+    monkeypatch.setattr(module, "QUERY_ROWS", query_rows)
+    X = unit_vectors(150, 7)
+    ids, similarities = found(X, X, k=6)
+    expected_ids, expected = naive_neighbors(X, 6)
+    np.testing.assert_allclose(similarities, expected, atol=1e-6)
+    assert (ids == expected_ids).mean() > 0.99
+
+
+def test_fewer_vectors_than_neighbors_are_padded():
+    X = unit_vectors(3, 4)
+    ids, similarities = found(X, X, k=5)
+    assert (np.sort(ids[:, :3], axis=1) == [0, 1, 2]).all()
+    assert (ids[:, 3:] == -1).all()
+    assert (similarities[:, 3:] == np.float32(-1e30)).all()
+
+
+def test_negative_similarities_are_neighbors_too():
+    X = np.array([[1.0, 0.0], [-1.0, 0.0]], np.float32)
+    ids, similarities = found(X, X, k=2)
+    assert ids.tolist() == [[0, 1], [1, 0]]
+    assert similarities.tolist() == [[1, -1], [1, -1]]
+
+
+def test_inverted_lists_find_nearly_all_and_only_true_similarities():
+    rng = np.random.default_rng(1)
+    centers = unit_vectors(60, 16, seed=2)
+    X = centers[rng.integers(0, 60, 6000)] + 0.15 * rng.normal(size=(6000, 16)).astype(np.float32)
+    X = (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)
+    centroids = train_centroids(X)
+    assert centroids.shape == (n_lists(6000), 16)
+    lists = assign_lists(X, centroids)
+    distances = ((X[:200, None] - centroids) ** 2).sum(axis=2)
+    assert (lists[:200] == distances.argmin(axis=1)).mean() > 0.99
+    ids, similarities = found(X, X[:500], k=10, inverted=Inverted(centroids, lists))
+    np.testing.assert_allclose(np.einsum("qd,qkd->qk", X[:500], X[ids]), similarities, atol=1e-5)
+    exact, _ = found(X, X[:500], k=10)
+    assert np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(ids, exact, strict=True)]) > 0.98
+
+
+def test_thousands_of_identical_vectors():
+    X = np.concatenate([np.tile(unit_vectors(1, 8), (5000, 1)), unit_vectors(1000, 8, seed=5)])
+    centroids = train_centroids(X)
+    ids, _ = found(X, X[4990:5100], k=5, inverted=Inverted(centroids, assign_lists(X, centroids)))
+    assert (ids[:10] < 5000).all()
+    assert (ids[10:, 0] == np.arange(5000, 5100)).all()
+
+
+def test_searching_from_a_later_block_gives_the_same_bytes():
+    X = unit_vectors(9000, 8)
+    ids, similarities = found(X, X, k=5)
+    later_ids, later = found(X, X, k=5, start=4096)
+    assert later_ids.tobytes() == ids[4096:].tobytes()
+    assert later.tobytes() == similarities[4096:].tobytes()
+
+
+@pytest.mark.parametrize("k", [1, 3, 8, 12])
+def test_merge_equals_naive_merge(k):
+    rng = np.random.default_rng(4)
+    tables = []
+    for width, offset in ((5, 0), (4, 1000)):
+        similarities = -np.sort(-np.round(rng.normal(size=(200, width)), 1).astype(np.float32), axis=1)
+        ids = rng.integers(0, 900, (200, width)).astype(np.int32) + offset
+        ids[rng.random((200, width)) < 0.2] = -1
+        tables += [ids, similarities]
+    tables[0][3] = tables[2][3] = -1
+    ids, similarities = merge_neighbors(*tables, k=k)
+    expected_ids, expected = naive_merge(*tables, k)
+    np.testing.assert_array_equal(ids, expected_ids)
+    np.testing.assert_array_equal(similarities[ids >= 0], expected[expected_ids >= 0].astype(np.float32))
+
+
+def test_recall_counts_what_is_missing():
+    X = unit_vectors(400, 6)
+    ids, _ = found(X, X, k=10)
+    assert measure_recall(X, ids, k=10, n_samples=400)["recall"] == 1.0
+    worse = ids.copy()
+    worse[:, 8:] = -1
+    assert measure_recall(X, worse, k=10, n_samples=400)["recall"] == pytest.approx(0.8)
+
+
+def test_the_index_is_chosen_by_size():
+    assert choose_index(100_000, "auto") == "Flat"
+    assert choose_index(100_001, "auto") == "IVFFlat"
+    with pytest.raises(BadInput, match="at least 4096"):
+        choose_index(100, "IVFFlat")
+    with pytest.raises(BadInput, match="not one of auto, Flat, IVFFlat"):
+        choose_index(100, "HNSW")
+
+
+def test_a_missing_gpu_is_an_error_and_not_a_fallback():
+    import faiss
+
+    if faiss.get_num_gpus():
+        pytest.skip("faiss finds a GPU")
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(BadInput, match="no GPU"):
+        resolve_device("cuda")
+
+
+@pytest.mark.gpu
+def test_gpu_search_equals_the_exact_one():
+    import faiss
+
+    if not faiss.get_num_gpus():
+        pytest.skip("faiss finds no GPU")
+    X = unit_vectors(5000, 16)
+    np.testing.assert_allclose(found(X, X, k=5, device="cuda")[1], found(X, X, k=5)[1], atol=1e-5)

@@ -1,0 +1,183 @@
+"""Naive oracles: slow, obvious, independent of the package.
+
+Loops and dense float64 NumPy or SciPy only. The package's results are compared with these on small inputs; nothing here
+is fast, and nothing here imports ``ooc_diffusion``, so that a mistake cannot hide on both sides.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+
+__all__ = [
+    "awkward_table",
+    "naive_diffuse",
+    "naive_knn_scores",
+    "naive_merge",
+    "naive_neighbors",
+    "naive_query_scores",
+    "naive_top_k_accuracy",
+    "naive_w",
+    "naive_w0",
+]
+
+
+def naive_neighbors(X, k, queries=None):
+    """Exact search by inner product: ids int64 (q, k) and similarities float64 (q, k), best first, ties by lower id.
+
+    ``queries`` default to ``X`` itself (each point then finds itself). Rows are padded with -1 and -inf.
+    """
+    X = np.asarray(X, dtype=np.float64)
+    queries = X if queries is None else np.asarray(queries, dtype=np.float64)
+    ids = np.full((len(queries), k), -1, dtype=np.int64)
+    sims = np.full((len(queries), k), -np.inf)
+    for row, query in enumerate(queries):
+        scored = [(-float(X[i] @ query), i) for i in range(len(X))]
+        for place, (negative, i) in enumerate(sorted(scored)[:k]):
+            ids[row, place], sims[row, place] = i, -negative
+    return ids, sims
+
+
+def naive_w0(neighbor_ids, n, weights=None):
+    """W0 as float64 CSR (n, n): row i holds 1 (or the weight) at each neighbor that row i of the table lists.
+
+    -1 is no neighbor; a repeated id counts once, at its first place; the diagonal is kept. Tables of fewer than n rows
+    leave the last rows empty.
+    """
+    dense = np.zeros((n, n))
+    for i, row in enumerate(np.asarray(neighbor_ids)):
+        seen = set()
+        for place, j in enumerate(row):
+            if j < 0 or j in seen:
+                continue
+            seen.add(j)
+            dense[i, j] = 1.0 if weights is None else float(weights[i, place])
+    return sp.csr_array(dense)
+
+
+def naive_w(neighbor_ids, weights=None):
+    """W = D^-1 (W0 + W0^T) as float64 CSR (n, n): each row sums to 1, rows without entries stay zero."""
+    W0 = naive_w0(neighbor_ids, len(neighbor_ids), weights).toarray()
+    S = W0 + W0.T
+    for i in range(len(S)):
+        total = S[i].sum()
+        if total > 0:
+            S[i] /= total
+    return sp.csr_array(S)
+
+
+def naive_diffuse(W, seeds, seed_classes, n_classes, n_iter, normalization="columns"):
+    """L_0 .. L_T, a list of dense float64 (n, n_classes) arrays with L_{t+1} = W L_t from one-hot seeds.
+
+    ``"columns"`` divides each column of each L_t by its sum when it is handed out (columns of zeros stay zero);
+    ``"none"`` does not.
+    """
+    if normalization not in ("columns", "none"):
+        raise ValueError(normalization)
+    W = W.toarray() if sp.issparse(W) else np.asarray(W, dtype=np.float64)
+    L = np.zeros((len(W), n_classes))
+    for node, label in zip(seeds, seed_classes, strict=True):
+        L[node, label] = 1.0
+    plain = [L]
+    for _ in range(n_iter):
+        plain.append(W @ plain[-1])
+    if normalization == "none":
+        return plain
+    result = []
+    for L in plain:
+        sums = L.sum(axis=0)
+        result.append(L / np.where(sums > 0, sums, 1.0))
+    return result
+
+
+def naive_query_scores(L, query_neighbor_ids):
+    """Float64 (q, C): per query the plain sum of the rows of L at its neighbors; -1 is skipped, repeats count again."""
+    L = np.asarray(L, dtype=np.float64)
+    scores = np.zeros((len(query_neighbor_ids), L.shape[1]))
+    for row, neighbors in enumerate(query_neighbor_ids):
+        for j in neighbors:
+            if j >= 0:
+                scores[row] += L[j]
+    return scores
+
+
+def naive_merge(ids_a, sims_a, ids_b, sims_b, k):
+    """Merge two neighbor tables row by row: ids int64 (q, k), similarities float64 (q, k) by decreasing similarity.
+
+    -1 never wins, whatever its similarity; at equal similarity the first table comes first, then the earlier place. The
+    two tables speak of different points, so ids are not compared. Rows are padded with -1 and -inf.
+    """
+    ids = np.full((len(ids_a), k), -1, dtype=np.int64)
+    sims = np.full((len(ids_a), k), -np.inf)
+    for row in range(len(ids_a)):
+        candidates = []
+        for table, (some_ids, some_sims) in enumerate([(ids_a[row], sims_a[row]), (ids_b[row], sims_b[row])]):
+            for place, (j, s) in enumerate(zip(some_ids, some_sims, strict=True)):
+                if j >= 0:
+                    candidates.append((-float(s), table, place, int(j)))
+        for place, (negative, _, _, j) in enumerate(sorted(candidates)[:k]):
+            ids[row, place], sims[row, place] = j, -negative
+    return ids, sims
+
+
+def naive_knn_scores(seed_vectors, seed_classes, queries, n_classes, n_neighbors):
+    """Votes int64 (q, C) and summed similarities float64 (q, C) of the nearest seeds, by inner product.
+
+    The predicted class has most votes; among those the largest summed similarity; among those the lowest number.
+    """
+    ids, sims = naive_neighbors(seed_vectors, n_neighbors, queries)
+    votes = np.zeros((len(ids), n_classes), dtype=np.int64)
+    summed = np.zeros((len(ids), n_classes))
+    for row in range(len(ids)):
+        for j, s in zip(ids[row], sims[row], strict=True):
+            if j >= 0:
+                votes[row, seed_classes[j]] += 1
+                summed[row, seed_classes[j]] += s
+    return votes, summed
+
+
+def naive_top_k_accuracy(scores, truth, k, positive_only=True):
+    """Share of rows whose true class is among the k largest scores; ties by lower class.
+
+    With ``positive_only`` a class whose score is not above zero does not count, so a row of zeros is wrong.
+    """
+    hits = 0
+    for row, label in zip(scores, truth, strict=True):
+        ranked = sorted(range(len(row)), key=lambda c: (-row[c], c))[:k]
+        hits += any(c == label and (row[c] > 0 or not positive_only) for c in ranked)
+    return hits / len(truth)
+
+
+def awkward_table(rng, n, k, *, n_components=3, isolated=0.1, missing=0.15, repeated=0.15, no_self=0.2):
+    """A neighbor table with all that goes wrong: ids int64 (n, k) and positive weights float32 (n, k).
+
+    Nodes fall into ``n_components`` that never list each other, the first as large as all others together. Everybody in
+    the first lists node 0, the hub. A share ``isolated`` of the other nodes lists nobody and is listed by nobody (rows
+    of -1), a share ``no_self`` does not list itself, and of the remaining places a share ``missing`` is -1 and a share
+    ``repeated`` is a copy of an earlier place, anywhere in the row.
+    """
+    component = np.where(np.arange(n) < (n + 1) // 2, 0, np.arange(n) % max(1, n_components - 1) + 1)
+    if n_components == 1:
+        component[:] = 0
+    alone = rng.random(n) < isolated
+    alone[0] = False
+    ids = np.full((n, k), -1, dtype=np.int64)
+    for i in np.flatnonzero(~alone):
+        friends = np.flatnonzero((component == component[i]) & ~alone & (np.arange(n) != i))
+        listed = list(rng.permutation(friends)[:k])
+        if rng.random() >= no_self:
+            listed.insert(0, i)
+        if component[i] == 0 and 0 not in listed[:k]:
+            listed.insert(int(rng.integers(0, k)), 0)
+        row = listed[:k]
+        ids[i, : len(row)] = row
+        for place in range(1, len(row)):
+            if ids[i, place] == 0:
+                continue
+            draw = rng.random()
+            if draw < missing:
+                ids[i, place] = -1
+            elif draw < missing + repeated:
+                ids[i, place] = ids[i, rng.integers(0, place)]
+    weights = rng.uniform(0.05, 2.0, size=(n, k)).astype(np.float32)
+    return ids, weights
