@@ -60,14 +60,14 @@ def open_source(
     ------
     BadInput
         For a name that is neither a folder nor a data set, with close matches; where the images cannot be had; or where ``root``
-        or ``split`` is given for a folder or for the digits.
+        is given for a folder or for the digits, or ``split`` for a folder.
     """
     name = os.fspath(spec)
     folder = is_folder(spec)
     if folder or name == "digits":
-        if root is not None or split is not None:
+        if root is not None or (folder and split is not None):
             raise BadInput(f"--root and --split are for downloaded data sets; leave them out with {printable(name)}")
-        return collect(spec) if folder else DigitsSource()
+        return collect(spec) if folder else DigitsSource(split)
     family = mnist_name(name)
     return TorchvisionSource(name, root, split) if family is None else MnistSource(family, root, split)
 

@@ -27,6 +27,7 @@ MNIST_FAMILY = {"fashion-mnist": "FashionMNIST", "mnist": "MNIST", "kmnist": "KM
 
 _DEBIAN_FOLDERS = {"fashion-mnist": Path("/usr/share/datasets/fashion-mnist")}
 _FILE_PREFIXES = {"train": "train", "test": "t10k"}
+_DIGITS_SPLITS = {"train": slice(0, 1297), "test": slice(1297, None)}
 _DIGITS = [str(digit) for digit in range(10)]
 _CLASS_NAMES = {
     "fashion-mnist": [
@@ -95,19 +96,28 @@ class ArraySource:
 
 
 class DigitsSource(ArraySource):
-    """The 1797 gray images of 8×8 pixels that ship with scikit-learn; their values 0..16 are stored times 15 as 0..240."""
+    """The 1797 gray images of 8×8 pixels that ship with scikit-learn; their values 0..16 are stored times 15 as 0..240.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    split : {"train", "test"}, optional
+        The first 1297 or the last 500 images, by other writers. Default: all.
+    """
+
+    def __init__(self, split: str | None = None) -> None:
         from sklearn.datasets import load_digits
 
+        if split not in (None, *_DIGITS_SPLITS):
+            raise BadInput(f"digits have no split {split!r}; use train or test, or leave it out for all")
         digits = load_digits()
-        images = (digits.images * 15).astype(np.uint8)
+        rows = _DIGITS_SPLITS[split] if split else slice(None)
+        images = (digits.images[rows] * 15).astype(np.uint8)
         super().__init__(
             images,
-            digits.target,
+            digits.target[rows],
             list(_DIGITS),
-            parts=[("digits", len(images))],
-            description={"spec": "digits"},
+            parts=[(split or "digits", len(images))],
+            description={"spec": "digits"} | ({"split": split} if split else {}),
         )
 
 

@@ -70,7 +70,7 @@ class MemoryBudget:
         count = (self.room(torch=torch) - fixed_bytes) // max(1, unit_bytes)
         if count < 1:
             self.require(fixed_bytes + unit_bytes, what=what, torch=torch)
-        return max(1, min(count, at_most)) if at_most is not None else count
+        return max(1, count if at_most is None else min(count, at_most))
 
     def require(self, array_bytes: int, *, what: str, torch: bool = False) -> None:
         """Raise `DoesNotFit` unless ``array_bytes`` of arrays fit; the message names the smallest budget that would do."""

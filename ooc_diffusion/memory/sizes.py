@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -67,6 +68,8 @@ def parse_size(text: str, *, total: int | None = None) -> int:
     else:
         base = 1024 if "I" in unit else 1000
         size = number * base ** _POWERS.get(unit[0], 0)
+    if math.isinf(size):
+        raise BadInput(f"size {text[:20]!r}... is too large to be meant")
     if size < _SMALLEST:
         raise BadInput(f"size {text!r} is below the smallest that makes sense, 64MiB")
     return int(size)
@@ -75,7 +78,11 @@ def parse_size(text: str, *, total: int | None = None) -> int:
 def format_size(size: float) -> str:
     """Write bytes for people, in binary units with three digits: ``7.45 GiB``."""
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(size) < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.3g} {unit}" if size < 1000 else f"{size:.0f} {unit}"
+        if abs(size) < 1023.5:
+            return _three_digits(size, unit) if unit != "B" else f"{size:.0f} B"
         size /= 1024
-    return f"{size:.3g} TiB"
+    return _three_digits(size, "TiB")
+
+
+def _three_digits(size: float, unit: str) -> str:
+    return f"{size:.3g} {unit}" if abs(size) < 999.5 else f"{size:.0f} {unit}"

@@ -85,7 +85,7 @@ def train_centroids(vectors: np.ndarray, *, seed: int = 0) -> np.ndarray:
     rows = training_rows(n)
     sample = np.sort(np.random.default_rng(seed).choice(n, rows, replace=False)) if rows < n else slice(None)
     kmeans = faiss.Kmeans(d, n_lists(n), niter=10, seed=seed + 1, min_points_per_centroid=1, max_points_per_centroid=1000)
-    kmeans.train(np.ascontiguousarray(vectors[sample]))
+    kmeans.train(np.ascontiguousarray(vectors[sample], np.float32))
     return np.array(kmeans.centroids)
 
 
@@ -94,7 +94,7 @@ def assign_lists(block: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     import faiss
 
     parts = [
-        faiss.knn(np.ascontiguousarray(block[first : first + QUERY_ROWS]), centroids, 1)[1][:, 0]
+        faiss.knn(np.ascontiguousarray(block[first : first + QUERY_ROWS], np.float32), centroids, 1)[1][:, 0]
         for first in range(0, len(block), QUERY_ROWS)
     ]
     return np.concatenate(parts).astype(np.int32)
@@ -116,10 +116,11 @@ def search(
     *,
     k: int,
     inverted: Inverted | None = None,
+    metric: str = "inner product",
     device: str = "cpu",
     start: int = 0,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Find the k most similar vectors of each query, by inner product, block of queries after block.
+    """Find the k most similar vectors of each query, block of queries after block.
 
     Parameters
     ----------
@@ -131,6 +132,8 @@ def search(
         Neighbors per query. A query that is in the database may find itself, or an identical vector in its place.
     inverted : Inverted, optional
         Search by inverted lists, approximately. Default: exact search.
+    metric : {"inner product", "euclidean"}
+        What is similar; ``"euclidean"`` gives minus the squared distance. Default ``"inner product"``.
     device : {"cpu", "cuda"}
         Where the index lives. Default ``"cpu"``.
     start : int
@@ -143,15 +146,15 @@ def search(
     similarities : numpy.ndarray of shape (b, k), float32
         -1e30 where there is no neighbor.
     """
+    sign = np.float32(-1 if metric == "euclidean" else 1)
     if inverted is None and device == "cpu":
-        finder = _exact_finder(vectors, k)
+        finder = _exact_finder(vectors, k, metric)
     else:
-        index = _index(vectors, inverted, device)
+        index = _index(vectors, inverted, metric, device)
         finder = lambda block: index.search(block, k)  # noqa: E731
     for first in range(start, len(queries), QUERY_ROWS):
-        similarities, ids = finder(np.ascontiguousarray(queries[first : first + QUERY_ROWS]))
-        missing = ids < 0
-        yield ids.astype(np.int32), np.where(missing, np.float32(-1e30), similarities)
+        found, ids = finder(np.ascontiguousarray(queries[first : first + QUERY_ROWS], np.float32))
+        yield ids.astype(np.int32), np.where(ids < 0, np.float32(-1e30), sign * found)
 
 
 def index_bytes(n: int, d: int, *, inverted: bool, device: str = "cpu") -> int:
@@ -161,36 +164,42 @@ def index_bytes(n: int, d: int, *, inverted: bool, device: str = "cpu") -> int:
     return n * (4 * d + 8) + 4 * n_lists(n) * d
 
 
-def _exact_finder(vectors: np.ndarray, k: int) -> Any:
+def _faiss_metric(metric: str) -> int:
+    import faiss
+
+    return faiss.METRIC_L2 if metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
+
+
+def _exact_finder(vectors: np.ndarray, k: int, metric: str) -> Any:
     import faiss
 
     def find(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        best = faiss.ResultHeap(len(block), k, keep_max=True)
+        best = faiss.ResultHeap(len(block), k, keep_max=metric != "euclidean")
         for first in range(0, len(vectors), DATABASE_ROWS):
-            part = np.ascontiguousarray(vectors[first : first + DATABASE_ROWS])
-            similarities, ids = faiss.knn(block, part, min(k, len(part)), metric=faiss.METRIC_INNER_PRODUCT)
-            best.add_result(similarities, np.where(ids < 0, -1, ids + first))
+            part = np.ascontiguousarray(vectors[first : first + DATABASE_ROWS], np.float32)
+            found, ids = faiss.knn(block, part, min(k, len(part)), metric=_faiss_metric(metric))
+            best.add_result(found, np.where(ids < 0, -1, ids + first))
         best.finalize()
         return best.D, best.I
 
     return find
 
 
-def _index(vectors: np.ndarray, inverted: Inverted | None, device: str) -> Any:
+def _index(vectors: np.ndarray, inverted: Inverted | None, metric: str, device: str) -> Any:
     import faiss
 
     d = vectors.shape[1]
-    index: Any = faiss.IndexFlatIP(d)
+    index: Any = faiss.IndexFlat(d, _faiss_metric(metric))
     if inverted is not None:
         quantizer = faiss.IndexFlatL2(d)
         quantizer.add(np.ascontiguousarray(inverted.centroids))
-        index = faiss.IndexIVFFlat(quantizer, d, len(inverted.centroids), faiss.METRIC_INNER_PRODUCT)
+        index = faiss.IndexIVFFlat(quantizer, d, len(inverted.centroids), _faiss_metric(metric))
         index.nprobe = n_probes(len(inverted.centroids))
         index.is_trained = True
     if device == "cuda":
         index = faiss.index_cpu_to_all_gpus(index)
     for first in range(0, len(vectors), DATABASE_ROWS):
-        part = np.ascontiguousarray(vectors[first : first + DATABASE_ROWS])
+        part = np.ascontiguousarray(vectors[first : first + DATABASE_ROWS], np.float32)
         if inverted is None or device == "cuda":
             index.add(part)
         else:

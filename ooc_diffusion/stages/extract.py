@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import BadInput
 from ..features import Extractor, describe_images, make_extractor, preparation_bytes
 from ..images import ImageSource
+from ..memory import StagePlan
 from ..store import Store, append_strings
 from .listing import list_images, preview
 from .plans import plan_extract, plan_list
@@ -70,26 +71,43 @@ def extract(
     options |= {"device": settings.device, "threads": settings.threads}
     if settings.dry_run:
         source, n = preview(images, root=root, split=split)
-        plans = [plan_list(n, budget=settings.budget), _plan(n, make_extractor(model, source, **options), model, settings)]
+        plans = [
+            plan_list(n, budget=settings.budget),
+            plan_description(n, make_extractor(model, source, **options), model, settings),
+        ]
         return {"stage": f"extract.{role}", "images": n, "plans": [asdict(plan) for plan in plans]}
     target = Store(store, create=True)
     with target.lock:
         source = list_images(images, store=target, role=role, root=root, split=split, settings=settings)
         extractor = make_extractor(model, source, **options)
-        return run_stage(
-            target,
-            f"extract.{role}",
-            settings,
-            plan=_plan(len(source), extractor, model, settings),
-            parameters=dict(extractor.identity),
-            inputs=[f"{role}/path_bytes", f"{role}/path_offsets"],
-            total=len(source),
-            unit="images",
-            work=lambda worker: _describe(worker, source, extractor, role, max_failures),
-        )
+        return describe(target, source, extractor, model, role, max_failures, settings)
 
 
-def _plan(n: int, extractor: Extractor, model: str, settings: Settings) -> Any:
+def describe(
+    store: Store,
+    source: ImageSource,
+    extractor: Extractor,
+    model: str,
+    role: str,
+    max_failures: float,
+    settings: Settings,
+) -> Record:
+    """Describe listed images as stage ``extract.<role>``; see `extract`."""
+    return run_stage(
+        store,
+        f"extract.{role}",
+        settings,
+        plan=plan_description(len(source), extractor, model, settings),
+        parameters={**extractor.identity, "fingerprint": source.fingerprint},
+        inputs=[f"{role}/path_bytes", f"{role}/path_offsets"],
+        total=len(source),
+        unit="images",
+        work=lambda worker: _describe(worker, source, extractor, role, max_failures),
+    )
+
+
+def plan_description(n: int, extractor: Extractor, model: str, settings: Settings) -> StagePlan:
+    """Plan the description of n images by an extractor."""
     buffer = preparation_bytes(extractor)
     return plan_extract(n, extractor.dim, buffer_bytes=buffer, network=model != "pixels", budget=settings.budget)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import BadInput
 from ..features import check_descriptors
-from ..store import Store, append_strings
+from ..store import Store, append_strings, path_key
 from .plans import BLOCK_ROWS, plan_import
 from .settings import Record, Settings, Worker, check_role, run_stage
 
@@ -97,7 +97,8 @@ def load_npy(file: str | Path) -> np.ndarray:
 
 
 def _as_float32(block: np.ndarray, first: int, what: str) -> np.ndarray:
-    check_descriptors(block, first, what)
+    if block.dtype.kind == "f":
+        check_descriptors(block, first, what)
     with np.errstate(over="ignore"):
         block = np.ascontiguousarray(block, np.float32)
     check_descriptors(block, first, f"{what}, as float32,")
@@ -122,8 +123,8 @@ def _copy_names(worker: Worker, role: str, file: Path, n: int) -> None:
         for line in lines:
             name = line.rstrip("\n")
             key = name.encode(errors="surrogateescape")
-            if rows and key.split(b"/") <= before.split(b"/"):
-                raise BadInput(f"{file} line {rows + 1}: {name!r} does not come after the line before; sort the rows by name")
+            if rows and path_key(key) <= path_key(before):
+                raise BadInput(f"{file} line {rows + 1}: {name!r} is given twice or out of order; sort the rows by name")
             before, rows = key, rows + 1
             batch.append(name)
             if len(batch) == BLOCK_ROWS:

@@ -86,7 +86,7 @@ def _project(worker: Worker, store: Store, role: str, dim: int, seed: int) -> di
     zeros = worker.job.state.get("zero_rows", 0)
     for first in range(vectors.rows, len(descriptors), BLOCK_ROWS):
         block = descriptors[first : first + BLOCK_ROWS]
-        reduced = project(pca, block) if pca is not None else normalize_rows(block)
+        reduced = project(pca, block, threads=worker.threads) if pca is not None else normalize_rows(block)
         zeros += int((~reduced.any(axis=1)).sum())
         vectors.append(reduced)
         worker.job.checkpoint(zero_rows=zeros)

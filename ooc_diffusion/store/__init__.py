@@ -6,7 +6,7 @@ See ``docs/architecture.md`` for the protocol and why it survives a crash at any
 from .job import ArrayWriter, Job
 from .manifest import ArrayEntry, Manifest
 from .store import Store
-from .strings import Strings, append_strings
+from .strings import Strings, append_strings, path_key
 from .upkeep import CleanReport, Problem, clean, status, verify
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Strings",
     "append_strings",
     "clean",
+    "path_key",
     "status",
     "verify",
 ]

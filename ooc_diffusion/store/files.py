@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,18 @@ def os_errors(path: Path, doing: str) -> Iterator[None]:
         if error.errno in _FULL:
             raise NoSpace(f"no space left while {doing} {path}; free some space there and run the command again") from error
         raise StorageFailure(f"{doing} {path} failed: {error.strerror or error}; check the disk and permissions") from error
+
+
+def read_regular(path: Path, *, limit: int | None = None) -> bytes:
+    """Return the bytes of a regular file; a link is not followed, a pipe not waited for, more than ``limit`` bytes are refused."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, "rb") as file:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        if limit is not None and info.st_size > limit:
+            raise OSError(errno.EFBIG, "it is too large")
+        return file.read()
 
 
 def write_all(fd: int, data: memoryview, offset: int) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import StorageFailure
 from .files import require_space
 from .journal import Journal
-from .manifest import ArrayEntry
+from .manifest import ArrayEntry, check_names
 from .writer import ArrayWriter
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Job:
             self._declared.update(line.get("declare", {}))
             for name in line.get("drop", []):
                 del self._declared[name]
+                done.pop(name, None)
             for name, (rows, digests) in line.get("arrays", {}).items():
                 done[name] = (rows, done.get(name, (0, []))[1] + digests)
             self.state = line.get("state", self.state)
@@ -103,15 +104,21 @@ class Job:
         """
         if name not in self._arrays:
             stem = name.replace("/", ".")
-            what = {
+            what: dict[str, Any] = {
                 "file": f"data/{stem}.{uuid.uuid4().hex[:12]}.npy",
                 "dtype": np.dtype(dtype).str,
-                "shape": list(shape),
+                "shape": [None if n is None else int(n) for n in shape],
                 "scratch": scratch,
             }
+            check_names(name, what["file"], what["dtype"])
             writer = self._writer(what)
             writer.create()
-            self._line({"declare": {name: what}})
+            try:
+                self._line({"declare": {name: what}})
+            except BaseException:
+                writer.close()
+                writer.path.unlink()
+                raise
             self._declared[name] = what
             self._arrays[name] = writer
         return self._arrays[name]

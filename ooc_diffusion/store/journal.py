@@ -9,7 +9,7 @@ from typing import Any
 
 import xxhash
 
-from .files import os_errors, replace_file, write_all
+from .files import os_errors, read_regular, replace_file, write_all
 
 
 class Journal:
@@ -19,11 +19,19 @@ class Journal:
     ----------
     path : Path
         The file; its first line says what the job is.
+
+    Attributes
+    ----------
+    lines : list of dict
+        What is known to have happened.
+    damaged : bool
+        A whole line is not as it was written (a torn one at the end is what a crash leaves, and no damage).
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines: list[dict[str, Any]] = []
+        self.damaged = False
         self._fd = -1
         self._end = 0
 
@@ -38,14 +46,15 @@ class Journal:
     @classmethod
     def read(cls, path: Path) -> Journal | None:
         """Open a journal for more lines, or return None where there is none that begins with a good line."""
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
+        if not os.path.lexists(path):
             return None
+        with os_errors(path, "reading"):
+            data = read_regular(path)
         journal = cls(path)
         for line in data.splitlines(keepends=True):
             value = _decode(line)
             if value is None:
+                journal.damaged = b"\n" in data[journal._end :]
                 break
             journal.lines.append(value)
             journal._end += len(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -11,12 +12,19 @@ import time
 from pathlib import Path
 
 from ..errors import StorageFailure, StoreLocked
+from .files import read_regular
 
 
 class WriterLock:
     """The right to write to a store; may be taken again by its holder.
 
-    The lock is the kernel's (flock), so it cannot outlive its process. What stands in the file is for the message only.
+    The lock is the kernel's (flock) and lies on the folder itself: it cannot outlive its process, and nobody can remove it by
+    removing a file. What stands in the file is for the message only.
+
+    Parameters
+    ----------
+    path : Path
+        The file that says who writes; its folder is what is locked.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,25 +50,38 @@ class WriterLock:
             self._fd = -1
 
     def _acquire(self) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        folder, fd = self.path.parent, -1
         try:
-            fd = os.open(self.path, flags, 0o666)
-        except OSError as error:
-            raise StorageFailure(f"{self.path} cannot be opened: {error.strerror}; check the permissions of the store") from None
-        try:
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(fd, 4096, 0).decode(errors="replace").strip() or "unknown"
-            os.close(fd)
-            raise StoreLocked(
-                f"{self.path.parent} is being written by another process ({holder}); wait for it or end it"
-            ) from None
+        except OSError as error:
+            if fd >= 0:
+                os.close(fd)
+            if isinstance(error, BlockingIOError):
+                raise StoreLocked(
+                    f"{folder} is being written by another process ({self._holder()}); wait for it or end it"
+                ) from None
+            raise StorageFailure(f"{folder} cannot be locked: {error.strerror}; check the disk and permissions") from error
+        self._fd = fd
+        self._sign()
+
+    def _holder(self) -> str:
+        with contextlib.suppress(OSError):
+            return read_regular(self.path, limit=4096).decode(errors="replace").strip() or "unknown"
+        return "unknown"
+
+    def _sign(self) -> None:
+        """Say who writes; that the disk is full or the file a link must keep nobody from cleaning up."""
         owner = {
             "pid": os.getpid(),
             "host": platform.node(),
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
             "command": " ".join(sys.argv)[:500],
         }
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps(owner).encode(), 0)
-        self._fd = fd
+        with contextlib.suppress(OSError):
+            fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+            try:
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, json.dumps(owner).encode(), 0)
+            finally:
+                os.close(fd)

@@ -13,6 +13,8 @@ import numpy as np
 import xxhash
 
 from ..errors import CorruptStore
+from .checksums import CHUNK_BYTES
+from .files import read_regular
 from .npy import HEADER_BYTES
 
 FORMAT = 1
@@ -81,26 +83,26 @@ class Manifest:
         Raises
         ------
         CorruptStore
-            If it is damaged, or of a format this version does not know.
+            If it is missing, damaged, or of a format this version does not know.
         """
         try:
-            if path.stat().st_size > _SIZE_LIMIT:
-                raise ValueError("it is too large")
-            body = json.loads(path.read_bytes())
+            data = read_regular(path, limit=_SIZE_LIMIT)
+            body = json.loads(data)
+            as_written = json.dumps(body, indent=1).encode() == data  # neither repeated keys nor another spelling
             stated = body.pop("checksum")
             known = body["format"]
-        except FileNotFoundError:
-            raise
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise CorruptStore(_damaged(path, str(error) or type(error).__name__)) from None
+        except OSError as error:
+            raise CorruptStore(_damaged(path, error.strerror or str(error))) from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise CorruptStore(_damaged(path, f"{type(error).__name__}: {error}")) from None
         if known != FORMAT:
             raise CorruptStore(f"{path} is of format {known!r}, this version reads {FORMAT}; install the version that wrote it")
-        if stated != checksum(body):
+        if not as_written or stated != checksum(body):
             raise CorruptStore(_damaged(path, "its checksum differs"))
         try:
             arrays = {name: _entry(name, value) for name, value in body["arrays"].items()}
             return cls(int(body["generation"]), dict(body["stages"]), arrays)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise CorruptStore(_damaged(path, str(error))) from None
 
 
@@ -109,16 +111,24 @@ def checksum(value: Any) -> str:
     return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
 
 
+def check_names(name: str, file: str, dtype: str) -> None:
+    """Raise `ValueError` unless an array lies in a file and has a type as a manifest may name them."""
+    if _FILE_NAME.fullmatch(file) is None or _DTYPE.fullmatch(dtype) is None:
+        raise ValueError(f"array {name!r} has a file name or a type that no stage writes")
+
+
 def _entry(name: str, value: dict[str, Any]) -> ArrayEntry:
     shape = tuple(value["shape"])
-    if _FILE_NAME.fullmatch(value["file"]) is None or _DTYPE.fullmatch(value["dtype"]) is None:
-        raise ValueError(f"array {name!r} has a file name or a type that no stage writes")
+    check_names(name, value["file"], value["dtype"])
     if not all(type(n) is int and n >= 0 for n in shape):
         raise ValueError(f"array {name!r} has the shape {shape}")
-    return ArrayEntry(value["file"], value["dtype"], shape, list(value["checksums"]), str(value["stage"]))
+    entry = ArrayEntry(value["file"], value["dtype"], shape, list(value["checksums"]), str(value["stage"]))
+    if len(entry.checksums) != -(-(entry.bytes - HEADER_BYTES) // CHUNK_BYTES):
+        raise ValueError(f"array {name!r} has {len(entry.checksums)} checksums, which its shape {shape} does not need")
+    return entry
 
 
 def _damaged(path: Path, why: str) -> str:
     older = sorted((path.parent / "generations").glob("*.json"))
     remedy = f"copy {older[-1]} over it" if older else "restore it from a backup"
-    return f"{path} is damaged ({why}); {remedy}, then run `ooc-diffusion verify --data`"
+    return f"{path} is missing or damaged ({why}); {remedy}, then run `ooc-diffusion verify --data`"

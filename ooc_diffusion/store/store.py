@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import tempfile
 import weakref
@@ -12,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BadInput, StorageFailure
-from .files import os_errors, replace_file
+from ..errors import BadInput, CorruptStore
+from .check import compare
+from .files import os_errors, replace_file, sync_folder
 from .job import Job
 from .journal import Journal
 from .lock import WriterLock
@@ -69,18 +71,20 @@ class Store:
         return store
 
     def _make(self, create: bool) -> None:
+        if any(self.path.glob("generations/*.json")):
+            Manifest.load(self.path / "manifest.json")  # which raises: it is missing from a store that had one
         if not create:
             raise BadInput(f"{self.path} holds no store; run `ooc-diffusion extract` or `import` first, or check --store")
-        if self.path.is_dir() and any(entry.name not in (*_FOLDERS, "lock") for entry in self.path.iterdir()):
-            if any(self.path.glob("generations/*.json")):
-                raise StorageFailure(f"{self.path}/manifest.json is missing; copy the latest of {self.path}/generations there")
+        begun = {*_FOLDERS, "lock", *(path.name for path in self.path.glob(".manifest.json.*.tmp"))}
+        if self.path.is_dir() and any(entry.name not in begun for entry in self.path.iterdir()):
             raise BadInput(f"{self.path} is a folder with other files in it; give an empty or new folder as --store")
         with os_errors(self.path, "creating"):
             for folder in _FOLDERS:
                 (self.path / folder).mkdir(parents=True, exist_ok=True)
+            sync_folder(self.path.absolute().parent)
         with self.lock:
             if not (self.path / "manifest.json").exists():
-                self.commit(Manifest())
+                replace_file(self.path / "manifest.json", Manifest().encode())
 
     @property
     def manifest(self) -> Manifest:
@@ -92,15 +96,28 @@ class Store:
 
     def entry(self, name: str) -> ArrayEntry:
         """Return what the manifest says of an array; `BadInput` where there is none of that name."""
-        entry = self.manifest.arrays.get(name)
+        return self._entry(self.manifest, name)
+
+    def _entry(self, manifest: Manifest, name: str) -> ArrayEntry:
+        entry = manifest.arrays.get(name)
         if entry is None:
             raise BadInput(f"{self.path} has no array {name!r}; run the stage that makes it (see `ooc-diffusion status`)")
         return entry
 
     def array(self, name: str) -> np.ndarray:
         """Map an array read-only, after its size and header were compared with the manifest."""
-        entry = self.entry(name)
-        return open_array(self.path / entry.file, np.dtype(entry.dtype), entry.shape)
+        return self.arrays(name)[0]
+
+    def arrays(self, *names: str) -> list[np.ndarray]:
+        """Map several arrays of one and the same generation, as `array` does one, whatever is published meanwhile."""
+        manifest = self.manifest
+        entries = [self._entry(manifest, name) for name in names]
+        try:
+            return [open_array(self.path / entry.file, np.dtype(entry.dtype), entry.shape) for entry in entries]
+        except (CorruptStore, FileNotFoundError):
+            if self.manifest.generation == manifest.generation:
+                raise
+        return self.arrays(*names)  # another process published and cleaned in between
 
     def record(self, stage: str) -> dict[str, Any]:
         """Return what a published stage said of itself."""
@@ -115,13 +132,15 @@ class Store:
         return self.manifest.stages[stage]["parameters"]
 
     def outdated(self, stage: str) -> list[str]:
-        """Return the input arrays of a stage that are no longer those it was made from."""
+        """Return the input arrays of a stage that are no longer those it was made from, or themselves outdated."""
         manifest = self.manifest
         inputs = manifest.stages[stage]["inputs"]
         return [
             name
             for name, made_from in inputs.items()
-            if name not in manifest.arrays or manifest.arrays[name].identity != made_from
+            if name not in manifest.arrays
+            or manifest.arrays[name].identity != made_from
+            or (manifest.arrays[name].stage != stage and self.outdated(manifest.arrays[name].stage))
         ]
 
     @contextlib.contextmanager
@@ -144,7 +163,7 @@ class Store:
         inputs : sequence of str
             Arrays of this store that the stage reads.
         overwrite : bool
-            Throw away what differs (the published result stays until the new one is published). Default False.
+            Throw away what differs or is damaged (the published result stays until the new one is published). Default False.
 
         Yields
         ------
@@ -160,14 +179,14 @@ class Store:
         """
         from .. import __version__
 
-        for name in inputs:
-            self._require_current(name)
-        identity = {
-            "parameters": parameters,
-            "inputs": {name: self.entry(name).identity for name in inputs},
-            "code": ".".join(__version__.split(".")[:2]),
-        }
         with self.lock:
+            for name in inputs:
+                self._require_current(name)
+            identity = {
+                "parameters": json.loads(json.dumps(parameters)),
+                "inputs": {name: self.entry(name).identity for name in inputs},
+                "code": ".".join(__version__.split(".")[:2]),
+            }
             job = self._start(Job(self, stage, identity), overwrite)
             try:
                 yield job
@@ -181,7 +200,12 @@ class Store:
         if journal is not None and done is not None and journal.lines[0]["id"] == done["id"]:
             self._forget(journal)  # the process ended between publishing and removing its journal
             journal = None
-        if journal is None and done is not None and not _difference(done, job.identity):
+        if (
+            journal is None
+            and done is not None
+            and not _difference(done, job.identity)
+            and not (overwrite and self._damaged(done))
+        ):
             job.published, job.record = True, done["record"]
             return job
         for before, state in ((journal.lines[0] if journal else None, "interrupted"), (done, "finished")):
@@ -196,11 +220,24 @@ class Store:
             if state == "interrupted" and journal is not None:
                 self._forget(journal)
                 journal = None
-        if journal is None:
-            job.begin(path)
-        else:
-            job.resume(journal)
+        if journal is not None:
+            try:
+                job.resume(journal)
+                return job
+            except CorruptStore:
+                job.close()
+                if not overwrite:
+                    raise
+                self._forget(journal)
+                job = Job(self, job.stage, job.identity)
+        job.begin(path)
         return job
+
+    def _damaged(self, done: dict[str, Any]) -> bool:
+        """Whether an array of a published stage, read in whole, is not as it was written."""
+        arrays = self.manifest.arrays
+        entries = [arrays[name] for name in done["arrays"] if name in arrays]
+        return any(wrong for entry in entries for _, wrong in compare(self.path / entry.file, entry, data=True))
 
     def _forget(self, journal: Journal) -> None:
         """Remove a journal and the files that only it names."""

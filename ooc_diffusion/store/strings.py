@@ -10,6 +10,8 @@ import numpy as np
 from .job import Job
 from .store import Store
 
+_ROWS = 2**16
+
 
 class Strings:
     """A sequence of names at rest; no Python object exists before it is asked for.
@@ -29,7 +31,7 @@ class Strings:
     @classmethod
     def open(cls, store: Store, name: str) -> Strings:
         """Open the names that `append_strings` wrote under ``name``."""
-        return cls(store.array(f"{name}_bytes"), store.array(f"{name}_offsets"))
+        return cls(*store.arrays(f"{name}_bytes", f"{name}_offsets"))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -41,17 +43,33 @@ class Strings:
         return self.characters[self.offsets[i] : self.offsets[i + 1]].tobytes()
 
     def find(self, name: str) -> int:
-        """Return the row of a name, or -1; the names must be sorted as paths are, part by part."""
+        """Return the row of a name, or -1: by bisection where the names are sorted by `path_key`, else one by one."""
         wanted = os.fsencode(name)
-        parts = wanted.split(b"/")
+        key = path_key(wanted)
         low, high = 0, len(self)
         while low < high:
             middle = (low + high) // 2
-            if self._raw(middle).split(b"/") < parts:
+            if path_key(self._raw(middle)) < key:
                 low = middle + 1
             else:
                 high = middle
-        return low if low < len(self) and self._raw(low) == wanted else -1
+        if low < len(self) and self._raw(low) == wanted:
+            return low
+        return self._look_through(wanted)
+
+    def _look_through(self, wanted: bytes) -> int:
+        for first in range(0, len(self), _ROWS):
+            lengths = np.diff(self.offsets[first : first + _ROWS + 1])
+            for row in np.flatnonzero(lengths == len(wanted)):
+                if self._raw(first + int(row)) == wanted:
+                    return first + int(row)
+        return -1
+
+
+def path_key(path: bytes) -> tuple[tuple[bool, bytes], ...]:
+    """Return what paths are sorted by: the files of a folder before its subfolders, each by their bytes."""
+    *folders, file = path.split(b"/")
+    return (*((True, folder) for folder in folders), (False, file))
 
 
 def append_strings(job: Job, name: str, values: Iterable[str] | tuple[np.ndarray, np.ndarray]) -> None:

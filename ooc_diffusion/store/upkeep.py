@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..errors import CorruptStore
-from .checksums import CHUNK_BYTES, file_digests
+from ..errors import StorageFailure
+from .check import compare
+from .files import os_errors, read_regular
 from .journal import Journal
 from .manifest import Manifest
-from .npy import check_file
 from .store import Store
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in a store that is not as the manifest says."""
+    """Something in a store that is not as it was written; ``array`` is empty for a file that holds none."""
 
     array: str
     file: str
@@ -63,6 +61,7 @@ def status(store: Store) -> dict[str, Any]:
         rows: dict[str, int] = {}
         for line in journal.lines[1:]:
             rows |= {name: done[0] for name, done in line.get("arrays", {}).items()}
+            rows = {name: n for name, n in rows.items() if name not in line.get("drop", [])}
         unfinished.append({"stage": journal.lines[0]["stage"], "rows": rows})
     return {"store": str(store.path), "generation": manifest.generation, "stages": stages, "unfinished": unfinished}
 
@@ -86,21 +85,15 @@ def verify(store: Store, *, data: bool = False, seconds: float | None = None) ->
     bytes_read : int
         Bytes of data that were compared.
     """
-    problems, bytes_read = [], 0
+    bytes_read = 0
     deadline = None if seconds is None else time.monotonic() + seconds
-    for name, entry in store.manifest.arrays.items():
-        path = store.path / entry.file
-        try:
-            check_file(path, np.dtype(entry.dtype), entry.shape)
-        except CorruptStore as error:
-            problems.append(Problem(name, entry.file, str(error)))
-            continue
-        if not data:
-            continue
-        for chunk, digest in enumerate(file_digests(path)):
-            if digest != entry.checksums[chunk]:
-                problems.append(Problem(name, entry.file, f"chunk {chunk} (from byte {128 + chunk * CHUNK_BYTES}) has changed"))
-            bytes_read += CHUNK_BYTES
+    manifest = store.manifest
+    problems = _other_problems(store, manifest)
+    for name, entry in manifest.arrays.items():
+        for compared, wrong in compare(store.path / entry.file, entry, data=data):
+            bytes_read += compared
+            if wrong:
+                problems.append(Problem(name, entry.file, wrong))
             if deadline is not None and time.monotonic() > deadline:
                 return problems, bytes_read
     return problems, bytes_read
@@ -138,13 +131,38 @@ def clean(store: Store, *, unfinished: bool = False, dry_run: bool = False) -> C
                 removed.append(name)
                 size += path.lstat().st_blocks * 512
                 if not dry_run:
-                    path.unlink()
+                    with os_errors(path, "removing"):
+                        path.unlink()
         return CleanReport(removed, size)
 
 
 def _own_files(root: Path) -> list[Path]:
     patterns = ("data/*.npy", "jobs/*.journal", "generations/*.json", ".*.tmp", "*/.*.tmp")
     return sorted(path for pattern in patterns for path in root.glob(pattern))
+
+
+def _other_problems(store: Store, manifest: Manifest) -> list[Problem]:
+    """What is wrong with the copy of the manifest and with the journals."""
+    problems = []
+    copy = f"generations/{manifest.generation:08d}.json"
+    try:
+        if manifest.generation and read_regular(store.path / copy) != manifest.encode():
+            problems.append(Problem("", copy, "the copy of the manifest differs from it; copy manifest.json over it"))
+    except OSError as error:
+        problems.append(
+            Problem("", copy, f"the copy of the manifest cannot be read ({error.strerror}); copy manifest.json there")
+        )
+    for path in sorted(store.path.glob("jobs/*.journal")):
+        name = str(path.relative_to(store.path))
+        try:
+            journal = Journal.read(path)
+        except StorageFailure as error:
+            problems.append(Problem("", name, str(error)))
+            continue
+        if journal is None or journal.damaged:
+            again = "some" if journal else "all"
+            problems.append(Problem("", name, f"the journal is damaged; {again} of the work of that stage will be done again"))
+    return problems
 
 
 def _live_journals(store: Store, manifest: Manifest) -> list[Journal]:

@@ -1,0 +1,5 @@
+"""``python -m ooc_diffusion`` is the command ``ooc-diffusion``."""
+
+from .cli import main
+
+main()

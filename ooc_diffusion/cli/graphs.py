@@ -1,0 +1,61 @@
+"""Commands from vectors to the graph: neighbors, graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .options import STORE, common_options
+
+K = click.option("--k", type=click.IntRange(min=1), default=30, show_default=True, help="Neighbors per image, itself included.")
+INDEX = click.option(
+    "--index",
+    type=click.Choice(["auto", "Flat", "IVFFlat"]),
+    default="auto",
+    show_default=True,
+    help="Exact search, or by inverted lists; auto: exact up to 100 000 images.",
+)
+
+
+@click.command("neighbors")
+@STORE
+@K
+@INDEX
+@common_options
+def neighbors_command(store: str, **options: Any) -> dict[str, Any]:
+    r"""Find the nearest neighbors of every image among the background.
+
+    \b
+    Example:
+      ooc-diffusion neighbors --store s --k 30 --memory-budget 4GiB
+    """
+    from ..stages.neighbors import neighbors
+
+    return neighbors(store, **options)
+
+
+@click.command("graph")
+@STORE
+@click.option("--k", type=click.IntRange(min=1), help="Neighbors per node.  [default: as many as were searched for]")
+@click.option(
+    "--weighting",
+    type=click.Choice(["constant", "gaussian"]),
+    default="constant",
+    show_default=True,
+    help="Weight of an edge: 1, or exp(-x²/σ²) of the distance x.",
+)
+@click.option(
+    "--sigma", type=click.FloatRange(0, min_open=True), default=0.5, show_default=True, help="σ of --weighting gaussian."
+)
+@common_options
+def graph_command(store: str, **options: Any) -> dict[str, Any]:
+    r"""Complete the neighbor table with the seeds, symmetrize and normalize it.
+
+    \b
+    Example:
+      ooc-diffusion graph --store s
+    """
+    from ..stages.graph import graph
+
+    return graph(store, **options)

@@ -1,0 +1,139 @@
+"""Records of runs as text for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ..memory import format_size
+
+
+def show(record: dict[str, Any]) -> None:
+    """Print the text that belongs to a record."""
+    stage = record.get("stage", "")
+    if "plans" in record or ("plan" in record and "seconds" not in record):
+        _show_plans(record.get("plans") or [record["plan"]], record)
+    elif stage in _SHOWN:
+        _SHOWN[stage](record)
+    elif "output" in record:
+        _show_label(record)
+    elif all(isinstance(value, dict) for value in record.values()):
+        _show_roles(record)
+    else:
+        _show_stage(record)
+
+
+def _table(header: list[str], rows: list[list[str]]) -> None:
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    for row in [header, *rows]:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _show_plans(plans: list[dict[str, Any]], record: dict[str, Any]) -> None:
+    rows = [
+        [
+            plan["stage"],
+            format_size(plan["memory_bytes"]),
+            format_size(plan["least_bytes"]),
+            format_size(plan["disk_bytes"]),
+            format_size(plan["scratch_bytes"]),
+            f"{plan['operations']:.2g}" if plan["operations"] else "-",
+            plan["work"],
+        ]
+        for plan in plans
+    ]
+    _table(["stage", "memory", "smallest budget", "disk", "scratch disk", "multiply-adds", "work"], rows)
+    peak, least = (max(plan[key] for plan in plans) for key in ("memory_bytes", "least_bytes"))
+    disk = sum(plan["disk_bytes"] for plan in plans) + max(plan["scratch_bytes"] for plan in plans)
+    click.echo(f"all: memory {format_size(peak)}, smallest budget {format_size(least)}, disk {format_size(disk)}; time unknown")
+    if "memory_budget_bytes" in record and least > record["memory_budget_bytes"]:
+        click.echo(f"this does not fit the budget of {format_size(record['memory_budget_bytes'])}")
+
+
+def _show_stage(record: dict[str, Any]) -> None:
+    skipped = ", done before" if record.get("skipped") else ""
+    figures = f"{record['seconds']:.1f} s, peak memory {format_size(record['peak_memory_bytes'])}{skipped}"
+    facts = [f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in _facts(record)]
+    click.echo(f"{record['stage']}: {', '.join([*facts, figures])}")
+
+
+def _facts(record: dict[str, Any]) -> list[tuple[str, Any]]:
+    hidden = {"stage", "seconds", "plan", "resumed", "skipped"}
+    return [
+        (key.replace("_", " "), value)
+        for key, value in record.items()
+        if key not in hidden and not key.endswith("_bytes") and isinstance(value, str | int | float)
+    ]
+
+
+def _show_roles(record: dict[str, Any]) -> None:
+    for value in record.values():
+        show(value)
+
+
+def _show_label(record: dict[str, Any]) -> None:
+    click.echo(
+        f"{record['images']:,} images, {len(record['classes'])} classes from {record['seeds']:,} labelled images; "
+        f"{record['unreached']:,} unreached, {record['unreadable']:,} unreadable; "
+        f"peak memory {format_size(record['peak_memory_bytes'])}"
+    )
+    click.echo(f"labels: {record['output']}\nreport: {record['report']}")
+
+
+def _show_demo(record: dict[str, Any]) -> None:
+    click.echo(record["table"])
+    click.echo(f"peak memory {format_size(record['peak_memory_bytes'])}\nreport: {record['report']}")
+
+
+def _show_evaluate(record: dict[str, Any]) -> None:
+    from ..report import accuracy_table_text
+    from ..stages.page import make_evaluation
+
+    click.echo(accuracy_table_text(make_evaluation(record)))
+    _show_stage(record)
+
+
+def _show_status(record: dict[str, Any]) -> None:
+    click.echo(f"{record['store']}: generation {record['generation']}")
+    rows = [
+        [
+            made["stage"],
+            format_size(made["bytes"]),
+            "outdated, run again" if made["outdated"] else "done",
+            ", ".join(f"{name} {tuple(shape)}" for name, shape in made["arrays"].items()),
+        ]
+        for made in record["stages"]
+    ]
+    rows += [[job["stage"], "", "interrupted", f"rows {job['rows']}"] for job in record["unfinished"]]
+    _table(["stage", "size", "state", "arrays"], rows)
+
+
+def _show_verify(record: dict[str, Any]) -> None:
+    for problem in record["problems"]:
+        click.echo(f"{problem['array']}: {problem['what']}")
+    if not record["problems"]:
+        click.echo(f"{record['arrays']} arrays are as the manifest says ({format_size(record['bytes_read'])} read)")
+
+
+def _show_doctor(record: dict[str, Any]) -> None:
+    for name, value in record["facts"].items():
+        text = format_size(value) if name.endswith("_bytes") else str(value)
+        click.echo(f"{name.removesuffix('_bytes').replace('_', ' '):22} {text}")
+    for warning in record["warnings"]:
+        click.echo(f"warning: {warning}")
+
+
+def _show_clean(record: dict[str, Any]) -> None:
+    verb = "would remove" if record["dry_run"] else "removed"
+    click.echo(f"{verb} {len(record['removed'])} files, {format_size(record['bytes'])}")
+
+
+_SHOWN = {
+    "demo": _show_demo,
+    "evaluate": _show_evaluate,
+    "status": _show_status,
+    "verify": _show_verify,
+    "doctor": _show_doctor,
+    "clean": _show_clean,
+}

@@ -1,0 +1,111 @@
+"""Commands around a run: plan, status, verify, doctor, clean."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from .options import STORE, output_options, print_record
+
+
+@click.command("plan")
+@click.argument("n_images", type=click.IntRange(min=2), metavar="N")
+@click.option("--d", type=click.IntRange(min=1), default=2048, show_default=True, help="Values of a descriptor.")
+@click.option("--dim", type=click.IntRange(min=1), default=256, show_default=True, help="Dimensions after PCA.")
+@click.option("--k", type=click.IntRange(min=1), default=30, show_default=True, help="Neighbors per image.")
+@click.option("--classes", type=click.IntRange(min=1), default=100, show_default=True, help="Number of classes.")
+@click.option("--n-iter", type=click.IntRange(min=1), default=5, show_default=True, help="Number of iterations.")
+@click.option(
+    "--index", type=click.Choice(["auto", "Flat", "IVFFlat"]), default="auto", show_default=True, help="Index of the neighbors."
+)
+@click.option("--memory-budget", default="auto", show_default=True, metavar="SIZE", help="Most memory to use, such as 8GiB.")
+@output_options
+def plan_command(n_images: int, d: int, dim: int, k: int, classes: int, n_iter: int, index: str, memory_budget: str) -> Any:
+    r"""Say what labelling N images would cost in memory, disk and work, stage by stage.
+
+    \b
+    Example:
+      ooc-diffusion plan 1000000 --classes 500 --memory-budget 8GiB
+    """
+    from ..memory import MemoryBudget
+    from ..stages.plans import plan_all
+
+    budget = MemoryBudget.parse(memory_budget)
+    plans = plan_all(n_images, d=d, dim=dim, k=k, n_classes=classes, n_iter=n_iter, budget=budget, index=index)
+    return {"stage": "plan", "memory_budget_bytes": budget.total, "plans": [asdict(plan) for plan in plans]}
+
+
+@click.command("status")
+@STORE
+@output_options
+def status_command(store: str) -> dict[str, Any]:
+    r"""Show the stages and arrays of a store, and what was interrupted.
+
+    \b
+    Example:
+      ooc-diffusion status --store s
+    """
+    from ..store import Store, status
+
+    return {"stage": "status", **status(Store(store))}
+
+
+@click.command("verify")
+@STORE
+@click.option("--data", is_flag=True, help="Also read all data and compare its checksums.")
+@click.option("--max-seconds", type=click.FloatRange(min=0), help="With --data: stop after this time.")
+@click.pass_context
+@output_options
+def verify_command(ctx: click.Context, store: str, data: bool, max_seconds: float | None) -> dict[str, Any] | None:
+    r"""Compare the files of a store with its manifest; exit code 4 where something is wrong.
+
+    \b
+    Example:
+      ooc-diffusion verify --store s --data
+    """
+    from ..errors import CorruptStore
+    from ..store import Store, verify
+
+    opened = Store(store)
+    problems, bytes_read = verify(opened, data=data, seconds=max_seconds)
+    record = {"stage": "verify", "arrays": len(opened.manifest.arrays), "bytes_read": bytes_read}
+    record["problems"] = [asdict(problem) for problem in problems]
+    if problems:
+        print_record(record, as_json=ctx.params["as_json"])
+        first = problems[0]
+        raise CorruptStore(f"{len(problems)} of the arrays are damaged, first {first.array} ({first.file}): {first.what}")
+    return record
+
+
+@click.command("doctor")
+@output_options
+def doctor_command() -> dict[str, Any]:
+    r"""Show what this machine has: memory, cores, disk, GPUs, versions.
+
+    \b
+    Example:
+      ooc-diffusion doctor
+    """
+    from ..stages.doctor import doctor
+
+    return doctor()
+
+
+@click.command("clean")
+@STORE
+@click.option("--unfinished", is_flag=True, help="Also remove the work of interrupted stages.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@output_options
+def clean_command(store: str, unfinished: bool, dry_run: bool) -> dict[str, Any]:
+    r"""Remove earlier generations and files that nothing names.
+
+    \b
+    Example:
+      ooc-diffusion clean --store s --dry-run
+    """
+    from ..store import Store, clean
+
+    report = clean(Store(store), unfinished=unfinished, dry_run=dry_run)
+    return {"stage": "clean", "removed": report.files, "bytes": report.bytes, "dry_run": dry_run}

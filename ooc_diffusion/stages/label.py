@@ -1,0 +1,157 @@
+"""The whole way: from images and a few labels to a label for every image."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadInput
+from ..features import Extractor, make_extractor
+from ..memory import StagePlan
+from ..report import write_page
+from ..store import Store
+from .classify import classify
+from .diffuse import diffuse
+from .extract import DEFAULT_MODEL, describe, plan_description
+from .graph import graph
+from .labels import read_labels
+from .listing import list_images, preview
+from .neighbors import DEFAULT_K, neighbors
+from .output import check_output
+from .page import make_page
+from .plans import check_all, plan_classify, plan_diffuse, plan_graph, plan_list, plan_neighbors, plan_reduce
+from .reduce import DEFAULT_DIM, reduce, resolve_dim
+from .selection import MAX_ITER
+from .settings import Record, Settings
+
+ENTRIES_PER_NEIGHBOR = 1.8
+
+
+def label(
+    images: str,
+    *,
+    labels: str | Path,
+    output: str | Path,
+    store: str | Path | None = None,
+    report: str | Path | None = None,
+    model: str = DEFAULT_MODEL,
+    weights: str = "DEFAULT",
+    image_size: int | None = None,
+    color: str = "auto",
+    max_failures: float = 0.01,
+    classes: str | Path | None = None,
+    dim: int = DEFAULT_DIM,
+    k: int = DEFAULT_K,
+    index: str = "auto",
+    n_iter: int | None = None,
+    method: str = "fusion",
+    command: str = "",
+    settings: Settings | None = None,
+) -> Record:
+    """Label every image of a folder from the labels of a few.
+
+    Parameters
+    ----------
+    images : str
+        A folder of images (or the name of a data set).
+    labels : str or Path
+        CSV with ``path,label``: the few labelled images, paths relative to the folder.
+    output : str or Path
+        CSV to write: ``path,label,confidence,origin``.
+    store : str or Path, optional
+        Folder for the arrays. Default: ``<output>.store``. A run that was stopped goes on from there.
+    report : str or Path, optional
+        HTML page to write. Default: ``<output>`` with the ending ``.html``.
+    model, weights, image_size, color, max_failures
+        See `extract`.
+    classes : str or Path, optional
+        See `diffuse`.
+    dim, k, index, n_iter, method
+        See `reduce`, `neighbors`, `diffuse` and `classify`.
+    command : str
+        The command line, for the page.
+    settings : Settings, optional
+        Options of the run. ``overwrite`` does again only what differs from an earlier run, and replaces the output.
+
+    Returns
+    -------
+    dict
+        Records of the stages, numbers of labelled and unreached images, and the paths written.
+
+    Raises
+    ------
+    BadInput
+        Before any long work, where labels, options or output are wrong.
+    DoesNotFit
+        Before any long work, where the budget is too small for one of the stages.
+    """
+    settings = settings or Settings()
+    options: dict[str, Any] = {"weights": weights, "image_size": image_size, "color": color, "seed": settings.seed}
+    options |= {"device": settings.device, "threads": settings.threads}
+    page = Path(output).with_suffix(".html") if report is None else Path(report)
+    if page.absolute() == Path(output).absolute():
+        raise BadInput(f"the report and the output would both be {output}; give the output the ending .csv, or --report")
+    if not Path(labels).is_file():
+        raise BadInput(f"{labels} does not exist; give a CSV with the columns path,label")
+    if settings.dry_run:
+        source, n = preview(images, root=None, split=None)
+        extractor = make_extractor(model, source, **options)
+        plans = _plans(n, extractor, model, settings, dim=dim, k=k, index=index, n_classes=100, n_iter=n_iter)
+        return {"stage": "label", "images": n, "plans": [asdict(plan) for plan in plans]}
+    target = Store(f"{output}.store" if store is None else store, create=True)
+    with target.lock:
+        check_output(target, output, settings)
+        source = list_images(images, store=target, role="background", root=None, split=None, settings=settings)
+        given = read_labels(labels, target, classes=classes)
+        extractor = make_extractor(model, source, **options)
+        sizes: dict[str, Any] = {"dim": dim, "k": k, "index": index, "n_classes": len(given.class_names), "n_iter": n_iter}
+        check_all(_plans(len(source), extractor, model, settings, **sizes), settings.budget)
+        describe(target, source, extractor, model, "background", max_failures, settings)
+        reduce(target.path, dim=dim, settings=settings)
+        neighbors(target.path, k=k, index=index, settings=settings)
+        graph(target.path, settings=settings)
+        diffuse(target.path, labels=labels, classes=classes, rows="nodes", n_iter=n_iter, settings=settings)
+        record = classify(target.path, method=method, output=output, settings=settings)
+        write_page(make_page(target, title=f"Labels for {len(source):,} images", command=command), page)
+        stages = {name: made["record"] for name, made in target.manifest.stages.items()}
+    return {
+        "images": record["images"],
+        "classes": given.class_names,
+        "seeds": len(given.rows),
+        "unreached": record["unreached"],
+        "unreadable": stages["extract.background"]["unreadable"],
+        "peak_memory_bytes": max(stage.get("peak_memory_bytes", 0) for stage in stages.values()),
+        "output": str(output),
+        "report": str(page),
+        "store": str(target.path),
+        "stages": stages,
+    }
+
+
+def _plans(
+    n: int,
+    extractor: Extractor,
+    model: str,
+    settings: Settings,
+    *,
+    dim: int,
+    k: int,
+    index: str,
+    n_classes: int,
+    n_iter: int | None,
+) -> list[StagePlan]:
+    budget, d = settings.budget, extractor.dim
+    if k >= n:
+        raise BadInput(f"k is {k}, but there are only {n} images; give --k of at most {n - 1}")
+    kept = resolve_dim(dim, n, d)
+    entries = int(ENTRIES_PER_NEIGHBOR * n * k)
+    return [
+        plan_list(n, budget=budget),
+        plan_description(n, extractor, model, settings),
+        plan_reduce(n, d, kept, train=dim > 0, budget=budget),
+        plan_neighbors(n, n, kept, k=k, index=index, train=True, budget=budget),
+        plan_graph(n, k, budget=budget),
+        plan_diffuse(n, entries, n_classes, n_iter or MAX_ITER, rows=n, budget=budget, folds=0 if n_iter else 5),
+        plan_classify(n, d, n_classes, network=True, budget=budget),
+    ]
