@@ -30,9 +30,9 @@ def os_errors(path: Path, doing: str) -> Iterator[None]:
 
 
 def read_regular(path: Path, *, limit: int | None = None) -> bytes:
-    """Return the bytes of a regular file; a link is not followed, a pipe not waited for, more than ``limit`` bytes are refused."""
+    """Return the bytes of a regular file; a link is not followed, a pipe not waited for, more than ``limit`` bytes refused."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(fd, "rb") as file:
+    with os.fdopen(fd, "rb") as file:
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file")

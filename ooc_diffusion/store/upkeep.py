@@ -96,6 +96,8 @@ def verify(store: Store, *, data: bool = False, seconds: float | None = None) ->
                 problems.append(Problem(name, entry.file, wrong))
             if deadline is not None and time.monotonic() > deadline:
                 return problems, bytes_read
+    if problems and store.manifest.generation != manifest.generation:
+        return verify(store, data=data, seconds=seconds)  # another process published, and perhaps cleaned, meanwhile
     return problems, bytes_read
 
 

@@ -56,12 +56,11 @@ class ArrayWriter:
             try:
                 if self.expected_rows:
                     os.posix_fallocate(self._fd, 0, HEADER_BYTES + self.expected_rows * self.row_bytes)
+                sync_folder(self.path.parent)
             except OSError:
-                os.close(self._fd)
-                self._fd = -1
+                self.close()
                 self.path.unlink()
                 raise
-            sync_folder(self.path.parent)
 
     def resume(self, rows: int, digests: list[str]) -> None:
         """Go on behind ``rows`` rows whose full chunks had these checksums.
