@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 _SUB_BLOCK = 1024
 # Rows read at a time for mean and scale; fixed, because float64 sums depend on the grouping too.
 _STATISTICS_ROWS = 4096
+# Multiply-adds of a step below which a second thread waits longer than it works, by far on a machine that has other work too.
+_WORK_PER_THREAD = 2e7
 # Steps whose rows are drawn at once: spares the call per step, and the stream of random numbers does not depend on it.
 _DRAWN_STEPS = 256
 
@@ -151,7 +153,7 @@ def train_logistic(
     seed : int
         Seed of the sampler. The same seed, device and threads give the same model.
     threads : int or None
-        CPU threads of torch during the training; None leaves its setting.
+        CPU threads of torch during the training, one where the steps are small; None leaves its setting.
 
     Returns
     -------
@@ -182,6 +184,8 @@ def train_logistic(
     sampler = BalancedSampler(y, np.random.default_rng(seed))
     weights = torch.zeros((X.shape[1], n_classes), device=device)
     bias = torch.zeros(n_classes, device=device)
+    if batch_size * X.shape[1] * n_classes < _WORK_PER_THREAD:
+        threads = 1
     with _torch_threads(threads), torch.inference_mode():
         for rows in _batches(sampler, batch_size, n_steps):
             # In place is safe, indexing has copied; and it is what a step on a small batch costs most.

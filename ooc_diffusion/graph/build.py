@@ -192,7 +192,10 @@ def _merge_range(
         kernels.scatter_keys(ids[rows], some_weights, first, position, bounds + begin, starts, filled, keys, key_weights)
     lengths = np.empty(n_rows, np.int32)
     scale = np.empty(n_rows, np.float32)
-    kernels.merge_rows(bounds, starts, keys, key_weights, lengths, scale)
+    if weights is None:
+        kernels.merge_rows(bounds, starts, keys, lengths, scale)
+    else:
+        kernels.merge_weighted_rows(bounds, starts, keys, key_weights, lengths, scale)
     nnz = kernels.pack_rows(starts, lengths, keys)
     if weights is not None:
         kernels.pack_rows(starts, lengths, key_weights)

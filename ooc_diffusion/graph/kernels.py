@@ -79,9 +79,31 @@ def scatter_keys(ids, weights, first_row, position, bounds, starts, out_filled, 
 
 
 @nb.njit(cache=True, nogil=True)
+def _sort(keys):
+    """Sort in place by heaps: no scratch, n log n also for a hub, and compiled in a tenth of the time of ``keys.sort()``."""
+    n = keys.shape[0]
+    for step in range(n // 2 + n - 1):
+        building = step < n // 2
+        root = n // 2 - 1 - step if building else 0
+        end = n if building else n - 1 - (step - n // 2)
+        if not building:
+            keys[0], keys[end] = keys[end], keys[0]
+        value = keys[root]
+        child = 2 * root + 1
+        while child < end:
+            if child + 1 < end and keys[child + 1] > keys[child]:
+                child += 1
+            if keys[child] <= value:
+                break
+            keys[root] = keys[child]
+            root, child = child, 2 * child + 1
+        keys[root] = value
+
+
+@nb.njit(cache=True, nogil=True)
 def _merge_row(keys, out):
     """Turn the keys of one row into its entries, ascending; return their number and the row sum (reciprocal edges count 2)."""
-    keys.sort()
+    _sort(keys)
     length, total = 0, 0
     previous = np.int64(-1)
     for e in range(keys.shape[0]):
@@ -123,17 +145,22 @@ def _merge_weighted_row(keys, weights, out, out_weights):
 
 
 @nb.njit(cache=True, nogil=True, parallel=True)
-def merge_rows(bounds, starts, keys, weights, out_lengths, out_scale):
+def merge_rows(bounds, starts, keys, out_lengths, out_scale):
     """Sort and merge each row in place (``keys`` becomes entries) and write its length and 1 / row sum (0 for an empty row)."""
-    weighted = weights.shape[0] > 0
     for part in nb.prange(bounds.shape[0] - 1):
         for row in range(bounds[part], bounds[part + 1]):
             a, b = starts[row], starts[row + 1]
-            total = 0.0
-            if weighted:
-                out_lengths[row], total = _merge_weighted_row(keys[a:b], weights[a:b], keys[a:b], weights[a:b])
-            else:
-                out_lengths[row], total = _merge_row(keys[a:b], keys[a:b])
+            out_lengths[row], total = _merge_row(keys[a:b], keys[a:b])
+            out_scale[row] = 1.0 / total if total > 0 else 0.0
+
+
+@nb.njit(cache=True, nogil=True, parallel=True)
+def merge_weighted_rows(bounds, starts, keys, weights, out_lengths, out_scale):
+    """Do the same with weights, also in place; a kernel of its own, because compiling it takes long."""
+    for part in nb.prange(bounds.shape[0] - 1):
+        for row in range(bounds[part], bounds[part + 1]):
+            a, b = starts[row], starts[row + 1]
+            out_lengths[row], total = _merge_weighted_row(keys[a:b], weights[a:b], keys[a:b], weights[a:b])
             out_scale[row] = 1.0 / total if total > 0 else 0.0
 
 

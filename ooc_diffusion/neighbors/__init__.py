@@ -13,6 +13,7 @@ from .search import (
     n_probes,
     resolve_device,
     search,
+    search_bytes,
     train_centroids,
     training_rows,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "n_probes",
     "resolve_device",
     "search",
+    "search_bytes",
     "train_centroids",
     "training_rows",
 ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,19 +87,14 @@ def train_centroids(vectors: np.ndarray, *, seed: int = 0) -> np.ndarray:
     rows = training_rows(n)
     sample = np.sort(np.random.default_rng(seed).choice(n, rows, replace=False)) if rows < n else slice(None)
     kmeans = faiss.Kmeans(d, n_lists(n), niter=10, seed=seed + 1, min_points_per_centroid=1, max_points_per_centroid=1000)
-    kmeans.train(np.ascontiguousarray(vectors[sample], np.float32))
+    with _one_blas_thread():
+        kmeans.train(np.ascontiguousarray(vectors[sample], np.float32))
     return np.array(kmeans.centroids)
 
 
 def assign_lists(block: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """Return the nearest centroid (L2) of each row of a block (b, d) as int32 (b,), in fixed sub-blocks."""
-    import faiss
-
-    parts = [
-        faiss.knn(np.ascontiguousarray(block[first : first + QUERY_ROWS], np.float32), centroids, 1)[1][:, 0]
-        for first in range(0, len(block), QUERY_ROWS)
-    ]
-    return np.concatenate(parts).astype(np.int32)
+    """Return the nearest centroid (L2) of each row of a block (b, d) as int32 (b,)."""
+    return np.concatenate([ids[:, 0] for ids, _ in search(centroids, block, k=1, metric="euclidean")])
 
 
 def resolve_device(device: str) -> str:
@@ -145,15 +142,16 @@ def search(
         Best first; -1 = none.
     similarities : numpy.ndarray of shape (b, k), float32
         -1e30 where there is no neighbor.
+
+    Notes
+    -----
+    The bytes do not depend on the number of threads: each of them searches whole blocks of queries, and BLAS, which rounds
+    otherwise for another number of threads, is held to one.
     """
     sign = np.float32(-1 if metric == "euclidean" else 1)
-    if inverted is None and device == "cpu":
-        finder = _exact_finder(vectors, k, metric)
-    else:
-        index = _index(vectors, inverted, metric, device)
-        finder = lambda block: index.search(block, k)  # noqa: E731
-    for first in range(start, len(queries), QUERY_ROWS):
-        found, ids = finder(np.ascontiguousarray(queries[first : first + QUERY_ROWS], np.float32))
+    exact = inverted is None and device == "cpu"
+    find = _find_exactly if exact else _find_by_index
+    for found, ids in find(vectors if exact else _index(vectors, inverted, metric, device), queries, k, metric, start):
         yield ids.astype(np.int32), np.where(ids < 0, np.float32(-1e30), sign * found)
 
 
@@ -164,25 +162,65 @@ def index_bytes(n: int, d: int, *, inverted: bool, device: str = "cpu") -> int:
     return n * (4 * d + 8) + 4 * n_lists(n) * d
 
 
+def search_bytes(d: int, k: int, *, threads: int) -> int:
+    """Return the bytes of memory that searching takes besides the database: a block of queries, its products, its results."""
+    return threads * (QUERY_ROWS * (4 * d + 40 * k) + 24 * 2**20) + 16 * 2**20
+
+
 def _faiss_metric(metric: str) -> int:
     import faiss
 
     return faiss.METRIC_L2 if metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
 
 
-def _exact_finder(vectors: np.ndarray, k: int, metric: str) -> Any:
+def _block(rows: np.ndarray, first: int, length: int) -> np.ndarray:
+    return np.ascontiguousarray(rows[first : first + length], np.float32)
+
+
+Found = Iterator[tuple[np.ndarray, np.ndarray]]
+
+
+def _find_exactly(vectors: np.ndarray, queries: np.ndarray, k: int, metric: str, start: int) -> Found:
+    """Compare as many blocks of queries at a time as there are threads with one part of the database after the other."""
     import faiss
 
-    def find(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        best = faiss.ResultHeap(len(block), k, keep_max=metric != "euclidean")
-        for first in range(0, len(vectors), DATABASE_ROWS):
-            part = np.ascontiguousarray(vectors[first : first + DATABASE_ROWS], np.float32)
-            found, ids = faiss.knn(block, part, min(k, len(part)), metric=_faiss_metric(metric))
-            best.add_result(found, np.where(ids < 0, -1, ids + first))
-        best.finalize()
-        return best.D, best.I
+    threads = faiss.omp_get_max_threads()
+    for group in range(start, len(queries), threads * QUERY_ROWS):
+        firsts = range(group, min(group + threads * QUERY_ROWS, len(queries)), QUERY_ROWS)
+        blocks = [_block(queries, first, QUERY_ROWS) for first in firsts]
+        best = [faiss.ResultHeap(len(block), k, keep_max=metric != "euclidean") for block in blocks]
+        with _one_blas_thread(), ThreadPoolExecutor(threads, initializer=faiss.omp_set_num_threads, initargs=(1,)) as pool:
+            for first in range(0, len(vectors), DATABASE_ROWS):
+                part = _block(vectors, first, DATABASE_ROWS)
+                list(pool.map(_compare, blocks, best, [part] * len(blocks), [first] * len(blocks), [metric] * len(blocks)))
+        for heap in best:
+            heap.finalize()
+            yield heap.D, heap.I
 
-    return find
+
+def _compare(block: np.ndarray, heap: Any, part: np.ndarray, first: int, metric: str) -> None:
+    import faiss
+
+    found, ids = faiss.knn(block, part, min(heap.k, len(part)), metric=_faiss_metric(metric))
+    heap.add_result(found, np.where(ids < 0, -1, ids + first))
+
+
+def _find_by_index(index: Any, queries: np.ndarray, k: int, metric: str, start: int) -> Found:
+    for first in range(start, len(queries), QUERY_ROWS):
+        with _one_blas_thread():
+            found = index.search(_block(queries, first, QUERY_ROWS), k)
+        yield found
+
+
+@contextlib.contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    import faiss
+    from threadpoolctl import threadpool_limits
+
+    threads = faiss.omp_get_max_threads()
+    with threadpool_limits(1, user_api="blas"):
+        faiss.omp_set_num_threads(threads)  # which an OpenBLAS on OpenMP has lowered with its own
+        yield
 
 
 def _index(vectors: np.ndarray, inverted: Inverted | None, metric: str, device: str) -> Any:
@@ -199,7 +237,7 @@ def _index(vectors: np.ndarray, inverted: Inverted | None, metric: str, device: 
     if device == "cuda":
         index = faiss.index_cpu_to_all_gpus(index)
     for first in range(0, len(vectors), DATABASE_ROWS):
-        part = np.ascontiguousarray(vectors[first : first + DATABASE_ROWS], np.float32)
+        part = _block(vectors, first, DATABASE_ROWS)
         if inverted is None or device == "cuda":
             index.add(part)
         else:

@@ -62,7 +62,16 @@ def graph(
     n_background, dim = target.entry("background/vectors").shape
     n_seeds = target.entry("seeds/vectors").shape[0] if "seeds/vectors" in target else 0
     weighted = weighting != "constant"
-    plan = plan_graph(n_background + n_seeds, k, budget=settings.budget, n_seeds=n_seeds, dim=dim, weighted=weighted)
+    plan = plan_graph(
+        n_background + n_seeds,
+        k,
+        budget=settings.budget,
+        n_seeds=n_seeds,
+        dim=dim,
+        tests=target.entry("tests/neighbor_ids").shape[0] if "tests/neighbor_ids" in target else 0,
+        weighted=weighted,
+        threads=settings.threads,
+    )
     parameters = {"k": k, "weighting": weighting} | ({"sigma": sigma} if weighted else {})
     return run_stage(
         target,

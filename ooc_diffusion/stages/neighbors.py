@@ -83,7 +83,8 @@ def _search_role(store: Store, role: str, k: int, index: str, settings: Settings
         if not settings.dry_run:
             inputs += ["background/centroids", "background/lists"]
     device = resolve_device(settings.device)
-    plan = plan_neighbors(n, q, dim, k=k, index=index, train=background, budget=settings.budget, device=device)
+    options: dict[str, Any] = {"budget": settings.budget, "device": device, "threads": settings.threads}
+    plan = plan_neighbors(n, q, dim, k=k, index=index, train=background, **options)
     return run_stage(
         store,
         f"neighbors.{role}",

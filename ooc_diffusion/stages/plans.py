@@ -6,7 +6,8 @@ from ..diffusion import FIXED_BYTES, column_bytes
 from ..errors import DoesNotFit
 from ..graph import graph_bytes, least_memory
 from ..memory import MemoryBudget, StagePlan
-from ..neighbors import QUERY_ROWS, choose_index, index_bytes, n_lists, n_probes, training_rows
+from ..neighbors import choose_index, index_bytes, n_lists, n_probes, search_bytes, training_rows
+from ..parallel import resolve_threads
 
 EXTRA_NEIGHBORS = 2
 NAME_BYTES = 64
@@ -53,29 +54,48 @@ def plan_reduce(n: int, d: int, dim: int, *, train: bool, budget: MemoryBudget) 
 
 
 def plan_neighbors(
-    n: int, q: int, dim: int, *, k: int, index: str, train: bool, budget: MemoryBudget, device: str = "cpu"
+    n: int,
+    q: int,
+    dim: int,
+    *,
+    k: int,
+    index: str,
+    train: bool,
+    budget: MemoryBudget,
+    device: str = "cpu",
+    threads: int | None = None,
 ) -> StagePlan:
     """Plan the search of q queries among n vectors."""
     chosen = choose_index(n, index)
     lists = n_lists(n)
     training = training_rows(n) * dim * 8 if train else 0
     search = index_bytes(n, dim, inverted=chosen == "IVFFlat", device=device)
-    block = QUERY_ROWS * (4 * dim + 40 * (k + EXTRA_NEIGHBORS)) + 64 * 2**20
+    block = search_bytes(dim, k + EXTRA_NEIGHBORS, threads=resolve_threads(threads))
     peak, least = _overhead(budget, max(training, search + block) + 4 * lists * dim)
     pairs = float(q) * (n if chosen == "Flat" else lists + n_probes(max(lists, 1)) * n / max(lists, 1))
     disk = 8 * q * (k + EXTRA_NEIGHBORS) + (4 * lists * dim + 4 * n if train else 4 * q)
     return StagePlan("neighbors", f"{chosen}, {q:,} queries in {n:,} vectors", peak, least, disk, operations=pairs * dim)
 
 
-def plan_graph(n: int, k: int, *, budget: MemoryBudget, n_seeds: int = 0, dim: int = 0, weighted: bool = False) -> StagePlan:
-    """Plan the completion, symmetrization and normalization of the table of n nodes (seeds included)."""
+def plan_graph(
+    n: int,
+    k: int,
+    *,
+    budget: MemoryBudget,
+    n_seeds: int = 0,
+    dim: int = 0,
+    tests: int = 0,
+    weighted: bool = False,
+    threads: int | None = None,
+) -> StagePlan:
+    """Plan the completion, symmetrization and normalization of the table of n nodes (seeds included), and of the tests."""
     fixed = least_memory(n, k, weighted=weighted)
-    completion = 4 * n_seeds * dim + QUERY_ROWS * (4 * dim + 80 * (k + EXTRA_NEIGHBORS)) + 64 * 2**20 if n_seeds else 0
+    completion = index_bytes(n_seeds, dim, inverted=False) + search_bytes(dim, k, threads=resolve_threads(threads)) if n_seeds else 0
     least = budget.overhead() + max(fixed, completion) + _SLACK
     wanted = fixed + 2 * 2 * n * k * (8 if weighted else 4)
     peak = max(least, min(budget.total, budget.overhead() + wanted))
     scratch = 4 * n * k if weighted else 0
-    table = 8 * n * k if n_seeds else 0
+    table = 8 * n * k + 4 * tests * k if n_seeds else 0
     work = f"{n:,} nodes, {n * k:,} neighbors"
     return StagePlan("graph", work, peak, least, graph_bytes(n, k, weighted=weighted) + table, scratch, float(n) * n_seeds * dim)
 
