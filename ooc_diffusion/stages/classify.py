@@ -66,7 +66,8 @@ def classify(
     d = target.entry("background/descriptors").shape[1]
     parameters = {"method": method, "coefficient": coefficient, "seed": settings.seed}
     inputs = ["diffusion/scores", "diffusion/seed_nodes", "diffusion/seed_classes", "diffusion/folds"]
-    inputs += [f"{role}/{name}" for role in images.roles for name in ("descriptors", "vectors")]
+    roles = sorted({*images.roles, *Collection(target, "nodes").roles})  # the seeds are nodes, also where tests are classified
+    inputs += [f"{role}/{name}" for role in roles for name in ("descriptors", "vectors")]
     network = method in ("fusion", "logistic")
     record = run_stage(
         target,

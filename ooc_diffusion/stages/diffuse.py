@@ -12,7 +12,7 @@ from ..errors import BadInput
 from ..graph import Graph
 from ..memory import MemoryBudget
 from ..store import Store, append_strings
-from .graph import query_table
+from .graph import open_graph, query_table
 from .labels import Labels, read_labels, seed_role
 from .plans import plan_diffuse
 from .selection import MAX_ITER, Seeds, Selection, select_iterations
@@ -56,7 +56,7 @@ def diffuse(
     """
     settings = settings or Settings()
     target = Store(store)
-    graph = Graph(target)
+    graph = open_graph(target)
     given = read_labels(labels, target, classes=classes)
     if rows not in ("auto", "tests", "nodes"):
         raise BadInput(f"rows {rows!r} is not one of auto, tests, nodes")
@@ -81,14 +81,16 @@ def diffuse(
         "normalization": normalization,
         "seed": settings.seed,
     }
-    inputs = ["graph/indptr", "graph/indices", "graph/row_scale", "graph/position", "background/neighbor_ids"]
+    inputs = [f"graph/{name}" for name in ("indptr", "indices", "row_scale", "position")]
+    if rows == "tests":
+        inputs.append("graph/query_ids" if "graph/query_ids" in target else "tests/neighbor_ids")
     return run_stage(
         target,
         "diffuse",
         settings,
         plan=plan,
         parameters=parameters,
-        inputs=[*inputs, *(["tests/neighbor_ids"] if rows == "tests" else [])],
+        inputs=inputs,
         total=n_classes,
         unit="classes",
         work=lambda worker: _diffuse(worker, target, graph, given, rows, n_iter, normalization, settings.seed),

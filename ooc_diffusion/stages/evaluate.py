@@ -18,7 +18,7 @@ from ..memory import StagePlan
 from ..store import Store
 from .classify import torch_device
 from .collection import Collection
-from .graph import query_table
+from .graph import open_graph, query_table
 from .plans import BLOCK_ROWS, plan_diffuse
 from .selection import MAX_ITER, Seeds, select_coefficient
 from .settings import Record, Settings, Worker, run_stage
@@ -74,7 +74,7 @@ def evaluate(
     """
     settings = settings or Settings()
     target = Store(store)
-    graph = Graph(target)
+    graph = open_graph(target)
     background, tests = Collection(target, "nodes"), Collection(target, "tests")
     if "seeds/vectors" in target:
         raise BadInput(

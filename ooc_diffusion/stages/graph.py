@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput
-from ..graph import locality_order, write_graph
+from ..graph import Graph, locality_order, write_graph
 from ..neighbors import merge_neighbors, search
 from ..store import Store
 from .plans import BLOCK_ROWS, plan_graph
@@ -89,6 +89,18 @@ def graph(
 def query_table(store: Store) -> np.ndarray:
     """Return the neighbor ids of the tests among all nodes, at least k columns."""
     return store.array("graph/query_ids" if "graph/query_ids" in store else "tests/neighbor_ids")
+
+
+def open_graph(store: Store) -> Graph:
+    """Open the graph; `BadInput` where seeds or tests came after it was built, so that it does not speak of them."""
+    graph = Graph(store)
+    names = store.manifest.arrays
+    seeds = any(name.startswith("seeds/") for name in names)
+    if seeds != ("graph/neighbor_ids" in names) or (seeds and "tests/vectors" in names and "graph/query_ids" not in names):
+        raise BadInput(
+            f"{store.path} got seeds or tests after its graph was built; run reduce and neighbors, then graph with --overwrite"
+        )
+    return graph
 
 
 def _inputs(store: Store, seeds: bool) -> list[str]:

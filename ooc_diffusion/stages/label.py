@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadInput
+from ..errors import BadInput, StoreLocked
 from ..features import Extractor, make_extractor
 from ..memory import StagePlan
 from ..report import write_page
@@ -18,7 +18,7 @@ from .graph import graph
 from .labels import read_labels
 from .listing import list_images, preview
 from .neighbors import DEFAULT_K, neighbors
-from .output import check_output
+from .output import check_folder, check_output, write_output
 from .page import make_page
 from .plans import check_all, plan_classify, plan_diffuse, plan_graph, plan_list, plan_neighbors, plan_reduce
 from .reduce import DEFAULT_DIM, reduce, resolve_dim
@@ -99,27 +99,32 @@ def label(
         extractor = make_extractor(model, source, **options)
         plans = _plans(n, extractor, model, settings, dim=dim, k=k, index=index, n_classes=100, n_iter=n_iter)
         return {"stage": "label", "images": n, "plans": [asdict(plan) for plan in plans]}
+    check_folder(output)
     target = Store(f"{output}.store" if store is None else store, create=True)
+    check_output(target, output, settings)
+    source = list_images(images, store=target, role="background", root=None, split=None, settings=settings)
+    given = read_labels(labels, target, classes=classes)
+    extractor = make_extractor(model, source, **options)
+    sizes: dict[str, Any] = {"dim": dim, "k": k, "index": index, "n_classes": len(given.class_names), "n_iter": n_iter}
+    check_all(_plans(len(source), extractor, model, settings, **sizes), settings.budget)
+    records = [
+        describe(target, source, extractor, model, "background", max_failures, settings),
+        reduce(target.path, dim=dim, settings=settings)["background"],
+        neighbors(target.path, k=k, index=index, settings=settings)["background"],
+        graph(target.path, settings=settings),
+        diffuse(target.path, labels=labels, classes=classes, rows="nodes", n_iter=n_iter, settings=settings),
+        classify(target.path, method=method, settings=settings),
+    ]
     with target.lock:
-        check_output(target, output, settings)
-        source = list_images(images, store=target, role="background", root=None, split=None, settings=settings)
-        given = read_labels(labels, target, classes=classes)
-        extractor = make_extractor(model, source, **options)
-        sizes: dict[str, Any] = {"dim": dim, "k": k, "index": index, "n_classes": len(given.class_names), "n_iter": n_iter}
-        check_all(_plans(len(source), extractor, model, settings, **sizes), settings.budget)
-        describe(target, source, extractor, model, "background", max_failures, settings)
-        reduce(target.path, dim=dim, settings=settings)
-        neighbors(target.path, k=k, index=index, settings=settings)
-        graph(target.path, settings=settings)
-        diffuse(target.path, labels=labels, classes=classes, rows="nodes", n_iter=n_iter, settings=settings)
-        record = classify(target.path, method=method, output=output, settings=settings)
+        _require_own(target, records)
+        write_output(target, output, settings)
         write_page(make_page(target, title=f"Labels for {len(source):,} images", command=command), page)
         stages = {name: made["record"] for name, made in target.manifest.stages.items()}
     return {
-        "images": record["images"],
+        "images": len(source),
         "classes": given.class_names,
         "seeds": len(given.rows),
-        "unreached": record["unreached"],
+        "unreached": stages["classify"]["unreached"],
         "unreadable": stages["extract.background"]["unreadable"],
         "peak_memory_bytes": max(stage.get("peak_memory_bytes", 0) for stage in stages.values()),
         "output": str(output),
@@ -127,6 +132,17 @@ def label(
         "store": str(target.path),
         "stages": stages,
     }
+
+
+def _require_own(store: Store, records: list[Record]) -> None:
+    """Refuse to write what another process has put in place of what this one made; each stage held the lock by itself."""
+    manifest = store.manifest
+    for record in records:
+        found = manifest.stages[record["stage"]]["record"]
+        if found["seconds"] != record["seconds"]:
+            raise StoreLocked(
+                f"another process did stage {record['stage']} in {store.path} meanwhile; run again, or give each run its own --store"
+            )
 
 
 def _plans(

@@ -19,15 +19,21 @@ from .plans import BLOCK_ROWS
 from .settings import Settings
 
 
-def check_output(store: Store, output: str | Path | None, settings: Settings) -> None:
-    """Refuse, before any work, an output that exists and was not written from this store, unless it may be overwritten."""
-    if output is None:
-        return
+def check_folder(output: str | Path) -> None:
+    """Refuse an output that cannot be written where it is wanted."""
     path = Path(output).absolute()
     if path.is_dir():
         raise BadInput(f"{output} is a folder; give the name of a CSV file to write")
     if not path.parent.is_dir():
         raise BadInput(f"{path.parent} is no folder; make it, or give another output")
+
+
+def check_output(store: Store, output: str | Path | None, settings: Settings) -> None:
+    """Refuse, before any work, an output that exists and was not written from this store, unless it may be overwritten."""
+    if output is None:
+        return
+    check_folder(output)
+    path = Path(output).absolute()
     if path.exists() and not settings.overwrite and not is_own_output(store, path):
         raise BadInput(f"{output} exists; give another output, or --overwrite to replace it")
 

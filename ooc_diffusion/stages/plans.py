@@ -90,7 +90,9 @@ def plan_graph(
 ) -> StagePlan:
     """Plan the completion, symmetrization and normalization of the table of n nodes (seeds included), and of the tests."""
     fixed = least_memory(n, k, weighted=weighted)
-    completion = index_bytes(n_seeds, dim, inverted=False) + search_bytes(dim, k, threads=resolve_threads(threads)) if n_seeds else 0
+    completion = (
+        index_bytes(n_seeds, dim, inverted=False) + search_bytes(dim, k, threads=resolve_threads(threads)) if n_seeds else 0
+    )
     least = budget.overhead() + max(fixed, completion) + _SLACK
     wanted = fixed + 2 * 2 * n * k * (8 if weighted else 4)
     peak = max(least, min(budget.total, budget.overhead() + wanted))
