@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .classify import predict as predict_rows
-from .diffusion import NORMALIZATIONS, Diffusion, diffuse_once
+from .diffusion import NORMALIZATIONS, Diffusion, diffuse_once, kernels
 from .errors import BadInput
 from .graph import build_graph, locality_order
 from .memory import MemoryBudget
@@ -40,7 +41,7 @@ class LabelDiffusion(ClassifierMixin, BaseEstimator):
     memory_budget : str or int
         Limit on anonymous and shared memory during `fit`, ``X`` and what was there before included. Default ``"auto"``.
     store : str or Path, optional
-        Folder for graph and table; a later `fit` to the same ``X`` finds them there. Default: a temporary one.
+        Folder for the graph; a later `fit` to the same ``X`` finds it there. Default: a temporary one.
     threads : int, optional
         Default: all cores.
     random_state : int
@@ -189,20 +190,22 @@ class LabelDiffusion(ClassifierMixin, BaseEstimator):
             raise BadInput(f"metric {self.metric!r} is not one of euclidean, cosine")
 
     def _read_labels(self, X: np.ndarray, y: np.ndarray) -> Seeds:
-        from sklearn.utils.multiclass import check_classification_targets
         from sklearn.utils.validation import check_consistent_length, column_or_1d
 
         if y is None:
             raise BadInput("requires y to be passed, but the target y is None")
         y = column_or_1d(y, warn=True)
         check_consistent_length(X, y)
-        known = np.array([value is not None for value in y]) if y.dtype == object else y != -1
-        if y.dtype == object:
-            known &= np.array([not (isinstance(value, int | np.integer) and value == -1) for value in y])
+        if y.dtype.kind == "f" and not np.isfinite(y).all():
+            raise BadInput(f"Input y contains NaN or infinity, first in row {np.argmin(np.isfinite(y))}; -1 is for no label")
+        known = y != -1 if y.dtype != object else np.array([value is not None and value != -1 for value in y])
         if not known.any():
             raise BadInput("no vector is labelled: y is -1 (or None) everywhere; label at least one of each class")
-        check_classification_targets(y[known])
-        self.classes_, classes = np.unique(y[known], return_inverse=True)
+        given = y[known]
+        if given.dtype == object and not any(isinstance(value, str) for value in given):
+            given = np.array(given.tolist())
+        _check_targets(given)
+        self.classes_, classes = np.unique(given, return_inverse=True)
         return Seeds(np.flatnonzero(known), classes.astype(np.int64), len(self.classes_))
 
     def _scaled(self, X: np.ndarray) -> np.ndarray:
@@ -254,11 +257,11 @@ class LabelDiffusion(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         queries = self._scaled(validate_data(self, X, dtype=np.float32, reset=False))
         scores = np.empty((len(queries), len(self.classes_)), np.float32)
+        same, ones = np.arange(len(self._scores), dtype=np.uint32), np.ones(len(self.classes_))
         first = 0
         with limit_threads(self.threads):
             for ids, _ in self._neighbors(queries, int(self.n_neighbors)):
-                rows = self._scores[np.maximum(ids, 0)].astype(np.float64)
-                scores[first : first + len(ids)] = np.where(ids[:, :, None] >= 0, rows, 0.0).sum(axis=1)
+                kernels.read_rows(ids, same, self._scores, ones, scores[first : first + len(ids)])
                 first += len(ids)
         return scores
 
@@ -269,6 +272,14 @@ class LabelDiffusion(ClassifierMixin, BaseEstimator):
             kind = np.result_type(self.classes_.dtype, np.int8)
             return np.asarray(np.where(labels >= 0, self.classes_[labels].astype(kind), kind.type(-1)))
         return np.asarray(np.where(labels >= 0, self.classes_[labels].astype(object), None))
+
+
+def _check_targets(labels: np.ndarray) -> None:
+    from sklearn.utils.multiclass import check_classification_targets
+
+    with warnings.catch_warnings():  # one label per class is no sign of a regression here
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        check_classification_targets(labels)
 
 
 def _shares(scores: np.ndarray) -> np.ndarray:

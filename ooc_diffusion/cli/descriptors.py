@@ -1,5 +1,7 @@
 """Commands from images to vectors: extract, import, reduce."""
 
+# ruff: noqa: D301 - \b must reach click as the character that it is
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -66,7 +68,7 @@ DIM = click.option(
 @model_options
 @common_options
 def extract_command(images: str, store: str, **options: Any) -> dict[str, Any]:
-    r"""Describe every image of IMAGES: a folder, digits, or the name of a torchvision data set.
+    """Describe every image of IMAGES: a folder, digits, or the name of a torchvision data set.
 
     \b
     Examples:
@@ -87,7 +89,7 @@ def extract_command(images: str, store: str, **options: Any) -> dict[str, Any]:
 @click.option("--truth", type=click.Path(), help=".npy with the true class of each row, for evaluate; -1 = unknown.")
 @common_options
 def import_command(file: str, store: str, **options: Any) -> dict[str, Any]:
-    r"""Take descriptors from FILE, an .npy array of shape (images, dimensions).
+    """Take descriptors from FILE, an .npy array of shape (images, dimensions).
 
     \b
     Examples:
@@ -104,7 +106,7 @@ def import_command(file: str, store: str, **options: Any) -> dict[str, Any]:
 @DIM
 @common_options
 def reduce_command(store: str, **options: Any) -> dict[str, Any]:
-    r"""Reduce the descriptors of all roles by PCA (trained on the background) to unit vectors.
+    """Reduce the descriptors of all roles by PCA (trained on the background) to unit vectors.
 
     \b
     Example:

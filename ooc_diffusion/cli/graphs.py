@@ -1,5 +1,7 @@
 """Commands from vectors to the graph: neighbors, graph."""
 
+# ruff: noqa: D301 - \b must reach click as the character that it is
+
 from __future__ import annotations
 
 from typing import Any
@@ -24,7 +26,7 @@ INDEX = click.option(
 @INDEX
 @common_options
 def neighbors_command(store: str, **options: Any) -> dict[str, Any]:
-    r"""Find the nearest neighbors of every image among the background.
+    """Find the nearest neighbors of every image among the background.
 
     \b
     Example:
@@ -50,7 +52,7 @@ def neighbors_command(store: str, **options: Any) -> dict[str, Any]:
 )
 @common_options
 def graph_command(store: str, **options: Any) -> dict[str, Any]:
-    r"""Complete the neighbor table with the seeds, symmetrize and normalize it.
+    """Complete the neighbor table with the seeds, symmetrize and normalize it.
 
     \b
     Example:

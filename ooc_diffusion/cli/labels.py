@@ -1,5 +1,7 @@
 """Commands from the graph to labels: diffuse, classify, evaluate."""
 
+# ruff: noqa: D301 - \b must reach click as the character that it is
+
 from __future__ import annotations
 
 from typing import Any
@@ -48,7 +50,7 @@ METHOD = click.option(
 )
 @common_options
 def diffuse_command(store: str, **options: Any) -> dict[str, Any]:
-    r"""Diffuse the labels of a few images over the graph, L ← W L.
+    """Diffuse the labels of a few images over the graph, L ← W L.
 
     \b
     Example:
@@ -70,7 +72,7 @@ def diffuse_command(store: str, **options: Any) -> dict[str, Any]:
 @click.option("--output", type=click.Path(), help="CSV to write: path,label,confidence,origin.")
 @common_options
 def classify_command(store: str, **options: Any) -> dict[str, Any]:
-    r"""Predict a class for every image that was given scores.
+    """Predict a class for every image that was given scores.
 
     \b
     Example:
@@ -88,7 +90,7 @@ def classify_command(store: str, **options: Any) -> dict[str, Any]:
 @click.option("--max-iter", type=click.IntRange(min=1), default=30, show_default=True, help="Largest number of iterations.")
 @common_options
 def evaluate_command(store: str, n_per_class: str, **options: Any) -> dict[str, Any]:
-    r"""Measure all methods with few labels per class, drawn several times.
+    """Measure all methods with few labels per class, drawn several times.
 
     \b
     Example:

@@ -1,5 +1,7 @@
 """The command group and what happens to errors."""
 
+# ruff: noqa: D301 - \b must reach click as the character that it is
+
 from __future__ import annotations
 
 import logging
@@ -46,7 +48,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="ooc-diffusion")
 def cli() -> None:
-    r"""Labels for huge image collections from a handful of examples, in the memory you state.
+    """Labels for huge image collections from a handful of examples, in the memory you state.
 
     \b
     The whole way:   ooc-diffusion label photos/ --labels few.csv --output out.csv --memory-budget 4GiB
@@ -80,8 +82,8 @@ def _run(arguments: list[str]) -> int:
         return 130
     except OocDiffusionError as error:
         return _report(error, error.exit_code)
-    except BrokenPipeError:
-        # whoever read our output has gone; nothing more can be said there
+    except (BrokenPipeError, SystemExit):
+        # whoever read our output has gone (click turns that into SystemExit); nothing more can be said there
         sys.stdout = None  # type: ignore[assignment]
         return 8
     except MemoryError as error:

@@ -1,5 +1,7 @@
 """Commands around a run: plan, status, verify, doctor, clean."""
 
+# ruff: noqa: D301 - \b must reach click as the character that it is
+
 from __future__ import annotations
 
 from dataclasses import asdict
@@ -23,7 +25,7 @@ from .options import STORE, output_options, print_record
 @click.option("--memory-budget", default="auto", show_default=True, metavar="SIZE", help="Most memory to use, such as 8GiB.")
 @output_options
 def plan_command(n_images: int, d: int, dim: int, k: int, classes: int, n_iter: int, index: str, memory_budget: str) -> Any:
-    r"""Say what labelling N images would cost in memory, disk and work, stage by stage.
+    """Say what labelling N images would cost in memory, disk and work, stage by stage.
 
     \b
     Example:
@@ -41,7 +43,7 @@ def plan_command(n_images: int, d: int, dim: int, k: int, classes: int, n_iter: 
 @STORE
 @output_options
 def status_command(store: str) -> dict[str, Any]:
-    r"""Show the stages and arrays of a store, and what was interrupted.
+    """Show the stages and arrays of a store, and what was interrupted.
 
     \b
     Example:
@@ -56,10 +58,9 @@ def status_command(store: str) -> dict[str, Any]:
 @STORE
 @click.option("--data", is_flag=True, help="Also read all data and compare its checksums.")
 @click.option("--max-seconds", type=click.FloatRange(min=0), help="With --data: stop after this time.")
-@click.pass_context
 @output_options
-def verify_command(ctx: click.Context, store: str, data: bool, max_seconds: float | None) -> dict[str, Any] | None:
-    r"""Compare the files of a store with its manifest; exit code 4 where something is wrong.
+def verify_command(store: str, data: bool, max_seconds: float | None) -> dict[str, Any] | None:
+    """Compare the files of a store with its manifest; exit code 4 where something is wrong.
 
     \b
     Example:
@@ -73,7 +74,7 @@ def verify_command(ctx: click.Context, store: str, data: bool, max_seconds: floa
     record = {"stage": "verify", "arrays": len(opened.manifest.arrays), "bytes_read": bytes_read}
     record["problems"] = [asdict(problem) for problem in problems]
     if problems:
-        print_record(record, as_json=ctx.params["as_json"])
+        print_record(record, as_json=click.get_current_context().params["as_json"])
         first = problems[0]
         raise CorruptStore(f"{len(problems)} of the arrays are damaged, first {first.array} ({first.file}): {first.what}")
     return record
@@ -82,7 +83,7 @@ def verify_command(ctx: click.Context, store: str, data: bool, max_seconds: floa
 @click.command("doctor")
 @output_options
 def doctor_command() -> dict[str, Any]:
-    r"""Show what this machine has: memory, cores, disk, GPUs, versions.
+    """Show what this machine has: memory, cores, disk, GPUs, versions.
 
     \b
     Example:
@@ -99,7 +100,7 @@ def doctor_command() -> dict[str, Any]:
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @output_options
 def clean_command(store: str, unfinished: bool, dry_run: bool) -> dict[str, Any]:
-    r"""Remove earlier generations and files that nothing names.
+    """Remove earlier generations and files that nothing names.
 
     \b
     Example:

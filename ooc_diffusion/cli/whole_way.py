@@ -1,5 +1,7 @@
 """Commands that go the whole way: label, demo."""
 
+# ruff: noqa: D301 - \b must reach click as the character that it is
+
 from __future__ import annotations
 
 from typing import Any
@@ -27,7 +29,7 @@ from .options import command_line, common_options
 @METHOD
 @common_options
 def label_command(images: str, **options: Any) -> dict[str, Any]:
-    r"""Label every image of the folder IMAGES from the labels of a few.
+    """Label every image of the folder IMAGES from the labels of a few.
 
     The same command goes on where an earlier one stopped; --overwrite does again only what has changed.
 
@@ -55,7 +57,7 @@ def label_command(images: str, **options: Any) -> dict[str, Any]:
 @click.option("--draws", type=click.IntRange(min=1), default=5, show_default=True, help="Draws of the labelled images.")
 @common_options
 def demo_command(**options: Any) -> dict[str, Any]:
-    r"""Go the whole way on real images and measure how right it is.
+    """Go the whole way on real images and measure how right it is.
 
     \b
     Examples:

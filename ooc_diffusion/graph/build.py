@@ -17,6 +17,8 @@ from . import kernels
 
 _TABLE_ROWS = 65536
 _MAX_NODES = 2**31 - 1
+# order, position and counts, whatever the range
+_NODE_BYTES = 12
 # starts (8), filled (4), length (4), scale (4) and indptr (8) of a row
 _ROW_BYTES = 28
 
@@ -59,7 +61,7 @@ def write_graph(
     n, k = neighbor_ids.shape
     n_bytes = 8 if weights is not None else 4
     block_rows = max(1, min(n, _TABLE_ROWS))
-    fixed = 8 * n + block_rows * k * n_bytes
+    fixed = _NODE_BYTES * n + block_rows * k * n_bytes
     order = np.arange(n, dtype=np.uint32) if order is None else order
     position = np.empty(n, np.uint32)
     position[order] = np.arange(n, dtype=np.uint32)
@@ -98,7 +100,7 @@ def graph_bytes(n: int, k: int, *, weighted: bool = False) -> int:
 def least_memory(n: int, k: int, *, weighted: bool = False) -> int:
     """Return the bytes of memory that building needs whatever the budget (a node listed by all others comes on top)."""
     n_bytes = 8 if weighted else 4
-    return 8 * n + min(n, _TABLE_ROWS) * k * n_bytes + 2 * 2**20 + 64 * k * n_bytes
+    return _NODE_BYTES * n + min(n, _TABLE_ROWS) * k * n_bytes + 2 * 2**20 + 64 * k * n_bytes
 
 
 def check_table(neighbor_ids: np.ndarray, *, what: str = "neighbor table", n: int | None = None) -> None:

@@ -85,7 +85,9 @@ def train_centroids(vectors: np.ndarray, *, seed: int = 0) -> np.ndarray:
 
     n, d = vectors.shape
     rows = training_rows(n)
-    sample = np.sort(np.random.default_rng(seed).choice(n, rows, replace=False)) if rows < n else slice(None)
+    # one row of each of equally long stretches: drawing without replacement would take memory that grows with n
+    edges = np.arange(rows + 1) * n // rows
+    sample = np.random.default_rng(seed).integers(edges[:-1], edges[1:])
     kmeans = faiss.Kmeans(d, n_lists(n), niter=10, seed=seed + 1, min_points_per_centroid=1, max_points_per_centroid=1000)
     with _one_blas_thread():
         kmeans.train(np.ascontiguousarray(vectors[sample], np.float32))
@@ -185,13 +187,15 @@ def _find_exactly(vectors: np.ndarray, queries: np.ndarray, k: int, metric: str,
     import faiss
 
     threads = faiss.omp_get_max_threads()
+    # faiss computes |x|² + |y|² - 2 x·y, which loses all digits far from the origin
+    origin = vectors[:DATABASE_ROWS].mean(axis=0, dtype=np.float64).astype(np.float32) if metric == "euclidean" else np.float32(0)
     for group in range(start, len(queries), threads * QUERY_ROWS):
         firsts = range(group, min(group + threads * QUERY_ROWS, len(queries)), QUERY_ROWS)
-        blocks = [_block(queries, first, QUERY_ROWS) for first in firsts]
+        blocks = [_block(queries, first, QUERY_ROWS) - origin for first in firsts]
         best = [faiss.ResultHeap(len(block), k, keep_max=metric != "euclidean") for block in blocks]
         with _one_blas_thread(), ThreadPoolExecutor(threads, initializer=faiss.omp_set_num_threads, initargs=(1,)) as pool:
             for first in range(0, len(vectors), DATABASE_ROWS):
-                part = _block(vectors, first, DATABASE_ROWS)
+                part = _block(vectors, first, DATABASE_ROWS) - origin
                 list(pool.map(_compare, blocks, best, [part] * len(blocks), [first] * len(blocks), [metric] * len(blocks)))
         for heap in best:
             heap.finalize()

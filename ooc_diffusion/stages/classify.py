@@ -81,7 +81,7 @@ def classify(
         work=lambda worker: _classify(worker, target, images, method, coefficient, settings),
     )
     if output is not None and not settings.dry_run:
-        write_output(target, output, settings)
+        write_output(target, output)
     return record
 
 

@@ -109,7 +109,8 @@ def evaluate(
 
 def _plan(graph: Graph, tests: int, columns: int, max_iter: int, settings: Settings) -> StagePlan:
     base = plan_diffuse(graph.n, graph.nnz, columns, max_iter, rows=tests, budget=settings.budget, folds=5, kept=max_iter + 1)
-    torch = settings.budget.overhead(torch=True) + 2**28
+    # the draw sorts the classes of all images
+    torch = settings.budget.overhead(torch=True) + 2**28 + 24 * graph.n
     peak, least = max(base.memory_bytes, torch), max(base.least_bytes, torch)
     scratch = base.scratch_bytes + base.disk_bytes
     return StagePlan("evaluate", base.work, peak, least, 0, scratch, base.operations)

@@ -88,11 +88,13 @@ def import_descriptors(
 def load_npy(file: str | Path) -> np.ndarray:
     """Map an ``.npy`` file read-only; `BadInput` where it is none, is truncated, or holds Python objects."""
     try:
-        return np.load(file, mmap_mode="r", allow_pickle=False)
+        with np.errstate(over="raise"):  # a header may state more bytes than can be counted
+            return np.load(file, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
-        raise BadInput(f"{file} does not exist") from None
-    except (OSError, ValueError, EOFError) as error:
-        reason = "it holds Python objects, which are never loaded" if "allow_pickle" in str(error) else str(error).splitlines()[0]
+        raise BadInput(f"{file} does not exist; check the path") from None
+    except (OSError, ValueError, EOFError, ArithmeticError) as error:
+        pickled = "allow_pickle" in str(error) or "Python objects" in str(error)
+        reason = "it holds Python objects, which are never loaded" if pickled else str(error).splitlines()[0]
         raise BadInput(f"{file} cannot be read as an .npy array ({reason}); save plain numbers with numpy.save") from None
 
 
@@ -109,10 +111,9 @@ def _load_truth(truth: str | Path, n: int) -> np.ndarray:
     classes = load_npy(truth)
     if classes.shape != (n,) or classes.dtype.kind not in "iu":
         raise BadInput(f"{truth} holds {classes.dtype} {classes.shape}; give the classes as integers of shape ({n},)")
-    if len(classes) and int(classes.min()) < -1:
-        raise BadInput(
-            f"{truth} row {int(np.argmin(classes))} is {int(classes.min())}; classes are 0, 1, ..., and -1 for unknown"
-        )
+    wrong = np.flatnonzero((classes < -1) | (classes > np.iinfo(np.int32).max))
+    if len(wrong):
+        raise BadInput(f"{truth} row {wrong[0]} is {classes[wrong[0]]}; classes are 0, 1, ..., and -1 for unknown")
     return classes.astype(np.int32)
 
 
@@ -136,5 +137,8 @@ def _copy_names(worker: Worker, role: str, file: Path, n: int) -> None:
 
 
 def _identity(path: str | Path) -> dict[str, Any]:
-    info = Path(path).stat()
+    try:
+        info = Path(path).stat()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}; check the path") from None
     return {"path": str(Path(path).absolute()), "bytes": info.st_size, "mtime_ns": info.st_mtime_ns}

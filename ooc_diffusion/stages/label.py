@@ -6,16 +6,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadInput, StoreLocked
+from ..errors import BadInput, DoesNotFit, StoreLocked
 from ..features import Extractor, make_extractor
 from ..memory import StagePlan
 from ..report import write_page
 from ..store import Store
+from ..store.files import os_errors
 from .classify import classify
 from .diffuse import diffuse
 from .extract import DEFAULT_MODEL, describe, plan_description
 from .graph import graph
-from .labels import read_labels
+from .labels import count_classes, read_labels
 from .listing import list_images, preview
 from .neighbors import DEFAULT_K, neighbors
 from .output import check_folder, check_output, write_output
@@ -92,20 +93,24 @@ def label(
     page = Path(output).with_suffix(".html") if report is None else Path(report)
     if page.absolute() == Path(output).absolute():
         raise BadInput(f"the report and the output would both be {output}; give the output the ending .csv, or --report")
-    if not Path(labels).is_file():
-        raise BadInput(f"{labels} does not exist; give a CSV with the columns path,label")
+    sizes: dict[str, Any] = {"dim": dim, "k": k, "index": index, "n_iter": n_iter, "n_classes": count_classes(labels)}
     if settings.dry_run:
         source, n = preview(images, root=None, split=None)
-        extractor = make_extractor(model, source, **options)
-        plans = _plans(n, extractor, model, settings, dim=dim, k=k, index=index, n_classes=100, n_iter=n_iter)
-        return {"stage": "label", "images": n, "plans": [asdict(plan) for plan in plans]}
-    check_folder(output)
+        plans = _plans(n, make_extractor(model, source, **options), model, settings, **sizes)
+        record = {"stage": "label", "images": n, "memory_budget_bytes": settings.budget.total}
+        return {**record, "plans": [asdict(plan) for plan in plans]}
+    for file in (output, page):
+        check_folder(file)
     target = Store(f"{output}.store" if store is None else store, create=True)
-    check_output(target, output, settings)
-    source = list_images(images, store=target, role="background", root=None, split=None, settings=settings)
+    check_output(target, output, settings, report=page)
+    try:
+        source = list_images(images, store=target, role="background", root=None, split=None, settings=settings)
+    except DoesNotFit:
+        source, n = preview(images, root=None, split=None)  # name the budget that does for all stages, not only for the first
+        check_all(_plans(n, make_extractor(model, source, **options), model, settings, **sizes), settings.budget)
+        raise
     given = read_labels(labels, target, classes=classes)
     extractor = make_extractor(model, source, **options)
-    sizes: dict[str, Any] = {"dim": dim, "k": k, "index": index, "n_classes": len(given.class_names), "n_iter": n_iter}
     check_all(_plans(len(source), extractor, model, settings, **sizes), settings.budget)
     records = [
         describe(target, source, extractor, model, "background", max_failures, settings),
@@ -117,8 +122,9 @@ def label(
     ]
     with target.lock:
         _require_own(target, records)
-        write_output(target, output, settings)
-        write_page(make_page(target, title=f"Labels for {len(source):,} images", command=command), page)
+        write_output(target, output, report=page)
+        with os_errors(page, "writing"):
+            write_page(make_page(target, title=f"Labels for {len(source):,} images", command=command), page)
         stages = {name: made["record"] for name, made in target.manifest.stages.items()}
     return {
         "images": len(source),
@@ -141,7 +147,8 @@ def _require_own(store: Store, records: list[Record]) -> None:
         found = manifest.stages[record["stage"]]["record"]
         if found["seconds"] != record["seconds"]:
             raise StoreLocked(
-                f"another process did stage {record['stage']} in {store.path} meanwhile; run again, or give each run its own --store"
+                f"another process did stage {record['stage']} in {store.path} meanwhile; "
+                "run again, or give each run its own --store"
             )
 
 

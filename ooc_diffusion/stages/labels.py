@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,12 +60,12 @@ def read_labels(file: str | Path, store: Store, *, classes: str | Path | None = 
         With the line of the file: unknown paths, rows out of range, two labels for one image, labels that are not in
         ``classes``, a class without a label, no label at all.
     """
-    key, keys, labels = _read_csv(file)
+    key, lines = _read_csv(file)
     role = seed_role(store)
-    n = store.entry(f"{role}/{'descriptors' if f'{role}/descriptors' in store else 'path_offsets'}").shape[0]
     names = Strings.open(store, f"{role}/path") if f"{role}/path_offsets" in store else None
+    n = store.entry(f"{role}/descriptors").shape[0] if names is None else len(names)
     given: dict[int, tuple[str, int]] = {}
-    for line, (value, label) in enumerate(zip(keys, labels, strict=True), start=2):
+    for line, value, label in lines:
         if label.strip() in UNLABELLED:
             continue
         row = _row(value, key, names, n, f"{file} line {line}")
@@ -79,28 +82,47 @@ def read_labels(file: str | Path, store: Store, *, classes: str | Path | None = 
     return Labels(rows, np.array([number[given[int(row)][0]] for row in rows], np.int64), class_names)
 
 
+def count_classes(file: str | Path) -> int:
+    """Return how many classes a CSV of labels names, for a plan before any image is listed."""
+    return len({label for _, _, label in _read_csv(file)[1] if label.strip() not in UNLABELLED})
+
+
 def seed_role(store: Store) -> str:
     """Return the role whose images are labelled: seeds where they stand apart, else the background."""
     manifest = store.manifest
     return "seeds" if any(name.startswith("seeds/") for name in manifest.arrays) else "background"
 
 
-def _read_csv(file: str | Path) -> tuple[str, list[str], list[str]]:
-    import pyarrow as pa
-    from pyarrow import csv
-
+def _read_csv(file: str | Path) -> tuple[str, list[tuple[int, str, str]]]:
+    """Return which column names the images, and line, name and label of every row."""
     try:
-        header = csv.read_csv(file, convert_options=csv.ConvertOptions()).column_names
-        types = csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False)
-        table = csv.read_csv(file, convert_options=types)
+        with Path(file).open(newline="", encoding="utf-8-sig", errors="surrogateescape") as text:
+            lines = csv.reader(text, strict=True)
+            header = next(lines, [])
+            found = [name for name in ("path", "row") if name in header]
+            if not found or "label" not in header:
+                columns = ", ".join(map(printable, header)) or "none"
+                raise BadInput(f"{file} has the columns {columns}; give path,label (or row,label) in its first line")
+            return found[0], list(_rows(file, lines, header, found[0]))
     except FileNotFoundError:
-        raise BadInput(f"{file} does not exist") from None
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-        raise BadInput(f"{file} is no CSV with the columns path,label: {str(error).splitlines()[0]}") from None
-    found = [name for name in ("path", "row") if name in header]
-    if not found or "label" not in header:
-        raise BadInput(f"{file} has the columns {', '.join(header)}; give path,label (or row,label)")
-    return found[0], table[found[0]].to_pylist(), table["label"].to_pylist()
+        raise BadInput(f"{file} does not exist; give a CSV with the columns path,label") from None
+    except OSError as error:
+        raise BadInput(f"{file} cannot be read: {error.strerror}; give a CSV with the columns path,label") from None
+    except csv.Error as error:
+        raise BadInput(f"{file} line {lines.line_num} is no CSV: {error}; mend that line") from None
+
+
+def _rows(file: str | Path, lines: Any, header: list[str], key: str) -> Iterator[tuple[int, str, str]]:
+    path, label = header.index(key), header.index("label")
+    first = lines.line_num + 1
+    for row in lines:
+        if row and len(row) != len(header):
+            raise BadInput(f"{file} line {first} has {len(row)} fields, the header {len(header)}; quote fields that hold commas")
+        if row and any("\udc80" <= character <= "\udcff" for character in row[label]):
+            raise BadInput(f"{file} line {first}: label {printable(row[label])!r} is not UTF-8; save the file as UTF-8")
+        if row:
+            yield first, row[path], row[label]
+        first = lines.line_num + 1
 
 
 def _row(value: str, key: str, names: Strings | None, n: int, where: str) -> int:
@@ -118,7 +140,7 @@ def _class_names(file: str | Path, first_lines: dict[str, int], classes: str | P
     if classes is None:
         return sorted(first_lines)
     try:
-        names = [line for line in Path(classes).read_text().splitlines() if line]
+        names = [line for line in Path(classes).read_text(encoding="utf-8-sig").split("\n") if line]
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{classes} cannot be read: {error}") from None
     if len(set(names)) < len(names) or not names:

@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xxhash
 
 from ..errors import BadInput
@@ -19,54 +18,59 @@ from .plans import BLOCK_ROWS
 from .settings import Settings
 
 
-def check_folder(output: str | Path) -> None:
-    """Refuse an output that cannot be written where it is wanted."""
-    path = Path(output).absolute()
+def check_folder(file: str | Path) -> None:
+    """Refuse a file that cannot be written where it is wanted."""
+    path = Path(file).absolute()
     if path.is_dir():
-        raise BadInput(f"{output} is a folder; give the name of a CSV file to write")
+        raise BadInput(f"{file} is a folder; give the name of a file to write")
     if not path.parent.is_dir():
         raise BadInput(f"{path.parent} is no folder; make it, or give another output")
 
 
-def check_output(store: Store, output: str | Path | None, settings: Settings) -> None:
-    """Refuse, before any work, an output that exists and was not written from this store, unless it may be overwritten."""
-    if output is None:
-        return
-    check_folder(output)
-    path = Path(output).absolute()
-    if path.exists() and not settings.overwrite and not is_own_output(store, path):
-        raise BadInput(f"{output} exists; give another output, or --overwrite to replace it")
+def check_output(store: Store, output: str | Path | None, settings: Settings, *, report: str | Path | None = None) -> None:
+    """Refuse, before any work, a file that exists and was not written from this store, unless it may be overwritten."""
+    for option, file in (("output", output), ("report", report)):
+        if file is None:
+            continue
+        check_folder(file)
+        path = Path(file).absolute()
+        if path.exists() and not settings.overwrite and not is_own_output(store, path):
+            raise BadInput(f"{file} exists; give another --{option}, or --overwrite to replace it")
 
 
 def is_own_output(store: Store, path: Path) -> bool:
     """Return whether this store has written (or was about to write) this file."""
     stage = store.manifest.stages.get("output")
-    return stage is not None and stage["parameters"]["path"] == str(path)
+    return stage is not None and str(path) in (stage["parameters"]["path"], stage["parameters"].get("report"))
 
 
-def write_output(store: Store, output: str | Path, settings: Settings) -> dict[str, Any]:
+def write_output(store: Store, output: str | Path, *, report: str | Path | None = None) -> dict[str, Any]:
     """Write ``path,label,confidence,origin`` for every image; the file appears whole or not at all.
 
-    That it is to be written is published before it appears, so that a run that was killed in between knows its own file.
+    That it (and the report, which the caller writes next) is to be written is published before it appears, so that a run that
+    was killed in between knows its own files.
     """
     path = Path(output).absolute()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # a name that the next run after a kill finds again and overwrites
+    temporary = path.with_name(f".{path.name}.{xxhash.xxh3_64_hexdigest(os.fsencode(store.path.absolute()))}.tmp")
     diffused, classified = store.record("diffuse"), store.record("classify")
     origin = classified["method"]
     if origin == "fusion" and classified.get("coefficient") == 0:
         origin = "diffusion"
-    try:
-        with os_errors(path, "writing"):
-            digest = _write_rows(store, temporary, diffused, origin)
-        parameters = {"path": str(path), "digest": digest}
-        with store.job("output", parameters=parameters, inputs=["predictions/labels"], overwrite=True) as job:
-            if not job.published:
-                job.publish({"stage": "output", "path": str(path)})
-        with os_errors(path, "writing"):
-            temporary.replace(path)
-            sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with store.lock:
+        try:
+            with os_errors(path, "writing"):
+                digest = _write_rows(store, temporary, diffused, origin)
+            report = None if report is None else str(Path(report).absolute())
+            parameters = {"path": str(path), "digest": digest, "report": report}
+            with store.job("output", parameters=parameters, inputs=["predictions/labels"], overwrite=True) as job:
+                if not job.published:
+                    job.publish({"stage": "output", "path": str(path)})
+            with os_errors(path, "writing"):
+                temporary.replace(path)
+                sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
     return {"path": str(path)}
 
 
@@ -74,20 +78,22 @@ def _write_rows(store: Store, file: Path, diffused: dict[str, Any], origin: str)
     labels, confidence = store.array("predictions/labels"), store.array("predictions/confidence")
     images = Collection(store, diffused["rows"])
     names = diffused["class_names"]
-    given = np.zeros(len(labels), bool)
-    if diffused["rows"] == "nodes":
-        given[store.array("diffusion/seed_nodes")] = True
+    # tests are never seeds, whatever their numbers
+    seeds = set(store.array("diffusion/seed_nodes").tolist()) if diffused["rows"] == "nodes" else set()
     hasher = xxhash.xxh3_128()
     with file.open("wb") as out:
         for first in range(0, len(labels), BLOCK_ROWS):
             text = io.StringIO(newline="")
             rows = csv.writer(text, lineterminator="\n")
+            quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
             if first == 0:
                 rows.writerow(["path", "label", "confidence", "origin"])
             for i in range(first, min(first + BLOCK_ROWS, len(labels))):
                 label = names[labels[i]] if labels[i] >= 0 else "-1"
-                source = "given" if given[i] else "unreached" if labels[i] < 0 else origin
-                rows.writerow([images.name(i), label, f"{confidence[i]:.6f}", source])
+                source = "given" if i in seeds else "unreached" if labels[i] < 0 else origin
+                fields = [images.name(i), label, f"{confidence[i]:.6f}", source]
+                # a lone carriage return ends a line for most readers, but csv quotes only the terminator that it writes itself
+                (quoted if any("\r" in field for field in fields) else rows).writerow(fields)
             data = os.fsencode(text.getvalue())
             hasher.update(data)
             out.write(data)

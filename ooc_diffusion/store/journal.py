@@ -46,10 +46,11 @@ class Journal:
     @classmethod
     def read(cls, path: Path) -> Journal | None:
         """Open a journal for more lines, or return None where there is none that begins with a good line."""
-        if not os.path.lexists(path):
-            return None
         with os_errors(path, "reading"):
-            data = read_regular(path)
+            try:
+                data = read_regular(path)
+            except FileNotFoundError:
+                return None
         journal = cls(path)
         for line in data.splitlines(keepends=True):
             value = _decode(line)

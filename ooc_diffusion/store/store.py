@@ -48,7 +48,7 @@ class Store:
     >>> folder = tempfile.mkdtemp()
     >>> store = Store(folder, create=True)
     >>> with store.job("squares", parameters={"n": 3}) as job:
-    ...     job.put("squares", np.arange(3) ** 2)
+    ...     squares = job.put("squares", np.arange(3) ** 2)
     ...     job.publish({})
     >>> store.array("squares")
     array([0, 1, 4])

@@ -161,6 +161,8 @@ def _other_problems(store: Store, manifest: Manifest) -> list[Problem]:
         except StorageFailure as error:
             problems.append(Problem("", name, str(error)))
             continue
+        if journal is None and not path.exists():
+            continue  # its stage was published meanwhile
         if journal is None or journal.damaged:
             again = "some" if journal else "all"
             problems.append(Problem("", name, f"the journal is damaged; {again} of the work of that stage will be done again"))

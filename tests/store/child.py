@@ -34,7 +34,8 @@ def publish_forever(path, pipe, fault=""):
     """Publish one generation after the other, and say so when each is done."""
     use_small_chunks()
     if fault == "in place":
-        from ooc_diffusion.store import journal, store as store_module
+        from ooc_diffusion.store import journal
+        from ooc_diffusion.store import store as store_module
 
         store_module.replace_file = journal.replace_file = write_in_place
     store = Store(path, create=True)
@@ -58,6 +59,20 @@ def run_long_stage(path, pipe):
     pipe.send(("begun", 0))
     resumed = long_stage(store)
     pipe.send(("finished", resumed))
+
+
+def publish_when_told(path, pipe):
+    """Publish generation 2 as soon as a tracer is there."""
+    use_small_chunks()
+    pipe.send("ready")
+    pipe.recv()
+    try:
+        publish_pair(Store(path, create=True), 2, blocks=2)
+        pipe.send((0, ""))
+    except OocDiffusionError as error:
+        pipe.send((error.exit_code, str(error)))
+    except Exception as error:
+        pipe.send((1, repr(error)))
 
 
 def take_lock(path, pipe, barrier):

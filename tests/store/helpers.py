@@ -1,7 +1,7 @@
 """What the tests of the store share: small chunks, a stage to publish, a look at every byte."""
 
+import contextlib
 import importlib
-import os
 import resource
 from pathlib import Path
 
@@ -20,7 +20,21 @@ def use_small_chunks(set_attribute=setattr, size=CHUNK):
 
 
 def open_files():
-    return len(os.listdir("/proc/self/fd"))
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+class Interrupted(Exception):
+    pass
+
+
+@contextlib.contextmanager
+def interrupted():
+    """Expect that the block ends with `Interrupted`."""
+    try:
+        yield
+    except Interrupted:
+        return
+    raise AssertionError("nothing interrupted this")
 
 
 def limit_file_size(size):
@@ -80,7 +94,7 @@ def published_bytes(store):
 LONG_ROWS = 3000
 
 
-def long_stage(store, *, block=37, after_checkpoint=lambda row: None):
+def long_stage(store, *, block=60, after_checkpoint=lambda row: None):
     """A stage of many checkpoints: a reserved array, a growing one, two scratch arrays, one of them dropped on the way."""
     with store.job("long", parameters={"rows": LONG_ROWS}) as job:
         if job.published:
