@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import BadInput
 from ..features import Extractor, describe_images, make_extractor, preparation_bytes
-from ..images import ImageSource
+from ..images import ImageSource, printable
 from ..memory import StagePlan
 from ..store import Store, append_strings
 from .listing import list_images, preview
@@ -118,9 +118,11 @@ def _describe(worker: Worker, source: ImageSource, extractor: Extractor, role: s
     rows = worker.job.array(f"{role}/failed_rows", "<i8", (None,))
     append_strings(worker.job, f"{role}/failed_reason", [])
     first_failures = list(worker.job.state.get("failures", []))
-    allowed = math.floor(max_failures * n)
+    _refuse_failures(rows.rows, descriptors.rows, n, max_failures, first_failures)
     worker.advance(descriptors.rows)
-    for block in describe_images(source, extractor, start=descriptors.rows, threads=worker.threads):
+    # a run that was stopped between its last batch and publishing left nothing to describe
+    blocks = describe_images(source, extractor, start=descriptors.rows, threads=worker.threads) if descriptors.rows < n else ()
+    for block in blocks:
         rows.append(np.array([row for row, _ in block.failures], np.int64))
         append_strings(worker.job, f"{role}/failed_reason", [reason for _, reason in block.failures])
         room = _REASONS_SHOWN - len(first_failures)
@@ -128,10 +130,14 @@ def _describe(worker: Worker, source: ImageSource, extractor: Extractor, role: s
         descriptors.append(block.descriptors)
         worker.job.checkpoint(failures=first_failures)
         worker.advance(len(block.descriptors))
-        if rows.rows > allowed:
-            names = "; ".join(f"{name}: {reason}" for _, name, reason in first_failures[:3])
-            raise BadInput(
-                f"{rows.rows} of the first {descriptors.rows} images are unreadable, more than --max-failures "
-                f"{max_failures:g} of {n} allows ({names}); mend them, or raise --max-failures to go on"
-            )
+        _refuse_failures(rows.rows, descriptors.rows, n, max_failures, first_failures)
     return {"images": n, "dim": extractor.dim, "unreadable": rows.rows, "first_unreadable": first_failures}
+
+
+def _refuse_failures(failed: int, done: int, n: int, max_failures: float, first: list[list[Any]]) -> None:
+    if failed > math.floor(max_failures * n):
+        names = "; ".join(f"{printable(name)}: {reason}" for _, name, reason in first[:3])
+        raise BadInput(
+            f"{failed} of the first {done} images are unreadable, more than --max-failures {max_failures:g} of {n} allows "
+            f"({names}); mend them, or raise --max-failures to go on"
+        )

@@ -82,7 +82,7 @@ def write_images(root: Path, images: np.ndarray, names: list[bytes]) -> None:
 def write_csv(path: Path, rows: list[tuple[str, str]], header: tuple[str, ...] = ("path", "label")) -> Path:
     """Write a CSV; names that are not UTF-8 as the bytes that they are."""
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        lines = csv.writer(file, lineterminator="\n")
+        lines = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)  # a lone \r ends a line
         lines.writerow(header)
         lines.writerows(rows)
     return path

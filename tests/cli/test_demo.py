@@ -41,7 +41,7 @@ def test_the_accuracies_are_those_of_the_draw(demo):
     for n in SIZES:
         for method in METHODS:
             for metric in ("top1", "top5"):
-                assert record["accuracy"][method][n][metric] == [draw[n]["accuracy"][method][metric], None]
+                assert record["accuracy"][method][n][metric] == [draw[n]["methods"][method][metric], None]
     top1 = {method: [found[n]["top1"][0] for n in SIZES] for method, found in record["accuracy"].items()}
     assert top1["diffusion"][-1] > 0.85
     assert top1["fusion"][-1] > 0.85

@@ -1,6 +1,7 @@
 import contextlib
 import shutil
 import tempfile
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="store-machine-"))
+        weakref.finalize(self, shutil.rmtree, self.folder)  # hypothesis makes machines that it never runs
         self.files_before = open_files()
         self.store = Store(self.folder / "store", create=True)
         self.published = {}  # stage -> (version, rows)
@@ -35,7 +37,6 @@ class StoreMachine(RuleBasedStateMachine):
         if self.job is not None:
             self.context.__exit__(None, None, None)
         assert open_files() == self.files_before
-        shutil.rmtree(self.folder)
 
     @precondition(lambda self: self.job is None)
     @rule(stage=STAGES, version=VERSIONS, overwrite=st.booleans())

@@ -649,7 +649,7 @@ def test_journal_is_cut_at_its_first_bad_line(tmp_path):
         n = sum(end <= cut for end in ends)
         assert (read is None) == (n == 0)
         assert read is None or (len(read.lines) == n and not read.damaged)
-    path.write_bytes(whole[: ends[2]] + b"torn")
+    path.write_bytes(whole[: ends[2]] + b"torn" * 100)
     journal = Journal.read(path)
     journal.append({"i": "new"})
     journal.close()
