@@ -23,12 +23,16 @@ Results go to the standard output, all else to the error stream. Exit codes: 0 d
 
 def command_docs() -> str:
     """Return the page."""
-    parent = click.Context(cli, info_name="ooc-diffusion", max_content_width=100, terminal_width=100)
+    parent = click.Context(
+        cli, info_name="ooc-diffusion", help_option_names=["-h", "--help"], max_content_width=100, terminal_width=100
+    )
     parts = [INTRODUCTION]
     for name in cli.list_commands(parent):
         command = cli.get_command(parent, name)
         assert command is not None
-        context = click.Context(command, info_name=name, parent=parent, max_content_width=100, terminal_width=100)
+        context = click.Context(
+            command, info_name=name, parent=parent, help_option_names=["-h", "--help"], max_content_width=100, terminal_width=100
+        )
         parts.append(f"## {name}\n\n```text\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)
 

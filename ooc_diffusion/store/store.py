@@ -22,6 +22,7 @@ from .lock import WriterLock
 from .manifest import ArrayEntry, Manifest
 from .npy import open_array
 
+TEMPORARY = "ooc_diffusion-"
 _FOLDERS = ("data", "jobs", "generations")
 
 
@@ -65,7 +66,7 @@ class Store:
     @classmethod
     def temporary(cls, *, inside: Path | None = None) -> Store:
         """Make a store in a temporary folder that is removed with the object (arrays already mapped stay readable)."""
-        folder = tempfile.mkdtemp(prefix="ooc_diffusion-", dir=inside)
+        folder = tempfile.mkdtemp(prefix=TEMPORARY, dir=inside)
         store = cls(folder, create=True)
         weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
         return store

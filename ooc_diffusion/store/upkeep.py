@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import StorageFailure
+from ..errors import StorageFailure, StoreLocked
 from .check import compare
 from .files import os_errors, read_regular
 from .journal import Journal
+from .lock import WriterLock
 from .manifest import Manifest
-from .store import Store
+from .store import TEMPORARY, Store
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,21 @@ def clean(store: Store, *, unfinished: bool = False, dry_run: bool = False) -> C
                 if not dry_run:
                     with os_errors(path, "removing"):
                         path.unlink()
+        for folder in _abandoned(store):
+            removed.append(str(folder.relative_to(store.path)))
+            size += sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))
+            if not dry_run:
+                shutil.rmtree(folder)
         return CleanReport(removed, size)
+
+
+def _abandoned(store: Store) -> list[Path]:
+    """Temporary stores inside of a store that nobody writes to any more: their process was killed."""
+    found = []
+    for folder in sorted(store.path.glob(f"jobs/{TEMPORARY}*")):
+        with contextlib.suppress(StoreLocked), WriterLock(folder / "lock"):
+            found.append(folder)
+    return found
 
 
 def _own_files(root: Path) -> list[Path]:

@@ -669,3 +669,15 @@ def test_a_copy_of_a_store_is_a_store(store, tmp_path):
     publish_pair(store, 4)
     shutil.copytree(store.path, tmp_path / "copy")
     assert pair_violations(tmp_path / "copy", at_least=4) == ([], 4)
+
+
+def test_clean_removes_what_a_killed_process_left_and_not_what_a_living_one_writes(tmp_path):
+    store = Store(tmp_path / "s", create=True)
+    living, dead = Store.temporary(inside=store.path / "jobs"), Store.temporary(inside=store.path / "jobs")
+    with living.job("work", parameters={}) as job:
+        job.put("a", np.arange(3))
+        removed = clean(store).files
+        assert removed == [f"jobs/{dead.path.name}"]
+        assert not dead.path.exists()
+        job.publish({})
+    assert living.array("a").tolist() == [0, 1, 2]
