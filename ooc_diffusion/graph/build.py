@@ -61,14 +61,15 @@ def write_graph(
     n, k = neighbor_ids.shape
     n_bytes = 8 if weights is not None else 4
     block_rows = max(1, min(n, _TABLE_ROWS))
-    fixed = _NODE_BYTES * n + block_rows * k * n_bytes
+    fixed = (_NODE_BYTES if order is None else _NODE_BYTES - 4) * n + block_rows * k * n_bytes
+    # asked before they are allocated, or the budget would count them twice
+    most_entries = budget.units(n_bytes, what="building the graph", fixed_bytes=fixed + 2 * 2**20)
     order = np.arange(n, dtype=np.uint32) if order is None else order
     position = np.empty(n, np.uint32)
     position[order] = np.arange(n, dtype=np.uint32)
     job.put("graph/order", order)
     job.put("graph/position", position)
     counts = _count(neighbor_ids, position, block_rows)
-    most_entries = budget.units(n_bytes, what="building the graph", fixed_bytes=fixed + 2 * 2**20)
     _check_longest_row(counts, most_entries, n_bytes, weights is not None, budget)
 
     writers = _writers(job, n, weights is not None)

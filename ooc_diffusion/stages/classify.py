@@ -15,13 +15,13 @@ from .collection import Collection
 from .output import check_output, write_output
 from .plans import BLOCK_ROWS, plan_classify
 from .selection import Seeds, select_coefficient
-from .settings import Record, Settings, Worker, run_stage
+from .settings import Record, Settings, Worker, open_store, run_stage
 
 METHODS = ("fusion", "diffusion", "logistic", "knn")
 
 
 def classify(
-    store: str | Path,
+    store: Store | str | Path,
     *,
     method: str = "fusion",
     coefficient: float | None = None,
@@ -32,7 +32,7 @@ def classify(
 
     Parameters
     ----------
-    store : str or Path
+    store : Store or str or Path
         A store with diffused scores.
     method : {"fusion", "diffusion", "logistic", "knn"}
         Diffusion and logistic regression fused, either alone, or the 5 nearest seeds. Default ``"fusion"``.
@@ -55,7 +55,7 @@ def classify(
     Section 3.3 and appendix C of the paper: a log l_logreg + (1 - a) log l_dif.
     """
     settings = settings or Settings()
-    target = Store(store)
+    target = open_store(store)
     diffused = target.record("diffuse")
     if method not in METHODS:
         raise BadInput(f"method {method!r} is not one of {', '.join(METHODS)}")

@@ -16,11 +16,11 @@ from .graph import open_graph, query_table
 from .labels import Labels, read_labels, seed_role
 from .plans import plan_diffuse
 from .selection import MAX_ITER, Seeds, Selection, select_iterations
-from .settings import Record, Settings, Worker, run_stage
+from .settings import Record, Settings, Worker, open_store, run_stage
 
 
 def diffuse(
-    store: str | Path,
+    store: Store | str | Path,
     *,
     labels: str | Path,
     classes: str | Path | None = None,
@@ -33,7 +33,7 @@ def diffuse(
 
     Parameters
     ----------
-    store : str or Path
+    store : Store or str or Path
         A store with a graph.
     labels : str or Path
         CSV with ``path,label`` or ``row,label``: the seeds.
@@ -55,7 +55,7 @@ def diffuse(
         ``diffusion/seed_classes`` (m,) int64, and what cross-validation left for the fusion.
     """
     settings = settings or Settings()
-    target = Store(store)
+    target = open_store(store)
     graph = open_graph(target)
     given = read_labels(labels, target, classes=classes)
     if rows not in ("auto", "tests", "nodes"):

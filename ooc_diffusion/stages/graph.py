@@ -12,13 +12,13 @@ from ..graph import Graph, locality_order, write_graph
 from ..neighbors import merge_neighbors, search
 from ..store import Store
 from .plans import BLOCK_ROWS, plan_graph
-from .settings import Record, Settings, Worker, run_stage
+from .settings import Record, Settings, Worker, open_store, run_stage
 
 WEIGHTINGS = ("constant", "gaussian")
 
 
 def graph(
-    store: str | Path,
+    store: Store | str | Path,
     *,
     k: int | None = None,
     weighting: str = "constant",
@@ -29,7 +29,7 @@ def graph(
 
     Parameters
     ----------
-    store : str or Path
+    store : Store or str or Path
         A store with neighbor tables.
     k : int, optional
         Neighbors per node, at most those that were searched for. Default: as many.
@@ -52,7 +52,7 @@ def graph(
     are found by exact search in the seeds, and each row keeps the k best of its two lists.
     """
     settings = settings or Settings()
-    target = Store(store)
+    target = open_store(store)
     searched = target.parameters("neighbors.background")["k"]
     k = searched if k is None else k
     if not 1 <= k <= searched:

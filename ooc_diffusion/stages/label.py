@@ -6,8 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadInput, DoesNotFit, StoreLocked
+from ..errors import BadInput, DoesNotFit
 from ..features import Extractor, make_extractor
+from ..images import ImageSource
 from ..memory import StagePlan
 from ..report import write_page
 from ..store import Store
@@ -102,26 +103,17 @@ def label(
     for file in (output, page):
         check_folder(file)
     target = Store(f"{output}.store" if store is None else store, create=True)
-    check_output(target, output, settings, report=page)
-    try:
-        source = list_images(images, store=target, role="background", root=None, split=None, settings=settings)
-    except DoesNotFit:
-        source, n = preview(images, root=None, split=None)  # name the budget that does for all stages, not only for the first
-        check_all(_plans(n, make_extractor(model, source, **options), model, settings, **sizes), settings.budget)
-        raise
-    given = read_labels(labels, target, classes=classes)
-    extractor = make_extractor(model, source, **options)
-    check_all(_plans(len(source), extractor, model, settings, **sizes), settings.budget)
-    records = [
-        describe(target, source, extractor, model, "background", max_failures, settings),
-        reduce(target.path, dim=dim, settings=settings)["background"],
-        neighbors(target.path, k=k, index=index, settings=settings)["background"],
-        graph(target.path, settings=settings),
-        diffuse(target.path, labels=labels, classes=classes, rows="nodes", n_iter=n_iter, settings=settings),
-        classify(target.path, method=method, settings=settings),
-    ]
     with target.lock:
-        _require_own(target, records)
+        check_output(target, output, settings, report=page)
+        source, extractor = _open_images(images, target, model, options, sizes, settings)
+        given = read_labels(labels, target, classes=classes)
+        check_all(_plans(len(source), extractor, model, settings, **sizes), settings.budget)
+        describe(target, source, extractor, model, "background", max_failures, settings)
+        reduce(target, dim=dim, settings=settings)
+        neighbors(target, k=k, index=index, settings=settings)
+        graph(target, settings=settings)
+        diffuse(target, labels=labels, classes=classes, rows="nodes", n_iter=n_iter, settings=settings)
+        classify(target, method=method, settings=settings)
         write_output(target, output, report=page)
         with os_errors(page, "writing"):
             write_page(make_page(target, title=f"Labels for {len(source):,} images", command=command), page)
@@ -140,16 +132,16 @@ def label(
     }
 
 
-def _require_own(store: Store, records: list[Record]) -> None:
-    """Refuse to write what another process has put in place of what this one made; each stage held the lock by itself."""
-    manifest = store.manifest
-    for record in records:
-        found = manifest.stages[record["stage"]]["record"]
-        if found["seconds"] != record["seconds"]:
-            raise StoreLocked(
-                f"another process did stage {record['stage']} in {store.path} meanwhile; "
-                "run again, or give each run its own --store"
-            )
+def _open_images(
+    images: str, store: Store, model: str, options: dict[str, Any], sizes: dict[str, Any], settings: Settings
+) -> tuple[ImageSource, Extractor]:
+    try:
+        source = list_images(images, store=store, role="background", root=None, split=None, settings=settings)
+        return source, make_extractor(model, source, **options)
+    except DoesNotFit:
+        source, n = preview(images, root=None, split=None)  # name the budget that does for all stages, not only for the first
+        check_all(_plans(n, make_extractor(model, source, **options), model, settings, **sizes), settings.budget)
+        raise
 
 
 def _plans(

@@ -20,18 +20,18 @@ from ..neighbors import (
 )
 from ..store import Store
 from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, plan_neighbors
-from .settings import ROLES, Record, Settings, Worker, run_stage
+from .settings import ROLES, Record, Settings, Worker, open_store, run_stage
 
 DEFAULT_K = 30
 _RECALL_ROWS = 500
 
 
-def neighbors(store: str | Path, *, k: int = DEFAULT_K, index: str = "auto", settings: Settings | None = None) -> Record:
+def neighbors(store: Store | str | Path, *, k: int = DEFAULT_K, index: str = "auto", settings: Settings | None = None) -> Record:
     """Find the nearest neighbors of every image among the background.
 
     Parameters
     ----------
-    store : str or Path
+    store : Store or str or Path
         A store with ``background/vectors``.
     k : int
         Neighbors per image, itself included where it is found. Two more are stored, for the merge. Default 30.
@@ -52,7 +52,7 @@ def neighbors(store: str | Path, *, k: int = DEFAULT_K, index: str = "auto", set
     Section 3.5 and appendix D of the paper: the blocks W_BB, W_LB and that of the tests, by inner product of unit vectors.
     """
     settings = settings or Settings()
-    target = Store(store)
+    target = open_store(store)
     n = target.entry("background/vectors").shape[0]
     if k < 1:
         raise BadInput(f"k is {k}; give at least 1 neighbor")

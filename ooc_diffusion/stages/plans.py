@@ -89,7 +89,7 @@ def plan_graph(
     threads: int | None = None,
 ) -> StagePlan:
     """Plan the completion, symmetrization and normalization of the table of n nodes (seeds included), and of the tests."""
-    fixed = least_memory(n, k, weighted=weighted)
+    fixed = least_memory(n, k, weighted=weighted) + (4 * n if n_seeds else 0)  # the lists of seeds and background, side by side
     completion = (
         index_bytes(n_seeds, dim, inverted=False) + search_bytes(dim, k, threads=resolve_threads(threads)) if n_seeds else 0
     )

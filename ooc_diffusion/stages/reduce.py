@@ -11,17 +11,17 @@ from ..errors import BadInput
 from ..features import PCA, fit_pca, normalize_rows, project, sample_rows
 from ..store import Store
 from .plans import BLOCK_ROWS, plan_reduce
-from .settings import ROLES, Record, Settings, Worker, run_stage
+from .settings import ROLES, Record, Settings, Worker, open_store, run_stage
 
 DEFAULT_DIM = 256
 
 
-def reduce(store: str | Path, *, dim: int = DEFAULT_DIM, settings: Settings | None = None) -> Record:
+def reduce(store: Store | str | Path, *, dim: int = DEFAULT_DIM, settings: Settings | None = None) -> Record:
     """Train a PCA on the background and bring the descriptors of all roles to ``dim`` dimensions and unit length.
 
     Parameters
     ----------
-    store : str or Path
+    store : Store or str or Path
         A store with ``background/descriptors``.
     dim : int
         Dimensions to keep, at most those of the descriptors (and images in the sample); 0 leaves the PCA out. Default 256.
@@ -39,7 +39,7 @@ def reduce(store: str | Path, *, dim: int = DEFAULT_DIM, settings: Settings | No
     Section 4.1 of the paper: no whitening; the PCA is trained on (a sample of) the background alone.
     """
     settings = settings or Settings()
-    target = Store(store)
+    target = open_store(store)
     roles = [role for role in ROLES if f"{role}/descriptors" in target]
     if "background" not in roles:
         raise BadInput(f"{store} has no background descriptors; run `ooc-diffusion extract` or `import` first")

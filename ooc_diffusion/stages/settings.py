@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput, DoesNotFit
@@ -156,6 +157,11 @@ def check_plan(plan: StagePlan, budget: MemoryBudget) -> None:
             f"stage {plan.stage} needs a memory budget of {least} at least, but it is {format_size(budget.total)}; "
             f"give --memory-budget {least} or more"
         )
+
+
+def open_store(store: Store | str | Path, *, create: bool = False) -> Store:
+    """Open a store by its folder, or pass an open one through: its lock may be held across stages."""
+    return store if isinstance(store, Store) else Store(store, create=create)
 
 
 def check_role(role: str) -> str:

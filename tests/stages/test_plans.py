@@ -13,12 +13,15 @@ import pytest
 
 from ooc_diffusion.errors import DoesNotFit
 from ooc_diffusion.evaluation import draw_seeds
+from ooc_diffusion.graph import build_graph
+from ooc_diffusion.memory import MemoryBudget, MemoryMeter, anonymous_bytes
 from ooc_diffusion.stages.classify import classify
 from ooc_diffusion.stages.diffuse import diffuse
 from ooc_diffusion.stages.evaluate import evaluate
 from ooc_diffusion.stages.graph import graph
 from ooc_diffusion.stages.import_descriptors import import_descriptors
 from ooc_diffusion.stages.neighbors import neighbors
+from ooc_diffusion.stages.plans import plan_graph
 from ooc_diffusion.stages.reduce import reduce
 from ooc_diffusion.stages.settings import Settings, disk_bytes
 from ooc_diffusion.store import Store
@@ -125,6 +128,20 @@ def test_a_budget_too_small_leaves_the_store_alone(run):
         diffuse(folder, labels=labels, n_iter=1, settings=Settings(memory_budget="64MiB", overwrite=True))
 
 
+@pytest.mark.parametrize("ordered", [False, True])
+def test_what_a_graph_holds_per_node_is_counted_once(monkeypatch, ordered):
+    """With more nodes than the libraries hold bytes; the smallest budget must be enough, and be kept."""
+    monkeypatch.setattr(MemoryBudget, "overhead", lambda self, torch=False: anonymous_bytes())
+    n = 6_000_000
+    table = np.arange(n, dtype=np.int32)[:, None]
+    least = plan_graph(n, 1, budget=MemoryBudget(0)).least_bytes
+    order = np.arange(n, dtype=np.uint32)[::-1].copy() if ordered else None
+    with MemoryMeter() as meter:
+        built = build_graph(table, order=order, memory_budget=least)
+    assert built.nnz == n
+    assert meter.peak <= least
+
+
 def test_evaluation_plans_for_all_its_columns(tmp_path):
     folder = tmp_path / "store"
     import_roles(folder, digits())
@@ -138,11 +155,11 @@ def test_evaluation_plans_for_all_its_columns(tmp_path):
 
 @pytest.mark.slow
 def test_arrays_larger_than_the_room_stay_under_the_smallest_budget(tmp_path):
-    """300 000 x 96 descriptors (115 MB), inverted lists, a graph of 8 M edges, 400 classes in many batches."""
+    """120 000 x 96 descriptors, inverted lists, 1000 classes in many batches of columns."""
     rng = np.random.default_rng(0)
-    n, classes = 300_000, 400
-    centers = rng.normal(size=(3000, 96)).astype(np.float32)
-    truth = rng.integers(0, 3000, n)
+    n, classes = 120_000, 1000
+    centers = rng.normal(size=(4000, 96)).astype(np.float32)
+    truth = rng.integers(0, 4000, n)
     X = np.lib.format.open_memmap(tmp_path / "X.npy", mode="w+", dtype=np.float32, shape=(n, 96))
     for first in range(0, n, 10_000):
         rows = slice(first, first + 10_000)
