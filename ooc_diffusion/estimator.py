@@ -39,9 +39,12 @@ class LabelDiffusion(ClassifierMixin, BaseEstimator):
     index : {"auto", "Flat", "IVFFlat"}
         Exact search, or inverted lists; ``"auto"`` is exact up to 100 000 vectors. Default ``"auto"``.
     memory_budget : str or int
-        Limit on anonymous and shared memory during `fit`, ``X`` and what was there before included. Default ``"auto"``.
+        Limit on anonymous and shared memory while the graph is built and the labels are diffused, ``X`` and what was there before
+        included; the search for neighbors takes a block of ``X`` besides, or a copy with ``"IVFFlat"`` or ``"cosine"``. Default
+        ``"auto"``.
     store : str or Path, optional
-        Folder for the graph; a later `fit` to the same ``X`` finds it there. Default: a temporary one.
+        Folder in which ``label-diffusion`` keeps the graph; a later `fit` to the same ``X`` finds it there, another replaces it.
+        Default: a temporary one.
     threads : int, optional
         Default: all cores.
     random_state : int
@@ -134,7 +137,7 @@ class LabelDiffusion(ClassifierMixin, BaseEstimator):
         self._vectors = self._scaled(X)
         self._inverted: Inverted | None = None
         table, order = self._table(self._vectors, budget)
-        folder = None if self.store is None else Path(self.store)
+        folder = None if self.store is None else Path(self.store) / "label-diffusion"
         graph = build_graph(table, store=folder, order=order, memory_budget=budget, threads=self.threads, overwrite=True)
         if self.n_iter == "auto":
             with limit_threads(self.threads) as threads:
@@ -198,7 +201,9 @@ class LabelDiffusion(ClassifierMixin, BaseEstimator):
         check_consistent_length(X, y)
         if y.dtype.kind == "f" and not np.isfinite(y).all():
             raise BadInput(f"Input y contains NaN or infinity, first in row {np.argmin(np.isfinite(y))}; -1 is for no label")
-        known = y != -1 if y.dtype != object else np.array([value is not None and value != -1 for value in y])
+        # NumPy itself turns the -1 of a list with strings into "-1"
+        nothing: Any = "-1" if y.dtype.kind == "U" else -1
+        known = y != nothing if y.dtype != object else np.array([value not in (None, -1, "-1") for value in y])
         if not known.any():
             raise BadInput("no vector is labelled: y is -1 (or None) everywhere; label at least one of each class")
         given = y[known]

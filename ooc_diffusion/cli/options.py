@@ -74,7 +74,9 @@ _COMMON = [
     ),
     click.option("--threads", type=click.IntRange(min=1), help="Threads to use.  [default: all cores]"),
     click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where to compute."),
-    click.option("--seed", default=0, show_default=True, help="Seed of everything that is drawn."),
+    click.option(
+        "--seed", type=click.IntRange(0, 2**31 - 2), default=0, show_default=True, help="Seed of everything that is drawn."
+    ),
     click.option("--overwrite", is_flag=True, help="Start anew where an earlier run is there."),
     click.option("--dry-run", is_flag=True, help="Only print what it would cost."),
     *_OUTPUT,

@@ -84,8 +84,8 @@ def diffuse(
     if queries is not None:
         queries = np.asanyarray(queries)
         check_table(queries, what="table of query neighbors", n=graph.n)
-    if n_iter < 0:
-        raise BadInput(f"n_iter is {n_iter}; give 0 or more iterations")
+    if not isinstance(n_iter, int | np.integer) or n_iter < 0:
+        raise BadInput(f"n_iter is {n_iter!r}; give a whole number of iterations, 0 or more")
     if normalization not in NORMALIZATIONS:
         raise BadInput(f"normalization {normalization!r} is not one of {', '.join(NORMALIZATIONS)}")
     what = Diffusion(seeds, seed_classes, n_classes, n_iter, queries, normalization, every_iteration)

@@ -20,7 +20,7 @@ def quadratic_score(scores: np.ndarray, classes: np.ndarray) -> float:
     Parameters
     ----------
     scores : ndarray, shape (m, C)
-        Nonnegative scores; each row is divided by its sum, a row of zeros counts as uniform.
+        Nonnegative scores; each row is divided by its sum; a row of zeros stays one, and is as far from the truth as 1.
     classes : ndarray of int, shape (m,)
         True classes.
 
@@ -29,9 +29,9 @@ def quadratic_score(scores: np.ndarray, classes: np.ndarray) -> float:
     float
         Minus the mean squared distance to the one-hot row of the true class: from -2 to 0, larger is better.
     """
-    shares = np.asarray(scores, dtype=np.float64)
+    shares = np.array(scores, dtype=np.float64)
     sums = shares.sum(axis=1, keepdims=True)
-    shares = np.where(sums > 0, shares / np.where(sums > 0, sums, 1.0), 1.0 / scores.shape[1])
+    shares /= np.where(sums > 0, sums, 1.0)
     shares[np.arange(len(shares)), classes] -= 1.0
     return -float(np.square(shares).sum(axis=1).mean())
 

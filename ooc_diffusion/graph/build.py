@@ -16,6 +16,7 @@ from ..store import Job
 from . import kernels
 
 _TABLE_ROWS = 65536
+_LEAST_WEIGHT = 1e-20
 _MAX_NODES = 2**31 - 1
 # order, position and counts, whatever the range
 _NODE_BYTES = 12
@@ -127,9 +128,12 @@ def check_weights(weights: np.ndarray, shape: tuple[int, ...]) -> None:
         raise BadInput(f"weights are {weights.dtype} {weights.shape}; give floats of the shape of the neighbor table, {shape}")
     for first in range(0, len(weights), _TABLE_ROWS):
         block = weights[first : first + _TABLE_ROWS]
-        bad = ~(np.isfinite(block) & (block >= 0)).all(axis=1)
+        # row sums and their inverses must stay within float32
+        bad = ~((block == 0) | ((block >= _LEAST_WEIGHT) & (block <= 1 / _LEAST_WEIGHT))).all(axis=1)
         if bad.any():
-            raise BadInput(f"row {first + int(np.argmax(bad))} of the weights is negative or not finite; give weights >= 0")
+            row = first + int(np.argmax(bad))
+            limits = f"{_LEAST_WEIGHT:g} to {1 / _LEAST_WEIGHT:g}"
+            raise BadInput(f"row {row} of the weights is negative, not finite, or out of range; give 0, or {limits}")
 
 
 def _writers(job: Job, n: int, weighted: bool) -> list:

@@ -6,6 +6,7 @@ import csv
 from dataclasses import asdict
 from pathlib import Path
 
+from ..errors import BadInput
 from ..evaluation import draw_seeds
 from ..report import accuracy_table_text, write_page
 from ..store import Store, Strings
@@ -67,6 +68,8 @@ def demo(
     check_all(plans, settings.budget)
     target = Path(store) if store else folder / f"{dataset}.store"
     page = Path(report) if report else folder / f"{dataset}.html"
+    if page.exists() and not settings.overwrite and not (target / "manifest.json").exists():
+        raise BadInput(f"{page} exists; give another --report, or --overwrite to replace it")
     for path in (target, page):
         path.parent.mkdir(parents=True, exist_ok=True)
     for role, split in (("background", "train"), ("tests", "test")):
@@ -75,7 +78,7 @@ def demo(
     neighbors(target, k=_K.get(dataset, 30), settings=settings)
     graph(target, settings=settings)
     record = evaluate(target, draws=draws, settings=settings)
-    _predict_once(target, page, settings)
+    _predict_once(target, settings)
     note = (
         f"Predictions and pictures: {_SHOWN_PER_CLASS} labelled images per class, the first draw. "
         "“diffusion, best iteration” is chosen on the test images, as an upper bound."
@@ -94,18 +97,18 @@ def demo(
     }
 
 
-def _predict_once(target: Path, page: Path, settings: Settings) -> None:
+def _predict_once(target: Path, settings: Settings) -> None:
     """Label the tests from one draw, for the pictures of the page."""
     store = Store(target)
     names = store.record("list.background")["class_names"]
     rows, classes = draw_seeds(store.array("background/truth"), n_per_class=_SHOWN_PER_CLASS, seed=settings.seed)
     paths = Strings.open(store, "background/path")
-    file = page.with_suffix(".labels.csv")
+    file = target / "demo-labels.csv"
     with file.open("w", newline="") as out:
         lines = csv.writer(out)
         lines.writerow(["path", "label"])
         lines.writerows((paths[int(row)], names[int(c)]) for row, c in zip(rows, classes, strict=True))
-    classes_file = page.with_suffix(".classes.txt")
+    classes_file = target / "demo-classes.txt"
     classes_file.write_text("".join(f"{name}\n" for name in names))
     diffuse(target, labels=file, classes=classes_file, rows="tests", settings=settings)
     classify(target, settings=settings)

@@ -15,7 +15,7 @@ from ..store import Store, append_strings
 from .graph import open_graph, query_table
 from .labels import Labels, read_labels, seed_role
 from .plans import plan_diffuse
-from .selection import MAX_ITER, Seeds, Selection, select_iterations
+from .selection import MAX_ITER, Seeds, Selection, held_out_bytes, select_iterations
 from .settings import Record, Settings, Worker, open_store, run_stage
 
 
@@ -70,8 +70,16 @@ def diffuse(
         raise BadInput(f"n_iter is {n_iter}; give 0 or more iterations")
     n_rows = len(query_table(target)) if rows == "tests" else graph.n
     n_classes = len(given.class_names)
+    chosen = n_iter is None
     plan = plan_diffuse(
-        graph.n, graph.nnz, n_classes, n_iter or MAX_ITER, rows=n_rows, budget=settings.budget, folds=0 if n_iter else 5
+        graph.n,
+        graph.nnz,
+        n_classes,
+        MAX_ITER if n_iter is None else n_iter,
+        rows=n_rows,
+        budget=settings.budget,
+        folds=5 if chosen else 0,
+        held_out=held_out_bytes(len(given.rows), n_classes, MAX_ITER) if chosen else 0,
     )
     parameters = {
         "labels": _digest(given),

@@ -12,7 +12,7 @@ import numpy as np
 from ..classify import fuse, knn_scores, log_scores, train_logistic
 from ..diffusion import Diffusion, diffuse_once
 from ..errors import BadInput
-from ..evaluation import Accuracy, choose_iterations, draw_seeds, fallback_iterations, seed_folds
+from ..evaluation import Accuracy, choose_iterations, draw_seeds, fallback_iterations
 from ..graph import Graph
 from ..memory import StagePlan
 from ..store import Store
@@ -20,7 +20,7 @@ from .classify import torch_device
 from .collection import Collection
 from .graph import open_graph, query_table
 from .plans import BLOCK_ROWS, plan_diffuse
-from .selection import MAX_ITER, Seeds, select_coefficient
+from .selection import MAX_ITER, Seeds, held_out_bytes, held_out_folds, held_out_scores, select_coefficient
 from .settings import Record, Settings, Worker, run_stage
 
 N_PER_CLASS = (1, 2, 5, 10, 20)
@@ -99,7 +99,7 @@ def evaluate(
         target,
         "evaluate",
         settings,
-        plan=_plan(graph, len(truth), known * len(sizes), max_iter, settings),
+        plan=_plan(graph, len(truth), known, sizes, max_iter, settings),
         parameters=parameters,
         inputs=inputs,
         total=draws,
@@ -108,8 +108,18 @@ def evaluate(
     )
 
 
-def _plan(graph: Graph, tests: int, columns: int, max_iter: int, settings: Settings) -> StagePlan:
-    base = plan_diffuse(graph.n, graph.nnz, columns, max_iter, rows=tests, budget=settings.budget, folds=5, kept=max_iter + 1)
+def _plan(graph: Graph, tests: int, n_classes: int, sizes: list[int], max_iter: int, settings: Settings) -> StagePlan:
+    base = plan_diffuse(
+        graph.n,
+        graph.nnz,
+        n_classes * len(sizes),
+        max_iter,
+        rows=tests,
+        budget=settings.budget,
+        folds=5,
+        held_out=held_out_bytes(sizes[-1] * n_classes, n_classes, max_iter),
+        kept=max_iter + 1,
+    )
     # the draw sorts the classes of all images
     torch = settings.budget.overhead(torch=True) + 2**28 + 24 * graph.n
     peak, least = max(base.memory_bytes, torch), max(base.least_bytes, torch)
@@ -144,7 +154,6 @@ def _one_draw(
     options: dict[str, Any] = {"budget": worker.budget, "threads": worker.threads}
     k = store.parameters("graph")["k"]
     scores = _test_scores(graph, draw, query_table(store)[:, :k], max_iter, options)
-    held_out = _held_out_scores(graph, draw, max_iter, settings.seed, options)
     descriptors = Collection(store, "nodes").array("descriptors", draw.nodes)
     vectors = Collection(store, "nodes").array("vectors", draw.nodes)
     training: dict[str, Any] = {"seed": settings.seed, "threads": worker.threads, "device": torch_device(settings.device)}
@@ -152,10 +161,10 @@ def _one_draw(
     for place, (n, members) in enumerate(zip(sizes, draw.members, strict=True)):
         columns = slice(place * draw.n_classes, (place + 1) * draw.n_classes)
         seeds = Seeds(draw.nodes[members], draw.classes[members], draw.n_classes)
-        folds, out, out_scores = held_out[place]
+        folds = held_out_folds(seeds.classes, settings.seed)
+        out, out_scores = _held_out(graph, seeds, folds, max_iter, options)
         n_iter = _iterations(scores[:, :, columns], out, out_scores, seeds)
-        chosen = out_scores[n_iter] if len(out) else np.empty((0, draw.n_classes), np.float32)
-        coefficient = select_coefficient(descriptors[members], seeds, folds, out, chosen, **training)
+        coefficient = select_coefficient(descriptors[members], seeds, folds, out, out_scores[n_iter], **training)
         model = train_logistic(descriptors[members], seeds.classes, n_classes=draw.n_classes, **training)
         accuracies = _accuracies(store, scores[:, :, columns], n_iter, model, coefficient, vectors[members], seeds)
         result[str(n)] = {"n_iter": n_iter, "coefficient": coefficient, **accuracies}
@@ -170,36 +179,12 @@ def _test_scores(graph: Graph, draw: _Draw, queries: np.ndarray, max_iter: int, 
     return diffuse_once(graph, what, **options)
 
 
-Held = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def _held_out_scores(graph: Graph, draw: _Draw, max_iter: int, seed: int, options: dict[str, Any]) -> list[Held]:
-    """For each n: folds of the seeds, the seeds held out, their scores (max_iter + 1, held out, C); one diffusion for all."""
-    folds = [seed_folds(draw.classes[members], seed=seed) for members in draw.members]
-    nodes, columns, first = [], [], 0
-    starts = []
-    for members, fold_of in zip(draw.members, folds, strict=True):
-        starts.append(first)
-        for fold in range(0 if fold_of is None else int(fold_of.max()) + 1):
-            known = members[fold_of != fold]
-            nodes.append(draw.nodes[known])
-            columns.append(first + draw.classes[known])
-            first += draw.n_classes
-    if not nodes:
-        scores = np.empty((max_iter + 1, len(draw.nodes), 0), np.float32)
-    else:
-        own_rows = draw.nodes[:, None]
-        what = Diffusion(np.concatenate(nodes), np.concatenate(columns), first, max_iter, own_rows, every_iteration=True)
-        scores = np.array(diffuse_once(graph, what, **options))
-    return [_held(draw, members, of, start, scores) for members, of, start in zip(draw.members, folds, starts, strict=True)]
-
-
-def _held(draw: _Draw, members: np.ndarray, fold_of: np.ndarray | None, start: int, scores: np.ndarray) -> Held:
-    if fold_of is None:
-        return np.full(len(members), -1, np.int8), np.empty(0, np.int64), np.empty((len(scores), 0, draw.n_classes), np.float32)
-    out = np.flatnonzero(fold_of >= 0)
-    columns = start + fold_of[out, None].astype(np.int64) * draw.n_classes + np.arange(draw.n_classes)
-    return fold_of, out, scores[:, members[out][:, None], columns]
+def _held_out(
+    graph: Graph, seeds: Seeds, folds: np.ndarray, max_iter: int, options: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    if (folds < 0).all():
+        return np.empty(0, np.int64), np.empty((max_iter + 1, 0, seeds.n_classes), np.float32)
+    return held_out_scores(graph, seeds, folds, max_iter, **options)
 
 
 def _iterations(scores: np.ndarray, out: np.ndarray, out_scores: np.ndarray, seeds: Seeds) -> int:
@@ -230,7 +215,8 @@ def _accuracies(
         knn.update(knn_scores(seed_vectors, seeds.classes, tests.array("vectors", rows), n_classes=seeds.n_classes), truth)
         log_logistic = model.log_probabilities(tests.array("descriptors", rows))
         logistic.update(log_logistic, truth)
-        fusion.update(fuse(log_logistic, log_scores(scores[n_iter, rows]), coefficient), truth)
+        reached = np.asarray(scores[n_iter, rows]).any(axis=1)
+        fusion.update(fuse(log_logistic, log_scores(scores[n_iter, rows]), coefficient), np.where(reached, truth, -1))
     found = [accuracy.result() for accuracy in by_iteration]
     best = max(range(len(found)), key=lambda t: found[t]["top1"])
     methods = [knn.result(), found[n_iter], logistic.result(), fusion.result(), found[best]]

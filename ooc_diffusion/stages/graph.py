@@ -12,7 +12,7 @@ from ..graph import Graph, locality_order, write_graph
 from ..neighbors import merge_neighbors, search
 from ..store import Store
 from .plans import BLOCK_ROWS, plan_graph
-from .settings import Record, Settings, Worker, open_store, run_stage
+from .settings import ROLES, Record, Settings, Worker, open_store, run_stage
 
 WEIGHTINGS = ("constant", "gaussian")
 
@@ -55,6 +55,7 @@ def graph(
     target = open_store(store)
     searched = target.parameters("neighbors.background")["k"]
     k = searched if k is None else k
+    _require_same_search(target)
     if not 1 <= k <= searched:
         raise BadInput(f"k is {k}, but {searched} neighbors were searched for; give at most that, or run neighbors again")
     if weighting not in WEIGHTINGS:
@@ -88,6 +89,16 @@ def graph(
     )
 
 
+def _require_same_search(store: Store) -> None:
+    """Refuse tables of different k or index, which an interrupted `neighbors` leaves behind."""
+    for role in ROLES[1:]:
+        stage = f"neighbors.{role}"
+        if stage in store.manifest.stages and store.parameters(stage) != store.parameters("neighbors.background"):
+            raise BadInput(
+                f"{store.path}: the neighbors of {role} were searched otherwise than the background; run neighbors again"
+            )
+
+
 def query_table(store: Store) -> np.ndarray:
     """Return the neighbor ids of the tests among all nodes, at least k columns."""
     return store.array("graph/query_ids" if "graph/query_ids" in store else "tests/neighbor_ids")
@@ -97,6 +108,7 @@ def open_graph(store: Store) -> Graph:
     """Open the graph; `BadInput` where seeds or tests came after it was built, so that it does not speak of them."""
     graph = Graph(store)
     names = store.manifest.arrays
+    _require_same_search(store)
     seeds = any(name.startswith("seeds/") for name in names)
     if seeds != ("graph/neighbor_ids" in names) or (seeds and "tests/vectors" in names and "graph/query_ids" not in names):
         raise BadInput(

@@ -80,6 +80,7 @@ def import_descriptors(
         settings,
         plan=plan,
         parameters=parameters,
+        replaces=[f"extract.{role}", f"list.{role}"],
         total=len(values),
         work=work,
     )
@@ -89,13 +90,16 @@ def load_npy(file: str | Path) -> np.ndarray:
     """Map an ``.npy`` file read-only; `BadInput` where it is none, is truncated, or holds Python objects."""
     try:
         with np.errstate(over="raise"):  # a header may state more bytes than can be counted
-            return np.load(file, mmap_mode="r", allow_pickle=False)
+            values = np.load(file, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise BadInput(f"{file} does not exist; check the path") from None
     except (OSError, ValueError, EOFError, ArithmeticError) as error:
         pickled = "allow_pickle" in str(error) or "Python objects" in str(error)
         reason = "it holds Python objects, which are never loaded" if pickled else str(error).splitlines()[0]
         raise BadInput(f"{file} cannot be read as an .npy array ({reason}); save plain numbers with numpy.save") from None
+    if not isinstance(values, np.ndarray):
+        raise BadInput(f"{file} is an archive of arrays; save the one that is meant with numpy.save")
+    return values
 
 
 def _as_float32(block: np.ndarray, first: int, what: str) -> np.ndarray:

@@ -24,7 +24,7 @@ from .output import check_folder, check_output, write_output
 from .page import make_page
 from .plans import check_all, plan_classify, plan_diffuse, plan_graph, plan_list, plan_neighbors, plan_reduce
 from .reduce import DEFAULT_DIM, reduce, resolve_dim
-from .selection import MAX_ITER
+from .selection import MAX_ITER, held_out_bytes
 from .settings import Record, Settings
 
 ENTRIES_PER_NEIGHBOR = 1.8
@@ -157,6 +157,8 @@ def _plans(
     n_iter: int | None,
 ) -> list[StagePlan]:
     budget, d = settings.budget, extractor.dim
+    if n < 2:
+        raise BadInput("there is one image only; a graph needs at least two")
     if k >= n:
         raise BadInput(f"k is {k}, but there are only {n} images; give --k of at most {n - 1}")
     kept = resolve_dim(dim, n, d)
@@ -167,6 +169,15 @@ def _plans(
         plan_reduce(n, d, kept, train=dim > 0, budget=budget),
         plan_neighbors(n, n, kept, k=k, index=index, train=True, budget=budget),
         plan_graph(n, k, budget=budget),
-        plan_diffuse(n, entries, n_classes, n_iter or MAX_ITER, rows=n, budget=budget, folds=0 if n_iter else 5),
+        plan_diffuse(
+            n,
+            entries,
+            n_classes,
+            MAX_ITER if n_iter is None else n_iter,
+            rows=n,
+            budget=budget,
+            folds=5 if n_iter is None else 0,
+            held_out=held_out_bytes(n, n_classes, MAX_ITER) if n_iter is None else 0,
+        ),
         plan_classify(n, d, n_classes, network=True, budget=budget),
     ]

@@ -58,7 +58,17 @@ def list_images(images: str, *, store: Store, role: str, root: str | None, split
         return {"images": len(source), "class_names": source.class_names}
 
     plan = plan_list(len(source), budget=settings.budget)
-    run_stage(store, f"list.{role}", settings, plan=plan, parameters=parameters, total=len(source), unit="images", work=work)
+    run_stage(
+        store,
+        f"list.{role}",
+        settings,
+        plan=plan,
+        parameters=parameters,
+        replaces=[f"import.{role}"],
+        total=len(source),
+        unit="images",
+        work=work,
+    )
     return source
 
 
@@ -111,6 +121,7 @@ def _list_folder(folder: str, store: Store, role: str, settings: Settings) -> Im
         settings,
         plan=plan_list(n, budget=settings.budget, name_bytes=name_bytes),
         parameters={"images": {"spec": root}, "fingerprint": fingerprint},
+        replaces=[f"import.{role}"],
         total=n,
         unit="images",
         work=work,

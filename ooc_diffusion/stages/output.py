@@ -41,7 +41,13 @@ def check_output(store: Store, output: str | Path | None, settings: Settings, *,
 def is_own_output(store: Store, path: Path) -> bool:
     """Return whether this store has written (or was about to write) this file."""
     stage = store.manifest.stages.get("output")
-    return stage is not None and str(path) in (stage["parameters"]["path"], stage["parameters"].get("report"))
+    if stage is None:
+        return False
+    written = stage["parameters"]
+    if str(path) == written["report"]:
+        return True
+    # a file that somebody has edited since is theirs; "replaced" is what stood there when a run was killed before its rename
+    return str(path) == written["path"] and _file_digest(path) in (written["digest"], written["replaced"])
 
 
 def write_output(store: Store, output: str | Path, *, report: str | Path | None = None) -> dict[str, Any]:
@@ -62,7 +68,9 @@ def write_output(store: Store, output: str | Path, *, report: str | Path | None 
             with os_errors(path, "writing"):
                 digest = _write_rows(store, temporary, diffused, origin)
             report = None if report is None else str(Path(report).absolute())
-            parameters = {"path": str(path), "digest": digest, "report": report}
+            replaced = _file_digest(path) if path.exists() else None
+            replaced = _before(store, path) if replaced == digest else replaced
+            parameters = {"path": str(path), "digest": digest, "report": report, "replaced": replaced}
             with store.job("output", parameters=parameters, inputs=["predictions/labels"], overwrite=True) as job:
                 if not job.published:
                     job.publish({"stage": "output", "path": str(path)})
@@ -72,6 +80,20 @@ def write_output(store: Store, output: str | Path, *, report: str | Path | None 
         finally:
             temporary.unlink(missing_ok=True)
     return {"path": str(path)}
+
+
+def _before(store: Store, path: Path) -> str | None:
+    """Return what the file had replaced, so that writing the same again changes nothing."""
+    written = store.manifest.stages.get("output", {}).get("parameters", {})
+    return written.get("replaced") if written.get("path") == str(path) else None
+
+
+def _file_digest(path: Path) -> str:
+    hasher = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while piece := file.read(2**24):
+            hasher.update(piece)
+    return hasher.hexdigest()
 
 
 def _write_rows(store: Store, file: Path, diffused: dict[str, Any], origin: str) -> str:

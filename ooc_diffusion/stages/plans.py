@@ -15,6 +15,8 @@ NAME_BYTES = 64
 BLOCK_ROWS = 8192
 # Activations of a network on one batch (measured: resnet50 at 224 pixels, batches of 32: 0.4 GiB).
 _NETWORK_BYTES = 768 * 2**20
+# Decoded pictures on their way, with two threads; larger ones than 10 million pixels take more.
+_DECODING_BYTES = 128 * 2**20
 _SAMPLE_BYTES = 256 * 2**20
 _SLACK = 32 * 2**20
 
@@ -34,7 +36,7 @@ def plan_list(n: int, *, budget: MemoryBudget, name_bytes: int | None = None) ->
 
 def plan_extract(n: int, dim: int, *, buffer_bytes: int, network: bool, budget: MemoryBudget) -> StagePlan:
     """Plan the description of n images by ``dim`` numbers each."""
-    arrays = buffer_bytes + (_NETWORK_BYTES if network else 0)
+    arrays = buffer_bytes + _DECODING_BYTES + (_NETWORK_BYTES if network else 0)
     peak, least = _overhead(budget, arrays, torch=network)
     return StagePlan("extract", f"{n:,} images to {dim} values each", peak, least, 4 * n * dim)
 
@@ -103,10 +105,19 @@ def plan_graph(
 
 
 def plan_diffuse(
-    n: int, nnz: int, n_classes: int, n_iter: int, *, rows: int, budget: MemoryBudget, folds: int = 0, kept: int = 1
+    n: int,
+    nnz: int,
+    n_classes: int,
+    n_iter: int,
+    *,
+    rows: int,
+    budget: MemoryBudget,
+    folds: int = 0,
+    held_out: int = 0,
+    kept: int = 1,
 ) -> StagePlan:
-    """Plan the diffusion of the classes, and of ``folds`` cross-validation runs, over n nodes."""
-    fixed = budget.overhead() + FIXED_BYTES + _SLACK
+    """Plan the diffusion of the classes, and of ``folds`` runs whose ``held_out`` bytes of scores are kept, over n nodes."""
+    fixed = budget.overhead() + FIXED_BYTES + _SLACK + held_out
     least = fixed + column_bytes(n)
     columns = max(1, min(n_classes, (budget.total - fixed) // column_bytes(n)))
     passes = -(-n_classes // columns) * n_iter * (1 + folds)

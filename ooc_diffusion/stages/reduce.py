@@ -48,9 +48,24 @@ def reduce(store: Store | str | Path, *, dim: int = DEFAULT_DIM, settings: Setti
         if target.entry(f"{role}/descriptors").shape[1] != d:
             found = target.entry(f"{role}/descriptors").shape[1]
             raise BadInput(f"the {role} have descriptors of {found} values, the background of {d}; extract both alike")
+        _require_alike(target, role)
     if dim < 0:
         raise BadInput(f"dim is {dim}; give the number of dimensions to keep, or 0 for no PCA")
     return {role: _reduce_role(target, role, dim, settings) for role in roles}
+
+
+def _require_alike(store: Store, role: str) -> None:
+    """Refuse descriptors of two networks, which would have nothing to do with each other."""
+    stages = store.manifest.stages
+    background, other = (stages.get(f"extract.{name}", {}).get("parameters") for name in ("background", role))
+    if background is None or other is None:
+        return
+    for key in sorted({*background, *other} - {"fingerprint"}):
+        if background.get(key) != other.get(key):
+            raise BadInput(
+                f"the {role} were extracted with {key} = {other.get(key)}, the background with {background.get(key)}; "
+                "extract both alike"
+            )
 
 
 def resolve_dim(dim: int, n: int, d: int) -> int:

@@ -94,7 +94,7 @@ def select_iterations(
     -------
     Selection
     """
-    folds = _folds(seeds.classes, seed)
+    folds = held_out_folds(seeds.classes, seed)
     options: dict[str, Any] = {"budget": budget, "threads": threads}
     nothing = np.empty(0, np.int64), np.empty((0, seeds.n_classes), np.float32)
     if (folds < 0).all():
@@ -112,14 +112,19 @@ def select_iterations(
 
 def held_out_scores(graph: Graph, seeds: Seeds, folds: np.ndarray, n_iter: int, **options: Any) -> tuple[np.ndarray, np.ndarray]:
     """Score each held-out seed, by its own row of L, from the other folds: places (h,) and scores (n_iter + 1, h, C)."""
-    held_out, scores = [], []
+    held_out = np.concatenate([np.flatnonzero(folds == fold) for fold in range(int(folds.max()) + 1)])
+    scores = np.empty((n_iter + 1, len(held_out), seeds.n_classes), np.float32)
     for fold in range(int(folds.max()) + 1):
-        out = np.flatnonzero(folds == fold)
-        known = folds != fold
-        what = Diffusion(seeds.nodes[known], seeds.classes[known], seeds.n_classes, n_iter, seeds.nodes[out, None])
-        held_out.append(out)
-        scores.append(np.array(diffuse_once(graph, _every(what), **options)))
-    return np.concatenate(held_out), np.concatenate(scores, axis=1)
+        out, known = folds[held_out] == fold, folds != fold
+        rows = seeds.nodes[held_out[out], None]
+        what = Diffusion(seeds.nodes[known], seeds.classes[known], seeds.n_classes, n_iter, rows)
+        scores[:, out] = diffuse_once(graph, _every(what), **options)
+    return held_out, scores
+
+
+def held_out_bytes(m: int, n_classes: int, n_iter: int) -> int:
+    """Return the bytes of memory that the scores of the held-out among m seeds take."""
+    return 8 * (n_iter + 1) * min(m, _MOST_HELD_OUT) * n_classes
 
 
 def select_coefficient(
@@ -153,7 +158,8 @@ def select_coefficient(
     return choose_coefficient(log_logistic, log_scores(scores), seeds.classes[held_out])
 
 
-def _folds(classes: np.ndarray, seed: int) -> np.ndarray:
+def held_out_folds(classes: np.ndarray, seed: int) -> np.ndarray:
+    """Return the fold in which each seed is held out, int8 (m,); -1 for never, and for all but 2000."""
     folds = seed_folds(classes, seed=seed)
     if folds is None:
         return np.full(len(classes), -1, np.int8)

@@ -84,6 +84,7 @@ def run_stage(
     parameters: dict[str, Any],
     work: Callable[[Worker], dict[str, Any]],
     inputs: Sequence[str] = (),
+    replaces: Sequence[str] = (),
     total: int | None = None,
     unit: str = "rows",
 ) -> Record:
@@ -105,6 +106,8 @@ def run_stage(
         Does the work and returns what the record says besides plan and measurement.
     inputs : sequence of str
         Arrays that it reads.
+    replaces : sequence of str
+        Stages that make the same arrays in another way.
     total, unit : int and str
         For the progress.
 
@@ -126,7 +129,7 @@ def run_stage(
         return {"stage": stage, "plan": asdict(plan)}
     with (
         limit_threads(settings.threads) as threads,
-        store.job(stage, parameters=parameters, inputs=inputs, overwrite=settings.overwrite) as job,
+        store.job(stage, parameters=parameters, inputs=inputs, replaces=replaces, overwrite=settings.overwrite) as job,
     ):
         if job.published:
             logger.info("%s: done before, nothing to do", stage)

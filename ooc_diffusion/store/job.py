@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +39,11 @@ class Job:
         What the last checkpoint was given.
     """
 
-    def __init__(self, store: Store, stage: str, identity: dict[str, Any]) -> None:
+    def __init__(self, store: Store, stage: str, identity: dict[str, Any], replaces: Sequence[str] = ()) -> None:
         self.store = store
         self.stage = stage
         self.identity = identity
+        self.replaces = replaces
         self.published = False
         self.resumed = False
         self.record: dict[str, Any] = {}
@@ -177,7 +179,9 @@ class Job:
             shape, checksums = self._arrays[name].finish()
             what = self._declared[name]
             entries[name] = ArrayEntry(what["file"], what["dtype"], shape, checksums, self.stage)
-        before = manifest.stages.get(self.stage, {}).get("arrays", [])
+        before = list(manifest.stages.get(self.stage, {}).get("arrays", []))
+        for stage in self.replaces:
+            before += manifest.stages.pop(stage)["arrays"]
         manifest.arrays = {name: entry for name, entry in manifest.arrays.items() if name not in before} | entries
         manifest.stages[self.stage] = {**self.identity, "id": self._id, "arrays": names, "record": record}
         self.store.commit(manifest)

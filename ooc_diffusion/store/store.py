@@ -151,6 +151,7 @@ class Store:
         *,
         parameters: dict[str, Any],
         inputs: Sequence[str] = (),
+        replaces: Sequence[str] = (),
         overwrite: bool = False,
     ) -> Iterator[Job]:
         """Begin a stage, go on with it, or find it done.
@@ -163,6 +164,8 @@ class Store:
             JSON values that determine the result.
         inputs : sequence of str
             Arrays of this store that the stage reads.
+        replaces : sequence of str
+            Other stages that make the same arrays in another way: refused where one is published, removed with ``overwrite``.
         overwrite : bool
             Throw away what differs or is damaged (the published result stays until the new one is published). Default False.
 
@@ -188,7 +191,12 @@ class Store:
                 "inputs": {name: self.entry(name).identity for name in inputs},
                 "code": ".".join(__version__.split(".")[:2]),
             }
-            job = self._start(Job(self, stage, identity), overwrite)
+            others = [name for name in replaces if name in self.manifest.stages]
+            if others and not overwrite:
+                raise BadInput(
+                    f"{self.path} has these arrays from stage {others[0]}; give another --store, or --overwrite to replace them"
+                )
+            job = self._start(Job(self, stage, identity, others), overwrite)
             try:
                 yield job
             finally:
@@ -204,6 +212,7 @@ class Store:
         if (
             journal is None
             and done is not None
+            and not job.replaces
             and not _difference(done, job.identity)
             and not (overwrite and self._damaged(done))
         ):
@@ -230,7 +239,7 @@ class Store:
                 if not overwrite:
                     raise
                 self._forget(journal)
-                job = Job(self, job.stage, job.identity)
+                job = Job(self, job.stage, job.identity, job.replaces)
         job.begin(path)
         return job
 

@@ -207,7 +207,7 @@ def test_overwrite_does_again_only_what_the_new_labels_change(labelled, tmp_path
 
 
 def test_what_another_process_did_meanwhile_is_never_written_as_ones_own(digit_folder, tmp_path, monkeypatch):
-    """Between two stages of this run another run diffuses other labels in the same store."""
+    """Between two stages of this run another run wants to diffuse other labels in the same store."""
     from ooc_diffusion.stages import label as stage
     from ooc_diffusion.stages.settings import Settings
 
@@ -215,14 +215,14 @@ def test_what_another_process_did_meanwhile_is_never_written_as_ones_own(digit_f
     classify = stage.classify
 
     def intruded(store, **options):
-        stage.diffuse(store, labels=tmp_path / "other.csv", rows="nodes", n_iter=2, settings=Settings(overwrite=True))
+        stage.diffuse(store.path, labels=tmp_path / "other.csv", rows="nodes", n_iter=2, settings=Settings(overwrite=True))
         return classify(store, **options)
 
     monkeypatch.setattr(stage, "classify", intruded)
     fixed = ["--model", "pixels", "--k", "10", "--n-iter", "2", "--method", "diffusion", "--output", tmp_path / "out.csv"]
     ran = run("label", digit_folder / "images", "--labels", digit_folder / "few.csv", *fixed)
     assert ran.code == 5
-    assert "another process did stage diffuse in " in ran.error
+    assert "is being written by another process" in ran.error
     assert not (tmp_path / "out.csv").exists()
 
 

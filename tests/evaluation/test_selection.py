@@ -8,7 +8,7 @@ from tests.reference import naive_diffuse, naive_neighbors, naive_query_scores, 
 
 def test_quadratic_score_by_hand():
     scores = np.array([[3.0, 1.0], [0.0, 0.0], [0.0, 2.0]])
-    expected = -np.mean([0.25**2 + 0.25**2, 0.5**2 + 0.5**2, 2.0])
+    expected = -np.mean([0.25**2 + 0.25**2, 1.0, 2.0])
     assert quadratic_score(scores, np.array([0, 1, 0])) == pytest.approx(expected)
     assert scores[0, 0] == 3.0, "the caller's array is left alone"
 
