@@ -161,5 +161,9 @@ def test_names_and_paths(tmp_path, monkeypatch):
         open_source("digit")
     with pytest.raises(BadInput, match="does not exist"):
         open_source("./digit")
-    with pytest.raises(BadInput, match="--split"):
-        open_source("digits", split="train")
+    train, test = (open_source("digits", split=split) for split in ("train", "test"))
+    assert (len(train), len(test)) == (1297, 500)
+    assert np.array_equal(np.concatenate([train.truth, test.truth]), open_source("digits").truth)
+    assert np.array_equal(np.asarray(test.read(0)), np.asarray(open_source("digits").read(1297)))
+    with pytest.raises(BadInput, match="no split 'validation'; use train or test"):
+        open_source("digits", split="validation")
