@@ -6,10 +6,8 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def package_logger_as_it_was():
-    """Commands that run inside the test process direct the messages of the package to the error stream."""
+def package_logger_as_in_a_fresh_process():
+    """Commands that run inside the test process direct the messages of the package to the error stream, and leave it so."""
     logger = logging.getLogger("ooc_diffusion")
-    before = logger.handlers, logger.propagate, logger.level
-    yield
-    logger.handlers, logger.propagate = before[:2]
-    logger.setLevel(before[2])
+    logger.handlers, logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
