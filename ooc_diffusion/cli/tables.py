@@ -106,6 +106,7 @@ def _show_status(record: dict[str, Any]) -> None:
         for made in record["stages"]
     ]
     rows += [[job["stage"], "", "interrupted", f"rows {job['rows']}"] for job in record["unfinished"]]
+    rows += [[folder, "", "under way, or left by a killed process: clean removes it", ""] for folder in record["temporary"]]
     _table(["stage", "size", "state", "arrays"], rows)
 
 

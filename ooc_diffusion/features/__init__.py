@@ -49,7 +49,7 @@ def make_extractor(
     source : ImageSource
         The images, which settle what is left open for ``pixels``.
     weights, device, seed, threads
-        See `NetworkExtractor`; without effect on ``pixels``.
+        See `NetworkExtractor`; ``pixels`` has no weights, and the others are without effect on it.
     image_size, color
         See `pixel_settings`; networks have their own.
 
@@ -61,9 +61,12 @@ def make_extractor(
     Raises
     ------
     BadInput
-        See `NetworkExtractor` and `pixel_settings`; also where ``image_size`` or ``color`` is given for a network.
+        See `NetworkExtractor` and `pixel_settings`; also where ``image_size`` or ``color`` is given for a network,
+        or weights for ``pixels``.
     """
     if model == "pixels":
+        if weights != "DEFAULT":
+            raise BadInput(f"weights are for networks; leave {weights} out with --model pixels, or name its --model")
         size, gray = pixel_settings(source, size=image_size, color=color)
         return PixelExtractor(size, gray=gray)
     if image_size is not None or color != "auto":

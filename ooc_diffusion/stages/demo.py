@@ -8,6 +8,8 @@ from pathlib import Path
 
 from ..errors import BadInput
 from ..evaluation import draw_seeds
+from ..features import make_extractor
+from ..images import open_source
 from ..report import accuracy_table_text, write_page
 from ..store import Store, Strings
 from .classify import classify
@@ -24,7 +26,7 @@ from .settings import Record, Settings
 _SHOWN_PER_CLASS = 5
 # neighbors: fewer for the small set, whose classes have some 130 images each in the background
 _K = {"digits": 10}
-_SIZES = {"digits": (1797, 64), "fashion-mnist": (70_000, 784)}
+_SPLITS = {"background": "train", "tests": "test"}
 
 
 def demo(
@@ -61,7 +63,8 @@ def demo(
     """
     settings = settings or Settings()
     folder = Path("ooc-diffusion-demo")
-    n, d = _SIZES.get(dataset, (70_000, 3072))
+    sources = [open_source(dataset, root=root, split=split) for split in _SPLITS.values()]
+    n, d = sum(len(source) for source in sources), make_extractor("pixels", sources[0]).dim
     plans = plan_all(n, d=d, dim=64, k=_K.get(dataset, 30), n_classes=50, n_iter=30, budget=settings.budget, network=False)
     if settings.dry_run:
         return {"stage": "demo", "images": n, "plans": [asdict(plan) for plan in plans]}
@@ -72,7 +75,7 @@ def demo(
         raise BadInput(f"{page} exists; give another --report, or --overwrite to replace it")
     for path in (target, page):
         path.parent.mkdir(parents=True, exist_ok=True)
-    for role, split in (("background", "train"), ("tests", "test")):
+    for role, split in _SPLITS.items():
         extract(dataset, store=target, role=role, root=root, split=split, model="pixels", settings=settings)
     reduce(target, dim=64, settings=settings)
     neighbors(target, k=_K.get(dataset, 30), settings=settings)

@@ -76,8 +76,7 @@ def extract(
             plan_description(n, make_extractor(model, source, **options), model, settings),
         ]
         return {"stage": f"extract.{role}", "images": n, "plans": [asdict(plan) for plan in plans]}
-    target = Store(store, create=True)
-    with target.lock:
+    with Store.writing(store) as target:
         source = list_images(images, store=target, role=role, root=root, split=split, settings=settings)
         extractor = make_extractor(model, source, **options)
         return describe(target, source, extractor, model, role, max_failures, settings)

@@ -102,8 +102,7 @@ def label(
         return {**record, "plans": [asdict(plan) for plan in plans]}
     for file in (output, page):
         check_folder(file)
-    target = Store(f"{output}.store" if store is None else store, create=True)
-    with target.lock:
+    with Store.writing(f"{output}.store" if store is None else store) as target:
         check_output(target, output, settings, report=page)
         source, extractor = _open_images(images, target, model, options, sizes, settings)
         given = read_labels(labels, target, classes=classes)

@@ -71,6 +71,22 @@ class Store:
         weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
         return store
 
+    @classmethod
+    @contextlib.contextmanager
+    def writing(cls, path: str | Path) -> Iterator[Store]:
+        """Open a store for several stages, made where there is none, and hold its lock.
+
+        Where the first stage refuses its input nothing is left of a store that was made for it.
+        """
+        there = Path(path).exists()
+        store = cls(path, create=True)
+        with store.lock:
+            try:
+                yield store
+            finally:
+                if not there and store.manifest.generation == 0 and not any(store.path.glob("jobs/*")):
+                    shutil.rmtree(store.path)
+
     def _make(self, create: bool) -> None:
         if any(self.path.glob("generations/*.json")):
             Manifest.load(self.path / "manifest.json")  # which raises: it is missing from a store that had one
@@ -134,15 +150,7 @@ class Store:
 
     def outdated(self, stage: str) -> list[str]:
         """Return the input arrays of a stage that are no longer those it was made from, or themselves outdated."""
-        manifest = self.manifest
-        inputs = manifest.stages[stage]["inputs"]
-        return [
-            name
-            for name, made_from in inputs.items()
-            if name not in manifest.arrays
-            or manifest.arrays[name].identity != made_from
-            or (manifest.arrays[name].stage != stage and self.outdated(manifest.arrays[name].stage))
-        ]
+        return _outdated(self.manifest, stage, {})
 
     @contextlib.contextmanager
     def job(
@@ -272,6 +280,20 @@ class Store:
         data = manifest.encode()
         replace_file(self.path / "generations" / f"{manifest.generation:08d}.json", data)
         replace_file(self.path / "manifest.json", data)
+
+
+def _outdated(manifest: Manifest, stage: str, known: dict[str, list[str]]) -> list[str]:
+    """Do what `Store.outdated` says, looking at each stage once."""
+    if stage not in known:
+        known[stage] = []  # of a stage that reads its own arrays
+        known[stage] = [
+            name
+            for name, made_from in manifest.stages[stage]["inputs"].items()
+            if name not in manifest.arrays
+            or manifest.arrays[name].identity != made_from
+            or _outdated(manifest, manifest.arrays[name].stage, known)
+        ]
+    return known[stage]
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:

@@ -46,7 +46,8 @@ def status(store: Store) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``generation``, ``stages`` (name, arrays, bytes, outdated inputs), ``unfinished`` (stage, rows per array).
+        ``generation``, ``stages`` (name, arrays, bytes, outdated inputs), ``unfinished`` (stage, rows per array), ``temporary``
+        (folders of diffusions under way or killed, relative to the store).
     """
     manifest = store.manifest
     stages = [
@@ -66,7 +67,13 @@ def status(store: Store) -> dict[str, Any]:
             rows |= {name: done[0] for name, done in line.get("arrays", {}).items()}
             rows = {name: n for name, n in rows.items() if name not in line.get("drop", [])}
         unfinished.append({"stage": journal.lines[0]["stage"], "rows": rows})
-    return {"store": str(store.path), "generation": manifest.generation, "stages": stages, "unfinished": unfinished}
+    return {
+        "store": str(store.path),
+        "generation": manifest.generation,
+        "stages": stages,
+        "unfinished": unfinished,
+        "temporary": [str(folder.relative_to(store.path)) for folder in _temporary(store)],
+    }
 
 
 def verify(store: Store, *, data: bool = False, seconds: float | None = None) -> tuple[list[Problem], int]:
@@ -149,10 +156,14 @@ def clean(store: Store, *, unfinished: bool = False, dry_run: bool = False) -> C
 def _abandoned(store: Store) -> list[Path]:
     """Temporary stores inside of a store that nobody writes to any more: their process was killed."""
     found = []
-    for folder in sorted(store.path.glob(f"jobs/{TEMPORARY}*")):
+    for folder in _temporary(store):
         with contextlib.suppress(StoreLocked), WriterLock(folder / "lock"):
             found.append(folder)
     return found
+
+
+def _temporary(store: Store) -> list[Path]:
+    return sorted(store.path.glob(f"jobs/{TEMPORARY}*"))
 
 
 def _own_files(root: Path) -> list[Path]:

@@ -484,6 +484,11 @@ def test_models_and_weights(folder):
     assert re.match(r"error: unknown model 'resnet51'; did you mean .*resnet50.*\?", ran.error)
     ran = model(folder, "--model", "resnet18", "--weights", folder / "none.pth")
     assert (ran.code, ran.error) == (3, f"error: weights file {folder}/none.pth does not exist; check the path")
+    ran = model(folder, "--model", "pixels", "--weights", "w.pth")
+    assert (ran.code, ran.error) == (
+        3,
+        "error: weights are for networks; leave w.pth out with --model pixels, or name its --model",
+    )
     ran = model(folder, "--model", "resnet18", "--weights", "MAGIC")
     assert ran.code == 3
     assert "resnet18 has no weights 'MAGIC'; give IMAGENET1K_V1, DEFAULT, none, or a file" in ran.error
@@ -583,6 +588,7 @@ def test_data_sets_that_are_none(tmp_path, monkeypatch):
     ran = run("demo", "--dataset", "digitz")
     assert ran.code == 3
     assert "did you mean digits" in ran.error
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_stages_out_of_turn(tmp_path, folder):

@@ -13,6 +13,7 @@ from ooc_diffusion.errors import BadInput, CorruptStore, OocDiffusionError, Stor
 from ooc_diffusion.store import Store, Strings, append_strings, clean, status, verify
 from ooc_diffusion.store.journal import Journal
 from ooc_diffusion.store.npy import header
+from ooc_diffusion.store.store import TEMPORARY
 
 from .helpers import (
     CHUNK,
@@ -493,7 +494,38 @@ def test_status_names_stages_and_unfinished_work(store):
             {"stage": "make", "arrays": {"values": [600, 2]}, "bytes": 4928, "parameters": {"k": 1}, "outdated": []},
         ],
         "unfinished": [{"stage": "next", "rows": {"rows": 10}}],
+        "temporary": [],
     }
+
+
+def test_status_names_temporary_stores_and_clean_removes_the_abandoned(store):
+    alive = Store.temporary(inside=store.path / "jobs")
+    dead = store.path / "jobs" / f"{TEMPORARY}dead"
+    Store(dead, create=True)
+    names = sorted(str(path.relative_to(store.path)) for path in (alive.path, dead))
+    assert status(store)["temporary"] == names
+    with alive.lock:
+        clean(store)
+    assert status(store)["temporary"] == [str(alive.path.relative_to(store.path))]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_store_in_which_nothing_began_is_taken_away_again(tmp_path, there):
+    path = tmp_path / "s"
+    if there:
+        path.mkdir()
+    with interrupted(), Store.writing(path) as store:
+        assert store.lock.held
+        raise Interrupted
+    assert path.exists() == there
+    with interrupted(), Store.writing(path) as store, store.job("next", parameters={}) as job:
+        job.array("rows", "<i8", (None,)).append(np.arange(10))
+        job.checkpoint(now=True)
+        raise Interrupted
+    assert status(Store(path))["unfinished"] == [{"stage": "next", "rows": {"rows": 10}}]
+    with interrupted(), Store.writing(path):
+        raise Interrupted
+    assert status(Store(path))["unfinished"] == [{"stage": "next", "rows": {"rows": 10}}]
 
 
 def test_clean_removes_what_nothing_names_and_nothing_else(store):
