@@ -236,7 +236,14 @@ def test_errors_that_nobody_foresaw_are_one_line_too(monkeypatch, error, code):
 def test_a_signal_ends_with_130_and_says_how_to_go_on(tmp_path, number):
     """The signal comes while the images are described; the next run goes on."""
     words = ["extract", "digits", "--store", tmp_path / "s", "--model", "pixels"]
-    process = subprocess.Popen(COMMAND + list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # what a shell starts in the background ignores SIGINT, and its children inherit that
+    process = subprocess.Popen(
+        COMMAND + list(map(str, words)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stderr.readline() == "list.background: 1,797 images\n"
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
