@@ -120,6 +120,7 @@ def command_line() -> str:
 
 def print_record(record: dict[str, Any] | None, *, as_json: bool) -> None:
     """Print what a command returns: JSON, or the table that belongs to it."""
+    from ..memory import format_size
     from .tables import show
 
     if record is None:
@@ -128,3 +129,9 @@ def print_record(record: dict[str, Any] | None, *, as_json: bool) -> None:
         click.echo(json.dumps(record, indent=1, default=str))
     else:
         show(record)
+    least = max((plan["least_bytes"] for plan in record.get("plans", ())), default=0)
+    if least > record.get("memory_budget_bytes", least):
+        from ..errors import DoesNotFit
+
+        budget = format_size(record["memory_budget_bytes"])
+        raise DoesNotFit(f"this does not fit the budget of {budget}; give --memory-budget {-(-least // 2**20)}MiB or more")

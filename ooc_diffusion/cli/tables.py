@@ -47,8 +47,6 @@ def _show_plans(plans: list[dict[str, Any]], record: dict[str, Any]) -> None:
     peak, least = (max(plan[key] for plan in plans) for key in ("memory_bytes", "least_bytes"))
     disk = sum(plan["disk_bytes"] for plan in plans) + max(plan["scratch_bytes"] for plan in plans)
     click.echo(f"all: memory {format_size(peak)}, smallest budget {format_size(least)}, disk {format_size(disk)}; time unknown")
-    if "memory_budget_bytes" in record and least > record["memory_budget_bytes"]:
-        click.echo(f"this does not fit the budget of {format_size(record['memory_budget_bytes'])}")
 
 
 def _show_stage(record: dict[str, Any]) -> None:

@@ -76,7 +76,8 @@ def verify_command(store: str, data: bool, max_seconds: float | None) -> dict[st
     if problems:
         print_record(record, as_json=click.get_current_context().params["as_json"])
         first = problems[0]
-        raise CorruptStore(f"{len(problems)} of the arrays are damaged, first {first.array} ({first.file}): {first.what}")
+        remedy = f"; run stage {first.stage} again with --overwrite" if first.stage else ""
+        raise CorruptStore(f"{len(problems)} of the arrays are damaged, first {first.array} ({first.file}): {first.what}{remedy}")
     return record
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from ..errors import BadInput
@@ -15,7 +17,7 @@ NORMALIZATIONS = ("columns", "none")
 
 
 def diffuse(
-    graph: Graph,
+    graph: Graph | str | Path,
     seeds: np.ndarray,
     seed_classes: np.ndarray,
     n_classes: int,
@@ -31,8 +33,8 @@ def diffuse(
 
     Parameters
     ----------
-    graph : Graph
-        From `build_graph` or a store.
+    graph : Graph or str or Path
+        From `build_graph`, or the folder of a store with a graph.
     seeds : numpy.ndarray of shape (m,), integers
         Ids of the labelled nodes.
     seed_classes : numpy.ndarray of shape (m,), integers
@@ -80,6 +82,7 @@ def diffuse(
     array([[0.5555555 ],
            [0.44444445]], dtype=float32)
     """
+    graph = graph if isinstance(graph, Graph) else Graph(graph)
     seeds, seed_classes = check_seeds(seeds, seed_classes, graph.n, n_classes)
     if queries is not None:
         queries = np.asanyarray(queries)

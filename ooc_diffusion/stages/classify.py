@@ -47,8 +47,8 @@ def classify(
     Returns
     -------
     dict
-        The record of the stage. Arrays: ``predictions/labels`` (rows,) int32, -1 = unreached, and ``predictions/confidence``
-        (rows,) float32. Seeds keep the label that they were given, with confidence 1.
+        The record of the stage. Arrays: ``predictions/labels`` (rows,) int32, -1 = unreached or unreadable, and
+        ``predictions/confidence`` (rows,) float32. Seeds keep the label that they were given, with confidence 1.
 
     Notes
     -----
@@ -95,17 +95,20 @@ def _classify(
     confidences = worker.job.array("predictions/confidence", "<f4", (len(images),))
     worker.advance(labels.rows)
     in_graph = store.record("diffuse")["rows"] == "nodes"
+    unreadable = images.unreadable
     for first in range(labels.rows, len(images), BLOCK_ROWS):
         block_labels, block_confidences = predict(score(slice(first, min(first + BLOCK_ROWS, len(images)))))
         if in_graph:
             given = (seeds.nodes >= first) & (seeds.nodes < first + BLOCK_ROWS)
             block_labels[seeds.nodes[given] - first] = seeds.classes[given]
             block_confidences[seeds.nodes[given] - first] = 1.0
+        failed = unreadable[(unreadable >= first) & (unreadable < first + BLOCK_ROWS)] - first
+        block_labels[failed], block_confidences[failed] = -1, 0.0
         labels.append(block_labels)
         confidences.append(block_confidences)
         worker.job.checkpoint()
         worker.advance(len(block_labels))
-    unreached = int((labels.view() < 0).sum())
+    unreached = int((labels.view() < 0).sum()) - len(unreadable)
     return {"method": method, "images": len(images), "unreached": unreached, **details}
 
 

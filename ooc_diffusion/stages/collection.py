@@ -66,6 +66,17 @@ class Collection:
         return parts
 
     @property
+    def unreadable(self) -> np.ndarray:
+        """Images that could not be read, ascending int64; as nodes they stand for a white image."""
+        firsts = np.cumsum([0, *self.sizes])
+        found = [
+            first + self.store.array(f"{role}/failed_rows")
+            for role, first in zip(self.roles, firsts, strict=False)
+            if f"{role}/failed_rows" in self.store
+        ]
+        return np.concatenate(found) if found else np.empty(0, np.int64)
+
+    @property
     def truth(self) -> np.ndarray | None:
         """True classes (n,) int32 where they are known, -1 = unknown; None where no role knows them."""
         if not all(f"{role}/truth" in self.store for role in self.roles):

@@ -13,9 +13,9 @@ from ..graph import Graph
 from ..memory import MemoryBudget
 from ..store import Store, append_strings
 from .graph import open_graph, query_table
-from .labels import Labels, read_labels, seed_role
+from .labels import Labels, read_labels, readable_labels, seed_role
 from .plans import plan_diffuse
-from .selection import MAX_ITER, Seeds, Selection, held_out_bytes, select_iterations
+from .selection import MAX_ITER, Seeds, Selection, held_out_bytes, hold_out, select_iterations
 from .settings import Record, Settings, Worker, open_store, run_stage
 
 
@@ -57,7 +57,7 @@ def diffuse(
     settings = settings or Settings()
     target = open_store(store)
     graph = open_graph(target)
-    given = read_labels(labels, target, classes=classes)
+    given = readable_labels(read_labels(labels, target, classes=classes), target, labels)
     if rows not in ("auto", "tests", "nodes"):
         raise BadInput(f"rows {rows!r} is not one of auto, tests, nodes")
     has_tests = "tests/neighbor_ids" in target
@@ -70,16 +70,16 @@ def diffuse(
         raise BadInput(f"n_iter is {n_iter}; give 0 or more iterations")
     n_rows = len(query_table(target)) if rows == "tests" else graph.n
     n_classes = len(given.class_names)
-    chosen = n_iter is None
+    most_iter = MAX_ITER if n_iter is None else n_iter
     plan = plan_diffuse(
         graph.n,
         graph.nnz,
         n_classes,
-        MAX_ITER if n_iter is None else n_iter,
+        most_iter,
         rows=n_rows,
         budget=settings.budget,
-        folds=5 if chosen else 0,
-        held_out=held_out_bytes(len(given.rows), n_classes, MAX_ITER) if chosen else 0,
+        folds=5,
+        held_out=held_out_bytes(len(given.rows), n_classes, most_iter),
     )
     parameters = {
         "labels": _digest(given),
@@ -165,8 +165,7 @@ def _select(
 ) -> Selection:
     if n_iter is None:
         return select_iterations(graph, seeds, queries, seed=seed, budget=budget, threads=threads)
-    never = np.full(len(seeds.nodes), -1, np.int8)
-    return Selection(n_iter, "given", never, np.empty(0, np.int64), np.empty((0, seeds.n_classes), np.float32))
+    return hold_out(graph, seeds, n_iter, seed=seed, budget=budget, threads=threads)
 
 
 def _digest(labels: Labels) -> str:

@@ -75,21 +75,27 @@ def evaluate(
     settings = settings or Settings()
     target = Store(store)
     graph = open_graph(target)
-    background, tests = Collection(target, "nodes"), Collection(target, "tests")
     if "seeds/vectors" in target:
         raise BadInput(
             f"{store} has seeds apart from the background; evaluate draws them from the background, use a store without"
         )
-    if "tests/vectors" not in target or background.truth is None or tests.truth is None:
-        raise BadInput(
-            f"{store} does not know the true classes of background and tests; extract both from a data set with classes"
-        )
+    for role in ("background", "tests"):
+        if f"{role}/vectors" not in target:
+            raise BadInput(f"{store} has no {role}; extract (or import) and reduce them with --role {role}, then run neighbors")
+        if f"{role}/truth" not in target:
+            raise BadInput(
+                f"{store} does not know the true classes of its {role}; extract a data set with classes, or import descriptors "
+                "with --truth"
+            )
+    background, tests = Collection(target, "nodes"), Collection(target, "tests")
     if not n_per_class or min(n_per_class) < 1 or draws < 1 or max_iter < 1:
         raise BadInput("n_per_class, draws and max_iter must be at least 1")
-    truth = tests.truth
-    known = int(max(background.truth.max(), truth.max())) + 1
+    known_truth, truth = background.truth, tests.truth
+    assert known_truth is not None
+    assert truth is not None
+    known = int(max(known_truth.max(), truth.max())) + 1
     sizes = sorted(set(n_per_class))
-    _draw(background.truth, sizes, settings.seed)  # refuses a class that is too small, before anything is begun
+    _draw(known_truth, sizes, settings.seed)  # refuses a class that is too small, before anything is begun
     parameters = {"n_per_class": sizes, "draws": draws, "max_iter": max_iter, "seed": settings.seed}
     inputs = ["graph/indptr", "graph/indices", "graph/row_scale", "graph/position"]
     inputs += [

@@ -145,4 +145,4 @@ def _identity(path: str | Path) -> dict[str, Any]:
         info = Path(path).stat()
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}; check the path") from None
-    return {"path": str(Path(path).absolute()), "bytes": info.st_size, "mtime_ns": info.st_mtime_ns}
+    return {"path": str(Path(path).resolve()), "bytes": info.st_size, "mtime_ns": info.st_mtime_ns}

@@ -92,16 +92,13 @@ def label(
     options: dict[str, Any] = {"weights": weights, "image_size": image_size, "color": color, "seed": settings.seed}
     options |= {"device": settings.device, "threads": settings.threads}
     page = Path(output).with_suffix(".html") if report is None else Path(report)
-    if page.absolute() == Path(output).absolute():
-        raise BadInput(f"the report and the output would both be {output}; give the output the ending .csv, or --report")
     sizes: dict[str, Any] = {"dim": dim, "k": k, "index": index, "n_iter": n_iter, "n_classes": count_classes(labels)}
     if settings.dry_run:
         source, n = preview(images, root=None, split=None)
         plans = _plans(n, make_extractor(model, source, **options), model, settings, **sizes)
         record = {"stage": "label", "images": n, "memory_budget_bytes": settings.budget.total}
         return {**record, "plans": [asdict(plan) for plan in plans]}
-    for file in (output, page):
-        check_folder(file)
+    _check_outputs([Path(output), page], inputs=[Path(file) for file in (labels, classes) if file is not None])
     with Store.writing(f"{output}.store" if store is None else store) as target:
         check_output(target, output, settings, report=page)
         source, extractor = _open_images(images, target, model, options, sizes, settings)
@@ -120,7 +117,7 @@ def label(
     return {
         "images": len(source),
         "classes": given.class_names,
-        "seeds": len(given.rows),
+        "seeds": stages["diffuse"]["seeds"],
         "unreached": stages["classify"]["unreached"],
         "unreadable": stages["extract.background"]["unreadable"],
         "peak_memory_bytes": max(stage.get("peak_memory_bytes", 0) for stage in stages.values()),
@@ -129,6 +126,16 @@ def label(
         "store": str(target.path),
         "stages": stages,
     }
+
+
+def _check_outputs(outputs: list[Path], *, inputs: list[Path]) -> None:
+    if outputs[0].absolute() == outputs[1].absolute():
+        raise BadInput(f"the report and the output would both be {outputs[0]}; give the output the ending .csv, or --report")
+    for file in outputs:
+        check_folder(file)
+        for given in inputs:
+            if file.exists() and given.exists() and file.samefile(given):
+                raise BadInput(f"{file} is read by this run and would be replaced; give another file to write")
 
 
 def _open_images(
@@ -160,7 +167,7 @@ def _plans(
         raise BadInput("there is one image only; a graph needs at least two")
     if k >= n:
         raise BadInput(f"k is {k}, but there are only {n} images; give --k of at most {n - 1}")
-    kept = resolve_dim(dim, n, d)
+    kept, most_iter = resolve_dim(dim, n, d), MAX_ITER if n_iter is None else n_iter
     entries = int(ENTRIES_PER_NEIGHBOR * n * k)
     return [
         plan_list(n, budget=budget),
@@ -172,11 +179,11 @@ def _plans(
             n,
             entries,
             n_classes,
-            MAX_ITER if n_iter is None else n_iter,
+            most_iter,
             rows=n,
             budget=budget,
-            folds=5 if n_iter is None else 0,
-            held_out=held_out_bytes(n, n_classes, MAX_ITER) if n_iter is None else 0,
+            folds=5,
+            held_out=held_out_bytes(n, n_classes, most_iter),
         ),
         plan_classify(n, d, n_classes, network=True, budget=budget),
     ]

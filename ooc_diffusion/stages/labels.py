@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from ..images import printable
 from ..store import Store, Strings
 
 UNLABELLED = ("", "-1")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,14 @@ class Labels:
         Their classes.
     class_names : list of str
         Name of each class.
+    left_out : int
+        Lines without a label.
     """
 
     rows: np.ndarray
     classes: np.ndarray
     class_names: list[str]
+    left_out: int = 0
 
 
 def read_labels(file: str | Path, store: Store, *, classes: str | Path | None = None) -> Labels:
@@ -65,8 +71,10 @@ def read_labels(file: str | Path, store: Store, *, classes: str | Path | None = 
     names = Strings.open(store, f"{role}/path") if f"{role}/path_offsets" in store else None
     n = store.entry(f"{role}/descriptors").shape[0] if names is None else len(names)
     given: dict[int, tuple[str, int]] = {}
+    left_out = 0
     for line, value, label in lines:
         if label.strip() in UNLABELLED:
+            left_out += 1
             continue
         row = _row(value, key, names, n, f"{file} line {line}")
         before = given.setdefault(row, (label, line))
@@ -79,7 +87,23 @@ def read_labels(file: str | Path, store: Store, *, classes: str | Path | None = 
     class_names = _class_names(file, dict(reversed(list(given.values()))), classes)
     number = {name: i for i, name in enumerate(class_names)}
     rows = np.array(sorted(given), np.int64)
-    return Labels(rows, np.array([number[given[int(row)][0]] for row in rows], np.int64), class_names)
+    return Labels(rows, np.array([number[given[int(row)][0]] for row in rows], np.int64), class_names, left_out)
+
+
+def readable_labels(given: Labels, store: Store, file: str | Path) -> Labels:
+    """Leave out labels of images that could not be read, and say how many labels and lines were left out."""
+    role = seed_role(store)
+    failed = store.array(f"{role}/failed_rows") if f"{role}/failed_rows" in store else np.empty(0, np.int64)
+    kept = ~np.isin(given.rows, failed)
+    if given.left_out:
+        logger.warning("%s: %d lines without a label (empty or -1) are left out", file, given.left_out)
+    if not kept.all():
+        logger.warning("%s: %d labelled images could not be read and are left out", file, (~kept).sum())
+    lost = np.setdiff1d(given.classes, given.classes[kept])
+    if len(lost):
+        name = given.class_names[lost[0]]
+        raise BadInput(f"{file}: no labelled image of class {name!r} could be read; label another one, or leave the class out")
+    return Labels(given.rows[kept], given.classes[kept], given.class_names, given.left_out)
 
 
 def count_classes(file: str | Path) -> int:
@@ -98,8 +122,12 @@ def _read_csv(file: str | Path) -> tuple[str, list[tuple[int, str, str]]]:
     try:
         with Path(file).open(newline="", encoding="utf-8-sig", errors="surrogateescape") as text:
             lines = csv.reader(text, strict=True)
-            header = next(lines, [])
+            header = [name.strip().lower() for name in next(lines, [])]
             found = [name for name in ("path", "row") if name in header]
+            if header and header[0].startswith(("\udcff\udcfe", "\udcfe\udcff")):
+                raise BadInput(f"{file} is UTF-16; save it as UTF-8")
+            if header.count("label") > 1 or (found and header.count(found[0]) > 1):
+                raise BadInput(f"{file} has a column twice: {', '.join(map(printable, header))}; keep one path and one label")
             if not found or "label" not in header:
                 columns = ", ".join(map(printable, header)) or "none"
                 raise BadInput(f"{file} has the columns {columns}; give path,label (or row,label) in its first line")

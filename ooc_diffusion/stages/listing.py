@@ -103,7 +103,7 @@ def preview(images: str, *, root: str | None, split: str | None) -> tuple[ImageS
 
 def _list_folder(folder: str, store: Store, role: str, settings: Settings) -> ImageSource:
     n, name_bytes, skipped, fingerprint = _fingerprint(folder)
-    root = str(Path(folder).absolute())
+    root = str(Path(folder).resolve())
 
     def work(worker: Worker) -> dict[str, Any]:
         seen = ScanFingerprint()

@@ -102,6 +102,7 @@ def _write_rows(store: Store, file: Path, diffused: dict[str, Any], origin: str)
     names = diffused["class_names"]
     # tests are never seeds, whatever their numbers
     seeds = set(store.array("diffusion/seed_nodes").tolist()) if diffused["rows"] == "nodes" else set()
+    unreadable = set(images.unreadable.tolist())
     hasher = xxhash.xxh3_128()
     with file.open("wb") as out:
         for first in range(0, len(labels), BLOCK_ROWS):
@@ -112,7 +113,8 @@ def _write_rows(store: Store, file: Path, diffused: dict[str, Any], origin: str)
                 rows.writerow(["path", "label", "confidence", "origin"])
             for i in range(first, min(first + BLOCK_ROWS, len(labels))):
                 label = names[labels[i]] if labels[i] >= 0 else "-1"
-                source = "given" if i in seeds else "unreached" if labels[i] < 0 else origin
+                missing = "unreadable" if i in unreadable else "unreached"
+                source = missing if labels[i] < 0 else "given" if i in seeds else origin
                 fields = [images.name(i), label, f"{confidence[i]:.6f}", source]
                 # a lone carriage return ends a line for most readers, but csv quotes only the terminator that it writes itself
                 (quoted if any("\r" in field for field in fields) else rows).writerow(fields)

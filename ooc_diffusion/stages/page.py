@@ -49,7 +49,7 @@ def make_page(store: Store, *, title: str, command: str, notes: Sequence[str] = 
         ("Images", len(images)),
         ("Classes", len(diffused["class_names"])),
         ("Labelled images (seeds)", diffused["seeds"]),
-        ("Iterations", f"{diffused['n_iter']} (by {diffused['n_iter_chosen_by']})"),
+        ("Iterations", f"{diffused['n_iter']} ({_chosen(diffused['n_iter_chosen_by'])})"),
         ("Method", _method(classified)),
         ("Unreached images", classified["unreached"]),
         ("Unreadable images", count),
@@ -85,6 +85,10 @@ def make_evaluation(record: dict[str, Any]) -> Evaluation:
         for n in sizes
     }
     return Evaluation(sizes, curves, iterations)
+
+
+def _chosen(how: str) -> str:
+    return how if how == "given" else f"by {how}"
 
 
 def _method(classified: dict[str, Any]) -> str:
@@ -157,6 +161,7 @@ class _Ranking:
         self.least: list[list[tuple[float, int]]] = [[] for _ in range(n)]
         self.first_unreached: list[int] = []
         self.n_unreached = 0
+        self.unreadable = images.unreadable
         for first in range(0, len(self.labels), BLOCK_ROWS):
             self._add(first)
 
@@ -164,13 +169,13 @@ class _Ranking:
         labels = np.asarray(self.labels[first : first + BLOCK_ROWS])
         confidence = np.asarray(self.confidence[first : first + BLOCK_ROWS])
         reached = labels >= 0
-        self.counts += np.bincount(labels[reached], minlength=len(self.names))
-        self.sums += np.bincount(labels[reached], confidence[reached], minlength=len(self.names))
-        self.n_unreached += int((~reached).sum())
-        room = _UNREACHED_TILES - len(self.first_unreached)
-        self.first_unreached += (first + np.flatnonzero(~reached)[:room]).tolist()
+        unreached = np.setdiff1d(first + np.flatnonzero(~reached), self.unreadable)
+        self.n_unreached += len(unreached)
+        self.first_unreached += unreached[: _UNREACHED_TILES - len(self.first_unreached)].tolist()
         if self.in_graph:
             reached[self.seed_nodes[(self.seed_nodes >= first) & (self.seed_nodes < first + len(labels))] - first] = False
+        self.counts += np.bincount(labels[reached], minlength=len(self.names))
+        self.sums += np.bincount(labels[reached], confidence[reached], minlength=len(self.names))
         rows = np.flatnonzero(reached)
         rows = rows[np.lexsort((confidence[rows], labels[rows]))]
         starts = np.searchsorted(labels[rows], np.arange(len(self.names) + 1))

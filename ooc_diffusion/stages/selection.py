@@ -110,6 +110,15 @@ def select_iterations(
     return Selection(n_iter, "cross-validation", folds, held_out, scores[n_iter])
 
 
+def hold_out(graph: Graph, seeds: Seeds, n_iter: int, *, seed: int, budget: MemoryBudget, threads: int) -> Selection:
+    """Return a given number of iterations with the scores of held-out seeds, from which the fusion is chosen."""
+    folds = held_out_folds(seeds.classes, seed)
+    if (folds < 0).all():
+        return Selection(n_iter, "given", folds, np.empty(0, np.int64), np.empty((0, seeds.n_classes), np.float32))
+    held_out, scores = held_out_scores(graph, seeds, folds, n_iter, budget=budget, threads=threads)
+    return Selection(n_iter, "given", folds, held_out, scores[n_iter])
+
+
 def held_out_scores(graph: Graph, seeds: Seeds, folds: np.ndarray, n_iter: int, **options: Any) -> tuple[np.ndarray, np.ndarray]:
     """Score each held-out seed, by its own row of L, from the other folds: places (h,) and scores (n_iter + 1, h, C)."""
     held_out = np.concatenate([np.flatnonzero(folds == fold) for fold in range(int(folds.max()) + 1)])

@@ -46,7 +46,10 @@ def open_array(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarra
     CorruptStore
         If the file is missing, no regular file, of another size, or its header differs.
     """
-    check_file(path, dtype, shape)
+    try:
+        check_file(path, dtype, shape)
+    except CorruptStore as error:
+        raise CorruptStore(f"{error}; run `ooc-diffusion verify`, then the stage again with --overwrite") from None
     if 0 in shape:
         empty = np.empty(shape, dtype)
         empty.flags.writeable = False
@@ -56,21 +59,20 @@ def open_array(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarra
 
 def check_file(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:
     """Raise `CorruptStore` unless ``path`` is a regular file of the right size with the right header."""
-    remedy = "run `ooc-diffusion verify`, then the stage again with --overwrite"
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise CorruptStore(f"{path} is missing; {remedy}") from None
+        raise CorruptStore(f"{path} is missing") from None
     except OSError as error:
-        raise CorruptStore(f"{path} cannot be opened: {error.strerror}; {remedy}") from None
+        raise CorruptStore(f"{path} cannot be opened: {error.strerror}") from None
     try:
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode):
-            raise CorruptStore(f"{path} is not a regular file; {remedy}")
+            raise CorruptStore(f"{path} is not a regular file")
         expected = HEADER_BYTES + math.prod(shape) * dtype.itemsize
         if info.st_size != expected:
-            raise CorruptStore(f"{path} has {info.st_size} bytes instead of {expected}; {remedy}")
+            raise CorruptStore(f"{path} has {info.st_size} bytes instead of {expected}")
         if os.pread(fd, HEADER_BYTES, 0) != header(dtype, shape):
-            raise CorruptStore(f"{path} has a damaged header; {remedy}")
+            raise CorruptStore(f"{path} has a damaged header")
     finally:
         os.close(fd)

@@ -222,8 +222,10 @@ class Store:
             and done is not None
             and not job.replaces
             and not _difference(done, job.identity)
-            and not (overwrite and self._damaged(done))
+            and not (overwrite and self._damaged(done, data=True))
         ):
+            if damaged := self._damaged(done, data=False):
+                raise CorruptStore(f"{damaged}; run stage {job.stage} again with --overwrite")
             job.published, job.record = True, done["record"]
             return job
         for before, state in ((journal.lines[0] if journal else None, "interrupted"), (done, "finished")):
@@ -251,11 +253,12 @@ class Store:
         job.begin(path)
         return job
 
-    def _damaged(self, done: dict[str, Any]) -> bool:
-        """Whether an array of a published stage, read in whole, is not as it was written."""
+    def _damaged(self, done: dict[str, Any], *, data: bool) -> str:
+        """Return what is not as it was written in the arrays of a published stage (``data``: read in whole), empty if nothing."""
         arrays = self.manifest.arrays
         entries = [arrays[name] for name in done["arrays"] if name in arrays]
-        return any(wrong for entry in entries for _, wrong in compare(self.path / entry.file, entry, data=True))
+        wrongs = (wrong for entry in entries for _, wrong in compare(self.path / entry.file, entry, data=data))
+        return next(filter(None, wrongs), "")
 
     def _forget(self, journal: Journal) -> None:
         """Remove a journal and the files that only it names."""

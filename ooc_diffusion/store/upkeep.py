@@ -20,11 +20,12 @@ from .store import TEMPORARY, Store
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in a store that is not as it was written; ``array`` is empty for a file that holds none."""
+    """Something in a store that is not as it was written; ``array`` and ``stage`` are empty for a file that holds none."""
 
     array: str
     file: str
     what: str
+    stage: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def verify(store: Store, *, data: bool = False, seconds: float | None = None) ->
         for compared, wrong in compare(store.path / entry.file, entry, data=data):
             bytes_read += compared
             if wrong:
-                problems.append(Problem(name, entry.file, wrong))
+                problems.append(Problem(name, entry.file, wrong, entry.stage))
             if deadline is not None and time.monotonic() > deadline:
                 return problems, bytes_read
     if problems and store.manifest.generation != manifest.generation:

@@ -50,6 +50,8 @@ LABELS = {
     "other columns": ("file,class\n00.png,a\n", r"few.csv has the columns file, class; give path,label \(or row,label\)"),
     "ragged": ("path,label\n00.png,a\n01.png,b,c\n", r"few.csv line 3 has 3 fields, the header 2; quote fields that hold commas"),
     "binary": ("\x00\x01\x02", r"few.csv has the columns \\x00\\x01\\x02; give path,label"),
+    "UTF-16": ("path,label\n00.png,a\n".encode("utf-16").decode(errors="surrogateescape"), "few.csv is UTF-16; save it as UTF-8"),
+    "column twice": ("path,label,label\n00.png,a,b\n", "few.csv has a column twice: path, label, label; keep one path and one"),
     "label of bytes": (
         "path,label\n00.png,caf\udce9\n",
         r"few.csv line 2: label 'caf\\\\xe9' is not UTF-8; save the file as UTF-8",
@@ -457,9 +459,42 @@ def test_a_flipped_bit_is_found_by_reading_the_data(vectors, tmp_path):
     ran = run("verify", "--store", store, "--data", "--json")
     assert ran.code == 4
     assert json.loads(ran.out)["problems"] == [
-        {"array": "background/vectors", "file": f"data/{file.name}", "what": "chunk 0 (from byte 128) has changed"}
+        {
+            "array": "background/vectors",
+            "file": f"data/{file.name}",
+            "what": "chunk 0 (from byte 128) has changed",
+            "stage": "reduce.background",
+        }
     ]
+    assert ran.error.endswith("; run stage reduce.background again with --overwrite")
     assert f"background/vectors (data/{file.name})" in ran.error
+
+
+def test_a_stage_whose_array_is_missing_is_not_done(vectors, tmp_path):
+    store = shutil.copytree(vectors, tmp_path / "s")
+    (file,) = store.glob("data/background.vectors.*.npy")
+    before = file.read_bytes()
+    file.unlink()
+    ran = run("reduce", "--store", store, "--dim", "4")
+    assert ran.code == 4
+    assert ran.error == f"error: {file} is missing; run stage reduce.background again with --overwrite"
+    done("reduce", "--store", store, "--dim", "4", "--overwrite")
+    (file,) = store.glob("data/background.vectors.*.npy")
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["--output", "--report"])
+def test_what_is_read_is_not_written_over(folder, option):
+    before = (folder / "few.csv").read_bytes()
+    words = (
+        ["--output", folder / "few.csv"] if option == "--output" else ["--output", folder / "o.csv", option, folder / "few.csv"]
+    )
+    ran = run("label", folder / "images", "--labels", folder / "few.csv", *words, "--model", "pixels", "--overwrite")
+    assert (ran.code, ran.error) == (
+        3,
+        f"error: {folder}/few.csv is read by this run and would be replaced; give another file to write",
+    )
+    assert (folder / "few.csv").read_bytes() == before
 
 
 def test_a_store_folder_with_files_of_others(folder):

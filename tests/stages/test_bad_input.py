@@ -71,7 +71,7 @@ def test_no_truth(tmp_path):
     reduce(folder, dim=8)
     neighbors(folder, k=4)
     graph(folder)
-    with pytest.raises(BadInput, match="does not know the true classes of background and tests"):
+    with pytest.raises(BadInput, match="does not know the true classes of its background; .* --truth"):
         evaluate(folder)
 
 

@@ -267,3 +267,19 @@ def test_cross_validation_in_diffuse_equals_the_naive_one(store, sample, naive):
     assert (record["n_iter"], record["n_iter_chosen_by"]) == (best, "cross-validation")
     places = store.array("diffusion/held_out")
     np.testing.assert_allclose(store.array("diffusion/held_out_scores"), held_out[best][places], rtol=1e-5, atol=1e-12)
+
+
+def test_given_iterations_leave_the_fusion_what_chosen_ones_do(tmp_path):
+    sample = digits(150, 20)
+    rows, classes = draw_seeds(sample.background_truth, n_per_class=4, seed=0)
+    kept = []
+    for given in (False, True):
+        (tmp_path / str(given)).mkdir()
+        store = build(tmp_path / str(given) / "store", sample)
+        labels = write_labels(store.path, rows, classes)
+        n_iter = kept[0][0] if given else None
+        record = diffuse(store, labels=labels, n_iter=n_iter)
+        arrays = [store.array(f"diffusion/{name}").tobytes() for name in ("folds", "held_out", "held_out_scores", "scores")]
+        kept.append((record["n_iter"], arrays, classify(store)["coefficient"]))
+    assert len(kept[0][1][1]) == 8 * 40
+    assert kept[0] == kept[1]
