@@ -8,6 +8,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import ooc_diffusion.estimator as module
 from ooc_diffusion import LabelDiffusion
+from ooc_diffusion.diffusion.room import Room
 from ooc_diffusion.errors import BadInput, DoesNotFit
 from ooc_diffusion.memory import MemoryMeter
 from tests.reference import naive_diffuse, naive_query_scores, naive_w
@@ -184,7 +185,7 @@ def test_same_bytes_for_any_budget_and_thread_count(monkeypatch):
     for budget, threads in (("auto", 1), ("auto", 2), ("2GiB", 2), ("50%", None)):
         model = LabelDiffusion(n_neighbors=7, memory_budget=budget, threads=threads).fit(X, y)
         results.add(model.label_distributions_.tobytes() + model.predict_proba(queries).tobytes())
-    monkeypatch.setattr("ooc_diffusion.diffusion.scores.columns_per_batch", lambda n, left, **kw: 1)
+    monkeypatch.setattr("ooc_diffusion.diffusion.scores.make_room", lambda n, left, **kw: Room(min(1, left), 1, False))
     model = LabelDiffusion(n_neighbors=7).fit(X, y)
     results.add(model.label_distributions_.tobytes() + model.predict_proba(queries).tobytes())
     assert len(results) == 1

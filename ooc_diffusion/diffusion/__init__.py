@@ -1,7 +1,7 @@
 """The engine: L ← W L out of core, normalization, reading of scores."""
 
 from .api import NORMALIZATIONS, check_seeds, diffuse, diffuse_once
-from .engine import FIXED_BYTES, column_bytes, columns_per_batch
+from .room import FIXED_BYTES, column_bytes, make_room, masks_bytes, room_bytes
 from .scores import Diffusion, write_scores
 
 __all__ = [
@@ -10,8 +10,10 @@ __all__ = [
     "Diffusion",
     "check_seeds",
     "column_bytes",
-    "columns_per_batch",
     "diffuse",
     "diffuse_once",
+    "make_room",
+    "masks_bytes",
+    "room_bytes",
     "write_scores",
 ]

@@ -11,7 +11,10 @@ from ..graph import Graph
 from ..memory import MemoryBudget
 from ..store import ArrayWriter, Job
 from . import kernels
-from .engine import column_scale, columns_per_batch, diffuse_batch
+from .engine import adjoint_weights, column_scale, column_sums, diffuse_batch
+from .needed import needed_rows
+from .room import Room, make_room
+from .sparse import SparseColumns
 
 _SCORE_ROWS = 16384
 
@@ -90,39 +93,78 @@ def write_scores(
     Returns
     -------
     dict
-        ``column_batches``, and ``reached``: the number of nodes with a label of any kind per iteration, summed over batches and
-        therefore only an upper bound where there are several.
+        ``column_batches``, and ``steps``: how many steps of each kind (``push``, ``dense``, ``masked``) there were.
     """
     batches: list[list[int]] = job.state.get("batches", [])
+    steps: dict[str, int] = job.state.get("steps", {})
     begin = batches[-1][1] if batches else 0
     advance(begin)
-    while begin < what.n_classes:
-        width = columns_per_batch(graph.n, what.n_classes - begin, budget=budget)
-        batch = [begin, begin + width]
-        _write_panel(job, graph, what, batch, threads)
+    reading = _Reading(job, graph, what, threads) if begin < what.n_classes else None
+    while reading is not None and begin < what.n_classes:
+        room = make_room(graph.n, what.n_classes - begin, budget=budget, threads=threads)
+        batch = [begin, begin + room.columns]
+        for kind in reading.write_panel(batch, room):
+            steps[kind] = steps.get(kind, 0) + 1
         batches = [*batches, batch]
-        job.checkpoint(now=True, batches=batches)
-        advance(width)
-        begin += width
+        job.checkpoint(now=True, batches=batches, steps=steps)
+        advance(room.columns)
+        begin += room.columns
     _assemble(job, graph, what, batches, name)
-    return {"column_batches": len(batches)}
+    return {"column_batches": len(batches), "steps": steps}
 
 
-def _write_panel(job: Job, graph: Graph, what: Diffusion, batch: list[int], threads: int) -> None:
-    """Diffuse one batch of columns into a scratch array of shape (kept * rows, columns)."""
-    begin, end = batch
-    rows = what.n_rows(graph)
-    job.drop(f"panel/{begin}")  # of a batch that was cut off, perhaps of another width
-    panel = job.array(f"panel/{begin}", "<f4", (what.kept * rows, end - begin), scratch=True)
-    inside = (what.seed_classes >= begin) & (what.seed_classes < end)
+class _Reading:
+    """What all batches of a diffusion share: which rows they need, and where their column sums come from."""
 
-    def at_iteration(t: int, L: np.ndarray, sums: np.ndarray) -> None:
-        if what.every_iteration or t == what.n_iter:
-            _read(graph, what, L, column_scale(sums, what.normalization), panel)
+    def __init__(self, job: Job, graph: Graph, what: Diffusion, threads: int) -> None:
+        self.job, self.graph, self.what, self.threads = job, graph, what, threads
+        self.scratch = job.store.path / "jobs"
+        self.classes = column_order(what)
+        self.needed = needed_rows(graph, what.queries, what.n_iter, every_iteration=what.every_iteration)
+        self.sums = self._adjoint_sums() if self.needed.few and what.normalization == "columns" else None
 
-    seeds, columns = what.seeds[inside], what.seed_classes[inside] - begin
-    scratch = job.store.path / "jobs"
-    diffuse_batch(graph, seeds, columns, end - begin, what.n_iter, scratch=scratch, threads=threads, at_iteration=at_iteration)
+    def _adjoint_sums(self) -> np.ndarray:
+        what = self.what
+        pairs = np.unique(np.stack([what.seed_classes, what.seeds], axis=1), axis=0)
+        weights = adjoint_weights(self.graph, pairs[:, 1], what.n_iter, scratch=self.scratch, threads=self.threads)
+        return np.stack([np.bincount(pairs[:, 0], row, minlength=what.n_classes) for row in weights])
+
+    def write_panel(self, batch: list[int], room: Room) -> list[str]:
+        """Diffuse one batch of columns into a scratch array of shape (kept * rows, columns); return the steps taken."""
+        what, (begin, end) = self.what, batch
+        rows = what.n_rows(self.graph)
+        self.job.drop(f"panel/{begin}")  # of a batch that was cut off, perhaps of another width
+        panel = self.job.array(f"panel/{begin}", "<f4", (what.kept * rows, end - begin), scratch=True)
+        classes = self.classes[begin:end]
+        column = np.full(what.n_classes, -1, np.int64)
+        column[classes] = np.arange(end - begin)
+        inside = column[what.seed_classes] >= 0
+        positions = self.graph.position[what.seeds[inside]].astype(np.int64)
+        L_0 = SparseColumns.of_seeds(positions, column[what.seed_classes[inside]], end - begin)
+
+        def at_iteration(t: int, L: np.ndarray) -> None:
+            if what.normalization == "none":
+                scale = np.ones(L.shape[1])
+            else:
+                scale = column_scale(column_sums(L) if self.sums is None else self.sums[t, classes])
+            _read(self.graph, what, L, scale, panel)
+
+        return diffuse_batch(
+            self.graph,
+            L_0,
+            what.n_iter,
+            room=room,
+            needed=self.needed,
+            wanted=lambda t: what.every_iteration or t == what.n_iter,
+            at_iteration=at_iteration,
+            scratch=self.scratch,
+            threads=self.threads,
+        )
+
+
+def column_order(what: Diffusion) -> np.ndarray:
+    """Order the classes by their number of seeds, so that those in one batch can be pushed equally far; int64 (C,)."""
+    return np.argsort(np.bincount(what.seed_classes, minlength=what.n_classes), kind="stable")
 
 
 def _read(graph: Graph, what: Diffusion, L: np.ndarray, scale: np.ndarray, panel: ArrayWriter) -> None:
@@ -137,10 +179,11 @@ def _read(graph: Graph, what: Diffusion, L: np.ndarray, scale: np.ndarray, panel
 
 
 def _assemble(job: Job, graph: Graph, what: Diffusion, batches: list[list[int]], name: str) -> None:
-    """Put the panels side by side."""
+    """Put the panels side by side, their columns in the order of the classes."""
     scores = job.array(name, "<f4", (what.kept * what.n_rows(graph), what.n_classes))
     panels = [job.array(f"panel/{begin}", "<f4", (None, end - begin), scratch=True).view() for begin, end in batches]
+    place = np.argsort(column_order(what))
     rows = max(1, 2**22 // (4 * what.n_classes))
     for first in range(scores.rows, what.kept * what.n_rows(graph), rows):
-        scores.append(np.concatenate([panel[first : first + rows] for panel in panels], axis=1))
+        scores.append(np.concatenate([panel[first : first + rows] for panel in panels], axis=1)[:, place])
         job.checkpoint(batches=batches)

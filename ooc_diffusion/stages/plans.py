@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..diffusion import FIXED_BYTES, column_bytes
+from ..diffusion import FIXED_BYTES, column_bytes, make_room, masks_bytes, room_bytes
 from ..errors import DoesNotFit
 from ..graph import graph_bytes, least_memory
 from ..memory import MemoryBudget, StagePlan
@@ -115,15 +115,18 @@ def plan_diffuse(
     folds: int = 0,
     held_out: int = 0,
     kept: int = 1,
+    threads: int | None = None,
 ) -> StagePlan:
     """Plan the diffusion of the classes, and of ``folds`` runs whose ``held_out`` bytes of scores are kept, over n nodes."""
-    fixed = budget.overhead() + FIXED_BYTES + _SLACK + held_out
+    fixed = budget.overhead() + FIXED_BYTES + masks_bytes(n) + _SLACK + held_out
     least = fixed + column_bytes(n)
-    columns = max(1, min(n_classes, (budget.total - fixed) // column_bytes(n)))
+    left = MemoryBudget(max(budget.total, least) - _SLACK - held_out)
+    room = make_room(n, n_classes, budget=left, threads=resolve_threads(threads))
+    columns = room.columns
     passes = -(-n_classes // columns) * n_iter * (1 + folds)
     scores = 4 * rows * n_classes * kept
-    work = f"{n_classes:,} classes in batches of {columns:,}, {passes:,} passes over W"
-    peak = fixed + columns * column_bytes(n)
+    work = f"{n_classes:,} classes in batches of {columns:,}, at most {passes:,} passes over W"
+    peak = fixed + room_bytes(n, room)
     operations = float(nnz) * n_classes * n_iter * (1 + folds)
     return StagePlan("diffuse", work, peak, least, scores, scores + 4 * n * columns, operations)
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from ooc_diffusion import build_graph, diffuse
-from ooc_diffusion.diffusion import engine, scores
+from ooc_diffusion.diffusion import engine, room, scores
+from ooc_diffusion.diffusion.room import Room
 from ooc_diffusion.errors import BadInput, DoesNotFit
+from ooc_diffusion.memory import MemoryBudget
 from tests.reference import awkward_table, naive_diffuse, naive_query_scores, naive_w
 
 
@@ -51,9 +53,9 @@ def test_same_bytes_for_any_batch_block_and_thread_count(case, monkeypatch, thre
     graph, _, seeds, classes, queries = case
     expected = diffuse(graph, seeds, classes, 7, queries=queries, n_iter=3).tobytes()
     all_nodes = diffuse(graph, seeds, classes, 7, n_iter=3).tobytes()
-    monkeypatch.setattr(engine, "_BLOCK_ROWS", rows)
+    monkeypatch.setattr(room, "BLOCK_ROWS", rows)
     monkeypatch.setattr(scores, "_SCORE_ROWS", rows)
-    monkeypatch.setattr(scores, "columns_per_batch", lambda n, left, **kw: min(width, left))
+    monkeypatch.setattr(scores, "make_room", lambda n, left, **kw: Room(min(width, left), width % 3, width % 2 == 0))
     assert diffuse(graph, seeds, classes, 7, queries=queries, n_iter=3, threads=threads).tobytes() == expected
     assert diffuse(graph, seeds, classes, 7, n_iter=3, threads=threads).tobytes() == all_nodes
 
@@ -62,14 +64,14 @@ def test_same_bytes_for_any_batch_block_and_thread_count(case, monkeypatch, thre
 def test_same_bytes_for_any_number_of_entries_at_once(case, monkeypatch, entries):
     graph, _, seeds, classes, _ = case
     expected = diffuse(graph, seeds, classes, 7, n_iter=2).tobytes()
-    monkeypatch.setattr(engine, "_BLOCK_ENTRIES", entries)
+    monkeypatch.setattr(room, "BLOCK_ENTRIES", entries)
     assert diffuse(graph, seeds, classes, 7, n_iter=2).tobytes() == expected
 
 
 def test_column_sums_do_not_lose_small_terms():
     L = np.full((100_000, 2), 1e-4, np.float32)
     L[0] = 4096.0
-    np.testing.assert_allclose(engine._column_sums(L), L.astype(np.float64).sum(axis=0), rtol=1e-14)
+    np.testing.assert_allclose(engine.column_sums(L), L.astype(np.float64).sum(axis=0), rtol=1e-14)
 
 
 def test_a_hub_row_is_summed_exactly():
@@ -98,10 +100,11 @@ def test_a_seed_with_two_classes_counts_in_both_and_a_repeated_one_once():
 def test_the_budget_decides_the_batches():
     ids = np.arange(1000)[:, None]
     graph = build_graph(ids)
-    overhead = engine.MemoryBudget(1).overhead()
+    overhead = MemoryBudget(1).overhead()
     for columns in (1, 3, 10):
-        budget = engine.MemoryBudget(overhead + 2**21 + engine.FIXED_BYTES + columns * engine.column_bytes(1000))
-        assert engine.columns_per_batch(1000, 10**6, budget=budget) >= columns
+        held = room.FIXED_BYTES + room.masks_bytes(1000) + columns * room.column_bytes(1000)
+        made = room.make_room(1000, 10**6, budget=MemoryBudget(overhead + 2**21 + held), threads=2)
+        assert made.columns >= min(columns, 128)
     with pytest.raises(DoesNotFit, match=r"diffusing over 1000 nodes needs a memory budget of \d+MiB"):
         diffuse(graph, [0], [0], 1, memory_budget=64 * 2**20)
 

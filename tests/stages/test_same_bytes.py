@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from ooc_diffusion.diffusion.room import Room
 from ooc_diffusion.evaluation import draw_seeds
 from ooc_diffusion.neighbors import search
 from ooc_diffusion.stages.classify import classify
@@ -79,7 +80,7 @@ def small_blocks(monkeypatch):
         monkeypatch.setattr(f"ooc_diffusion.stages.{module}.BLOCK_ROWS", 1024)
     monkeypatch.setattr(sys.modules[search.__module__], "QUERY_ROWS", 1024)
     monkeypatch.setattr("ooc_diffusion.graph.build._range_end", lambda counts, begin, *a: min(begin + 900, len(counts)))
-    monkeypatch.setattr("ooc_diffusion.diffusion.scores.columns_per_batch", lambda n, left, **kw: min(2, left))
+    monkeypatch.setattr("ooc_diffusion.diffusion.scores.make_room", lambda n, left, **kw: Room(min(2, left), 1, False))
 
 
 def interrupted(monkeypatch, stage, at):

@@ -1,0 +1,160 @@
+"""Weighted sums of rows of L whose accumulators stay in registers: what compilers do not make of the plain loops.
+
+Numba keeps the sums of a row in memory, so that each neighbor loads, adds and stores them again. Here the loop over the entries
+of W is written in LLVM's own terms: up to 64 columns are held in vectors of 8 float64, how many is a constant in each branch, and
+the rows of the neighbors that come a few places later are fetched ahead.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+MOST_COLUMNS = 64
+# Entries ahead of which the rows are fetched: a row takes some 10 ns, memory some 100 ns.
+_AHEAD = 16
+_LINE_BYTES = 64
+_POSITION = (1 << 31) - 1
+
+_I32, _I64, _F32, _F64 = ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.DoubleType()
+_BYTES = ir.IntType(8).as_pointer()
+
+# Lanes of a vector and number of vectors for a width. The last vector ends with the last column and may overlap the one before;
+# it then writes the same sums a second time.
+_SHAPES = {1: (1, 1), 2: (2, 1), 3: (2, 2), 4: (4, 1), 5: (4, 2), 6: (4, 2), 7: (4, 2)}
+_SHAPES |= {width: (8, -(-width // 8)) for width in range(8, MOST_COLUMNS + 1)}
+
+
+def _make_sum_rows(weighted: bool) -> Any:
+    @intrinsic
+    def sum_rows(
+        typing: Any, indices: Any, weights: Any, begin: Any, end: Any, L: Any, column: Any, width: Any, out: Any
+    ) -> tuple[Any, Any]:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            operands = [
+                context.make_array(kind)(context, builder, value) if isinstance(kind, types.Array) else value
+                for kind, value in zip(signature.args, args, strict=True)
+            ]
+            _Code(builder, weighted, *operands).write()
+            return context.get_dummy_value()
+
+        integer = types.int64
+        return types.void(indices, weights, integer, integer, L, integer, integer, out), generate
+
+    return sum_rows
+
+
+class _Code:
+    """Writes the code of one call: a branch for each shape, with a loop over the entries in each."""
+
+    def __init__(
+        self,
+        builder: ir.IRBuilder,
+        weighted: bool,
+        indices: Any,
+        weights: Any,
+        begin: Any,
+        end: Any,
+        L: Any,
+        column: Any,
+        width: Any,
+        out: Any,
+    ) -> None:
+        self.builder, self.indices, self.begin, self.end, self.width, self.out = (
+            builder,
+            indices.data,
+            begin,
+            end,
+            width,
+            out.data,
+        )
+        self.weights = weights.data if weighted else None
+        self.last = builder.sub(builder.extract_value(indices.shape, 0), _I64(1))
+        self.first = builder.bitcast(builder.gep(L.data, [column]), _BYTES)
+        self.stride = builder.extract_value(L.strides, 0)
+
+    def write(self) -> None:
+        done = self.builder.append_basic_block("done")
+        switch = self.builder.switch(self.width, done)
+        for shape in sorted(set(_SHAPES.values())):
+            block = self.builder.append_basic_block("shape")
+            for width in (width for width, its in _SHAPES.items() if its == shape):
+                switch.add_case(_I64(width), block)
+            self.builder.position_at_end(block)
+            self._sum(*shape)
+            self.builder.branch(done)
+        self.builder.position_at_end(done)
+
+    def _sum(self, lanes: int, vectors: int) -> None:
+        builder, wide = self.builder, ir.VectorType(_F64, lanes)
+        nothing = ir.Constant(wide, None)
+        offsets = [*(_I64(lanes * v) for v in range(vectors - 1)), builder.sub(self.width, _I64(lanes))]
+        before, entries, after = builder.block, builder.append_basic_block("entries"), builder.append_basic_block("after")
+        builder.cbranch(builder.icmp_signed("<", self.begin, self.end), entries, after)
+
+        builder.position_at_end(entries)
+        entry, sums = builder.phi(_I64), [builder.phi(wide) for _ in offsets]
+        self._fetch_ahead(entry, 4 * lanes * vectors)
+        added = self._add(entry, sums, offsets, lanes)
+        following = builder.add(entry, _I64(1))
+        for value, start, end in zip([entry, *sums], [self.begin, *[nothing] * vectors], [following, *added], strict=True):
+            value.add_incoming(start, before)
+            value.add_incoming(end, entries)
+        builder.cbranch(builder.icmp_signed("<", following, self.end), entries, after)
+
+        builder.position_at_end(after)
+        totals = [builder.phi(wide) for _ in offsets]
+        for total, value in zip(totals, added, strict=True):
+            total.add_incoming(nothing, before)
+            total.add_incoming(value, entries)
+        for total, offset in zip(totals, offsets, strict=True):
+            builder.store(total, builder.bitcast(builder.gep(self.out, [offset]), wide.as_pointer()), align=8)
+
+    def _add(self, entry: Any, sums: list[Any], offsets: list[Any], lanes: int) -> list[Any]:
+        """Return the sums with the row of an entry added."""
+        builder = self.builder
+        narrow, wide = ir.VectorType(_F32, lanes), ir.VectorType(_F64, lanes)
+        # fused or not, it rounds alike: the product of two float32 is exact in float64
+        kind = ir.FunctionType(wide, [wide] * 3)
+        multiply_add = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{lanes}f64")
+        index = builder.load(builder.gep(self.indices, [entry]))
+        weight = builder.insert_element(ir.Constant(wide, ir.Undefined), self._weight(entry, index), _I32(0))
+        everywhere = ir.Constant(ir.VectorType(_I32, lanes), None)
+        weight = builder.shuffle_vector(weight, ir.Constant(wide, ir.Undefined), everywhere)
+        row = builder.bitcast(self._row(index), _F32.as_pointer())
+        added = []
+        for total, offset in zip(sums, offsets, strict=True):
+            values = builder.load(builder.bitcast(builder.gep(row, [offset]), narrow.as_pointer()), align=4)
+            added.append(builder.call(multiply_add, [weight, builder.fpext(values, wide), total]))
+        return added
+
+    def _weight(self, entry: Any, index: Any) -> Any:
+        if self.weights is not None:
+            return self.builder.fpext(self.builder.load(self.builder.gep(self.weights, [entry])), _F64)
+        reciprocal = self.builder.icmp_signed("<", index, _I32(0))
+        return self.builder.select(reciprocal, _F64(2.0), _F64(1.0))
+
+    def _row(self, index: Any) -> Any:
+        position = self.builder.zext(self.builder.and_(index, _I32(_POSITION)), _I64)
+        return self.builder.gep(self.first, [self.builder.mul(position, self.stride)])
+
+    def _fetch_ahead(self, entry: Any, n_bytes: int) -> None:
+        builder = self.builder
+        later = builder.add(entry, _I64(_AHEAD))
+        later = builder.select(builder.icmp_signed("<", later, self.last), later, self.last)
+        row = self._row(builder.load(builder.gep(self.indices, [later])))
+        kind = ir.FunctionType(ir.VoidType(), [_BYTES, _I32, _I32, _I32])
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        for offset in range(0, n_bytes, _LINE_BYTES):
+            builder.call(prefetch, [builder.gep(row, [_I64(offset)]), _I32(0), _I32(3), _I32(1)])
+
+
+# sum_rows(indices, weights, begin, end, L, column, width, out) writes, for c < width (1 to MOST_COLUMNS),
+# out[c] = sum over e = begin .. end - 1 of w_e L[j_e, column + c], in float64 and in the order of e. ``indices`` is uint32 with
+# j_e in the low 31 bits. In `sum_rows` w_e is 2 where the high bit is set, else 1, and ``weights`` is not read; in
+# `sum_weighted_rows` it is ``weights[e]``. All arrays are in C order.
+sum_rows = _make_sum_rows(weighted=False)
+sum_weighted_rows = _make_sum_rows(weighted=True)

@@ -1,0 +1,201 @@
+"""Push, dense and masked steps give the same bytes, whatever the plan, and those bytes are right."""
+
+import numpy as np
+import pytest
+
+from ooc_diffusion import build_graph, diffuse
+from ooc_diffusion.diffusion import engine, iterate, kernels, needed, room, scores, sparse
+from ooc_diffusion.diffusion.room import Room
+from ooc_diffusion.memory import MemoryBudget
+from tests.reference import awkward_table, naive_diffuse, naive_query_scores, naive_w
+
+N, C = 203, 9
+NEVER = 10**12
+
+
+def ring_table(n, k, rng):
+    """Neighbors on a ring, some of them far: labels spread slowly, so that all kinds of steps occur."""
+    ids = (np.arange(n)[:, None] + rng.integers(-3, 4, (n, k))) % n
+    ids[rng.random((n, k)) < 0.02] = -1
+    return ids
+
+
+@pytest.fixture(params=["constant", "weighted", "awkward"])
+def case(request):
+    rng = np.random.default_rng(3)
+    ids, weights = (ring_table(N, 5, rng), rng.random((N, 5)) + 0.1) if request.param != "awkward" else awkward_table(rng, N, 5)
+    weights = None if request.param == "constant" else weights.astype(np.float32)
+    graph = build_graph(ids, weights=weights, order=rng.permutation(N).astype(np.uint32))
+    seeds = rng.choice(N, 14, replace=False)
+    classes = rng.integers(0, C - 1, 14)
+    queries = rng.integers(-1, N, (4, 3))
+    return graph, naive_w(ids, weights), seeds, classes, queries
+
+
+def plan(monkeypatch, *, send_cost=40, entries=None, room=None):
+    monkeypatch.setattr(sparse, "SEND_COST", send_cost)
+    if entries is not None:
+        monkeypatch.setattr(sparse, "sparse_entries", lambda n: entries)
+    if room is not None:
+        monkeypatch.setattr(
+            scores, "make_room", lambda n, left, **kw: Room(min(room.columns, left), room.workers, room.in_memory)
+        )
+
+
+@pytest.mark.parametrize("every", [False, True])
+@pytest.mark.parametrize("outside", [False, True])
+def test_any_plan_gives_the_same_bytes(case, monkeypatch, every, outside):
+    graph, W, seeds, classes, queries = case
+    options = {"queries": queries if outside else None, "n_iter": 6, "every_iteration": every}
+    expected = naive_diffuse(W, seeds, classes, C, 6)
+    expected = [naive_query_scores(L, queries) for L in expected] if outside else expected
+    found = np.array(diffuse(graph, seeds, classes, C, **options))
+    np.testing.assert_allclose(found, np.stack(expected) if every else expected[-1], rtol=1e-5, atol=1e-12)
+    for send_cost in (0, 1, NEVER):
+        for entries in (0, NEVER):
+            for one in (Room(4, 1, True), Room(9, 3, False), Room(1, 2, False), Room(2, 0, True)):
+                plan(monkeypatch, send_cost=send_cost, entries=entries, room=one)
+                assert np.array(diffuse(graph, seeds, classes, C, **options)).tobytes() == found.tobytes()
+
+
+def naive_rows(graph, L):
+    """Sum the rows of L one neighbor after the other in float64, as the contract of the bytes has it."""
+    out = np.empty((graph.n, L.shape[1]), np.float32)
+    for i in range(graph.n):
+        total = np.zeros(L.shape[1])
+        for e in range(graph.indptr[i], graph.indptr[i + 1]):
+            times = 1.0 + (graph.indices[e] >> 31) if graph.weights is None else np.float64(graph.weights[e])
+            total += times * L[graph.indices[e] & kernels.POSITION].astype(np.float64)
+        out[i] = total * np.float64(graph.row_scale[i])
+    return out
+
+
+@pytest.mark.parametrize("columns", [*range(1, 20), 31, 32, 33, 63, 64, 65, 95, 96, 97, 127, 128, 129, 507])
+def test_the_product_of_any_width_is_that_of_the_loops(case, columns):
+    graph, *_ = case
+    L = np.random.default_rng(columns).normal(size=(N, columns)).astype(np.float32)
+    done = iterate.step(graph, L.copy(), iterate.InMemory(L.shape), needed.all_rows(graph, 1), 1, threads=2)
+    assert done.tobytes() == naive_rows(graph, L).tobytes()
+
+
+def test_the_widths_of_tiles_cover_all_columns():
+    for columns in range(1, 700):
+        width = kernels.tile_width(columns)
+        assert 1 <= width <= kernels.MOST_COLUMNS
+        tiles = -(-columns // width)
+        assert tiles == -(-columns // kernels.MOST_COLUMNS)
+        assert columns - (tiles - 1) * width >= 1
+
+
+@pytest.mark.parametrize("every", [False, True])
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_rows_that_are_not_needed_may_hold_anything(case, monkeypatch, every, in_memory):
+    graph, _, seeds, classes, queries = case
+    queries = queries[:2]
+    expected = diffuse(graph, seeds, classes, C, queries=queries, n_iter=5, every_iteration=every)
+    assert np.isfinite(expected).all()
+    plan(monkeypatch, room=Room(4, 0, in_memory))
+    masked = []
+    step = engine.step
+
+    def poisoned(graph, L, target, wanted, t, *, threads):
+        done = step(graph, L, target, wanted, t, threads=threads)
+        if wanted.masks[t] is not None:
+            kept = np.unpackbits(wanted.masks[t], count=graph.n).astype(bool)
+            masked.append(kept.mean())
+            done[~kept] = np.nan
+        return done
+
+    monkeypatch.setattr(engine, "step", poisoned)
+    found = diffuse(graph, seeds, classes, C, queries=queries, n_iter=5, every_iteration=every)
+    assert found.tobytes() == expected.tobytes()
+    assert len(masked) >= 3
+    assert min(masked) < 0.1
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_needed_rows_are_those_that_a_walk_from_the_queries_finds(case, every):
+    graph, *_, queries = case
+    n_iter = 4
+    found = needed.needed_rows(graph, queries, n_iter, every_iteration=every)
+    assert found.few
+    read = {int(graph.position[j]) for j in queries.ravel() if j >= 0}
+    rows = read
+    for t in range(n_iter, 0, -1):
+        if found.masks[t] is None:
+            assert len(rows) > 0.75 * N
+            break
+        assert set(found.rows(t, 0, N).tolist()) == rows
+        assert set((found.rows(t, 96, N) + 96).tolist()) == {row for row in rows if row >= 96}
+        degrees = np.diff(graph.indptr)
+        assert found.entries[t] == sum(int(degrees[row]) for row in rows)
+        reached = {int(j & kernels.POSITION) for row in rows for j in graph.indices[graph.indptr[row] : graph.indptr[row + 1]]}
+        rows = reached | read if every else reached
+
+
+def test_what_a_seed_adds_to_its_column(case, tmp_path):
+    graph, W, *_ = case
+    found = engine.adjoint_weights(graph, np.arange(N), 5, scratch=tmp_path, threads=2)
+    L = np.eye(N)
+    for t in range(6):
+        np.testing.assert_allclose(found[t], L.sum(axis=0), rtol=2e-6, atol=0)
+        L = W @ L
+
+
+def test_the_record_says_which_steps_were_taken(case):
+    graph, _, seeds, classes, queries = case
+    from ooc_diffusion.diffusion import Diffusion, write_scores
+    from ooc_diffusion.store import Store
+
+    def steps(queries, n_iter):
+        what = Diffusion(np.asarray(seeds[:2]), np.asarray(classes[:2]), C, n_iter, queries)
+        with Store.temporary().job("diffuse", parameters={}) as job:
+            return write_scores(job, graph, what, name="scores", budget=MemoryBudget(2**31), threads=2)["steps"]
+
+    found = steps(queries[:1], 6)
+    assert sum(found.values()) == 6
+    assert found["push"] >= 1
+    assert found["masked"] >= 1
+    assert steps(None, 6).keys() <= {"push", "dense"}
+
+
+@pytest.mark.parametrize("n", [1, 1000, 10**6, 10**8])
+@pytest.mark.parametrize("threads", [1, 2, 24])
+def test_no_room_is_larger_than_the_budget(n, threads):
+    overhead = MemoryBudget(1).overhead()
+    least = room.FIXED_BYTES + room.masks_bytes(n) + room.column_bytes(n)
+    seen = set()
+    for size in (least, least + 2 * n, 2 * least, 8 * least, 30 * least, 100 * least, 1000 * least):
+        for columns in (1, 20, 507):
+            made = room.make_room(n, columns, budget=MemoryBudget(overhead + size + 2**24), threads=threads)
+            assert 1 <= made.columns <= columns
+            held = room.FIXED_BYTES + room.masks_bytes(n) + room.room_bytes(n, made)
+            assert held <= size + 2**24 + 2**23
+            seen.add((made.in_memory, made.workers > 0))
+    assert (True, True) in seen
+
+
+def break_graph(graph, how):
+    """Spoil one array of an opened graph, as a mistake of the engine or of the files would."""
+    if how == "a wrong high bit":
+        graph.indices = np.array(graph.indices)
+        graph.indices[len(graph.indices) // 2] ^= np.uint32(1 << 31)
+    elif how == "a dropped block":
+        graph.row_scale = np.array(graph.row_scale)
+        graph.row_scale[64:128] = 0
+    else:
+        graph.position = np.roll(graph.position, 1)
+
+
+@pytest.mark.parametrize("how", ["a wrong high bit", "a dropped block", "a permuted order"])
+def test_a_broken_graph_is_noticed(how):
+    rng = np.random.default_rng(3)
+    ids = ring_table(N, 5, rng)
+    graph = build_graph(ids, order=rng.permutation(N).astype(np.uint32))
+    seeds = rng.choice(N, 40, replace=False)
+    classes = rng.integers(0, C, 40)
+    expected = naive_diffuse(naive_w(ids), seeds, classes, C, 3)[-1]
+    np.testing.assert_allclose(diffuse(graph, seeds, classes, C, n_iter=3), expected, rtol=1e-5, atol=1e-12)
+    break_graph(graph, how)
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        np.testing.assert_allclose(diffuse(graph, seeds, classes, C, n_iter=3), expected, rtol=1e-5, atol=1e-12)
