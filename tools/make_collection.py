@@ -35,6 +35,8 @@ _CLUSTERS = 200
 _SPREAD = 0.5
 _SAME = 0.002
 _NEAR = 4096
+# Up to here the search is exact.
+_MOST_EXACT = 300_000
 
 
 def vectors_block(family: str, block: int) -> np.ndarray:
@@ -65,7 +67,7 @@ def write_neighbors(vectors: np.ndarray, k: int, file: Path) -> np.ndarray:
     lists = np.concatenate([assign_lists(vectors[i : i + BLOCK], centroids) for i in range(0, len(vectors), BLOCK)])
     out = np.lib.format.open_memmap(file, mode="w+", dtype=np.int32, shape=(len(vectors), k))
     first = 0
-    for ids, _ in search(vectors, vectors, k=k, inverted=None if len(vectors) <= 100_000 else Inverted(centroids, lists)):
+    for ids, _ in search(vectors, vectors, k=k, inverted=None if len(vectors) <= _MOST_EXACT else Inverted(centroids, lists)):
         out[first : first + len(ids)] = ids
         first += len(ids)
         print(f"\r{first:,} of {len(vectors):,} rows searched", end="", flush=True, file=sys.stderr)
