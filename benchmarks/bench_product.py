@@ -25,6 +25,7 @@ from peers import alternate, load_mkl, machine, scipy_matrix
 
 from ooc_diffusion.diffusion.iterate import InMemory, step
 from ooc_diffusion.diffusion.needed import all_rows
+from ooc_diffusion.diffusion.registers import MOST_COLUMNS
 from ooc_diffusion.graph import Graph
 from ooc_diffusion.parallel import limit_threads
 
@@ -36,12 +37,14 @@ def measure(graph: Graph, columns: int, W: dict[str, Any], threads: int, repeats
     """Time all for one number of columns."""
     L = np.random.default_rng(0).random((graph.n, columns), np.float32)
     by_id = L[graph.position]
-    out = InMemory(L.shape)
+    # the engine takes batches of at most 64 columns
+    batches = [np.ascontiguousarray(part) for part in np.array_split(L, -(-columns // MOST_COLUMNS), axis=1)]
+    outs = [InMemory(batch.shape) for batch in batches]
     needed = all_rows(graph, 1)
     multiply = load_mkl(threads)
 
-    def ours() -> np.ndarray:
-        return step(graph, L, out, needed, 1, threads=threads)
+    def ours() -> list[np.ndarray]:
+        return [step(graph, batch, out, needed, 1, threads=threads) for batch, out in zip(batches, outs, strict=True)]
 
     expected = np.empty_like(L)
     calls: dict[str, Callable[[], Any]] = {
@@ -53,7 +56,7 @@ def measure(graph: Graph, columns: int, W: dict[str, Any], threads: int, repeats
         calls["scipy_ordered"] = functools.partial(W["ordered"].__matmul__, L)
         calls["scipy_shuffled"] = functools.partial(W["shuffled"].__matmul__, by_id)
     with limit_threads(threads):
-        found = np.array(ours())
+        found = np.concatenate(ours(), axis=1)
         np.testing.assert_allclose(found, multiply(W["ordered"], L), rtol=1e-4)
         del found
         # the arrays change places in each step: ours multiplies whatever is there, as much work as before

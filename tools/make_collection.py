@@ -3,7 +3,8 @@
 Real descriptors are harder than neat clusters: at k = 30 the W of 100 million photographs has 53 non-zeros a row, since only
 about 7 of 30 neighbors list each other, and some images are in thousands of lists. Two families stand for two kinds of data:
 
-``hard``       one broad Gaussian in 96 dimensions: neighborhoods overlap everywhere, lists of neighbors are rarely mutual.
+``hard``       one broad Gaussian in 96 dimensions, its center away from the origin: neighborhoods overlap everywhere, those near
+               the center are in the lists of many, and lists are rarely mutual.
 ``clustered``  200 Gaussians of long-tailed sizes in 14 dimensions: most neighbors are near in every sense.
 
 Both are of unit length and in random order, and 0.2 % of their rows are one and the same vector, as missing images are. Vectors
@@ -31,8 +32,8 @@ from ooc_diffusion.neighbors import Inverted, assign_lists, search, train_centro
 
 BLOCK = 65536
 DIMENSIONS = {"hard": 96, "clustered": 14}
-_CLUSTERS = 200
-_SPREAD = 0.5
+# Number of clusters and spread of each, in units of the distance between their centers.
+_CLUSTERS = {"hard": (1, 1.0), "clustered": (200, 0.5)}
 _SAME = 0.002
 _NEAR = 4096
 # Up to here the search is exact.
@@ -41,13 +42,13 @@ _MOST_EXACT = 300_000
 
 def vectors_block(family: str, block: int) -> np.ndarray:
     """Draw the vectors of one block, float32 (65536, d) of unit length."""
-    rng = np.random.default_rng([2018, block])
+    rng = np.random.default_rng([2018, block + 1])
     d = DIMENSIONS[family]
     rows = rng.standard_normal((BLOCK, d), np.float32)
-    if family == "clustered":
-        centers = np.random.default_rng(2018).standard_normal((_CLUSTERS, d), np.float32)
-        sizes = 1 / np.arange(1, _CLUSTERS + 1) ** 0.7
-        rows = centers[rng.choice(_CLUSTERS, BLOCK, p=sizes / sizes.sum())] + np.float32(_SPREAD) * rows
+    clusters, spread = _CLUSTERS[family]
+    centers = np.random.default_rng(2018).standard_normal((clusters, d), np.float32)
+    sizes = 1 / np.arange(1, clusters + 1) ** 0.7
+    rows = centers[rng.choice(clusters, BLOCK, p=sizes / sizes.sum())] + np.float32(spread) * rows
     rows[rng.random(BLOCK) < _SAME] = 1
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 

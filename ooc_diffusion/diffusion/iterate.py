@@ -59,7 +59,8 @@ def step(graph: Graph, L: np.ndarray, target: Target, needed: Needed, t: int, *,
 
 def _equal_parts(indptr: np.ndarray, rows: np.ndarray, parts: int) -> np.ndarray:
     """Cut rows into parts with about as many entries each."""
-    ends = np.cumsum(indptr[rows + 1] - indptr[rows])
+    everything = len(rows) == len(indptr) - 1
+    ends = indptr[1:] - indptr[0] if everything else np.cumsum(indptr[rows + 1] - indptr[rows])
     shares = np.linspace(0, ends[-1], parts + 1)[1:-1]
     return np.concatenate([[0], np.searchsorted(ends, shares), [len(rows)]])
 

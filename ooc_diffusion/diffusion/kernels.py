@@ -10,7 +10,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from .registers import MOST_COLUMNS, sum_rows, sum_weighted_rows
+from .registers import sum_rows, sum_weighted_rows
 
 POSITION = np.uint32((1 << 31) - 1)
 SUM_ROWS = 8192
@@ -21,42 +21,23 @@ def multiply(bounds, rows, indptr, indices, row_scale, L, out):
     """Write rows of W L: ``out[k] = row_scale[i] * sum_j S[i, j] L[j]``, i = ``rows[k]``; S is 1 per edge, 2 per reciprocal edge.
 
     ``indptr``, ``indices`` and ``row_scale`` are those of a block of rows, which ``rows`` counts from 0; ``bounds`` cuts ``rows``
-    into parts of equal work. Columns are taken in tiles whose sums fit the registers.
+    into parts of equal work. L has at most `MOST_COLUMNS` columns: wider rows are slower to gather than two narrow ones.
     """
-    first, columns = indptr[0], L.shape[1]
-    width = tile_width(columns)
+    first = indptr[0]
     for part in nb.prange(bounds.shape[0] - 1):
-        total = np.empty(MOST_COLUMNS, np.float64)
         for k in range(bounds[part], bounds[part + 1]):
             i = rows[k]
-            for column in range(0, columns, width):
-                some = min(width, columns - column)
-                sum_rows(indices, indices, indptr[i] - first, indptr[i + 1] - first, L, column, some, total)
-                for c in range(some):
-                    out[k, column + c] = total[c] * row_scale[i]
+            sum_rows(indices, indices, indptr[i] - first, indptr[i + 1] - first, row_scale[i], L, out, k)
 
 
 @nb.njit(cache=True, nogil=True, parallel=True)
 def multiply_weighted(bounds, rows, indptr, indices, weights, row_scale, L, out):
     """Do the same with explicit weights: ``out[k] = row_scale[i] * sum_j weights[i, j] L[j]``."""
-    first, columns = indptr[0], L.shape[1]
-    width = tile_width(columns)
+    first = indptr[0]
     for part in nb.prange(bounds.shape[0] - 1):
-        total = np.empty(MOST_COLUMNS, np.float64)
         for k in range(bounds[part], bounds[part + 1]):
             i = rows[k]
-            for column in range(0, columns, width):
-                some = min(width, columns - column)
-                sum_weighted_rows(indices, weights, indptr[i] - first, indptr[i + 1] - first, L, column, some, total)
-                for c in range(some):
-                    out[k, column + c] = total[c] * row_scale[i]
-
-
-@nb.njit(cache=True, nogil=True)
-def tile_width(columns):
-    """Return the width of the fewest tiles of equal width that cover the columns, a multiple of 8 where there is a choice."""
-    tiles = (columns + MOST_COLUMNS - 1) // MOST_COLUMNS
-    return min((columns + 8 * tiles - 1) // (8 * tiles) * 8, max(columns, 1))
+            sum_weighted_rows(indices, weights, indptr[i] - first, indptr[i + 1] - first, row_scale[i], L, out, k)
 
 
 @nb.njit(cache=True, nogil=True)
@@ -129,6 +110,18 @@ def spread(starts, positions, values, out):
     for c in range(starts.shape[0] - 1):
         for s in range(starts[c], starts[c + 1]):
             out[positions[s], c] = values[s]
+
+
+@nb.njit(cache=True, nogil=True)
+def collect(L, starts, out_counts, out_positions, out_values):
+    """Write the entries of L (N, C) that are not zero, those of column c from ``starts[c]`` on, ``out_counts[c]`` of them."""
+    out_counts[:] = 0
+    for i in range(L.shape[0]):
+        for c in range(L.shape[1]):
+            if L[i, c] != 0:
+                out_positions[starts[c] + out_counts[c]] = i
+                out_values[starts[c] + out_counts[c]] = L[i, c]
+                out_counts[c] += 1
 
 
 @nb.njit(cache=True, nogil=True)

@@ -31,7 +31,7 @@ _SHAPES |= {width: (8, -(-width // 8)) for width in range(8, MOST_COLUMNS + 1)}
 def _make_sum_rows(weighted: bool) -> Any:
     @intrinsic
     def sum_rows(
-        typing: Any, indices: Any, weights: Any, begin: Any, end: Any, L: Any, column: Any, width: Any, out: Any
+        typing: Any, indices: Any, weights: Any, begin: Any, end: Any, scale: Any, L: Any, out: Any, row: Any
     ) -> tuple[Any, Any]:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             operands = [
@@ -42,7 +42,7 @@ def _make_sum_rows(weighted: bool) -> Any:
             return context.get_dummy_value()
 
         integer = types.int64
-        return types.void(indices, weights, integer, integer, L, integer, integer, out), generate
+        return types.void(indices, weights, integer, integer, scale, L, out, integer), generate
 
     return sum_rows
 
@@ -58,22 +58,23 @@ class _Code:
         weights: Any,
         begin: Any,
         end: Any,
+        scale: Any,
         L: Any,
-        column: Any,
-        width: Any,
         out: Any,
+        row: Any,
     ) -> None:
-        self.builder, self.indices, self.begin, self.end, self.width, self.out = (
-            builder,
-            indices.data,
-            begin,
-            end,
-            width,
-            out.data,
-        )
+        self.builder, self.indices, self.begin, self.end = builder, indices.data, begin, end
+        self.width = builder.extract_value(L.shape, 1)
+        self.scale = builder.fpext(scale, _F64)
+        self.out = builder.gep(out.data, [builder.mul(row, self.width)])
         self.weights = weights.data if weighted else None
-        self.last = builder.sub(builder.extract_value(indices.shape, 0), _I64(1))
-        self.first = builder.bitcast(builder.gep(L.data, [column]), _BYTES)
+        # read, not computed or chosen by a branch, it can be loaded into all lanes at once
+        table = ir.Constant(ir.ArrayType(_F64, 2), [1.0, 2.0])
+        self.one_and_two = cgutils.global_constant(builder, "one_and_two", table)
+        later = builder.add(end, _I64(_AHEAD))
+        inside = builder.icmp_signed("<=", later, builder.extract_value(indices.shape, 0))
+        self.ahead = builder.select(inside, _I64(_AHEAD), _I64(0))
+        self.first = builder.bitcast(L.data, _BYTES)
         self.stride = builder.extract_value(L.strides, 0)
 
     def write(self) -> None:
@@ -89,7 +90,7 @@ class _Code:
         self.builder.position_at_end(done)
 
     def _sum(self, lanes: int, vectors: int) -> None:
-        builder, wide = self.builder, ir.VectorType(_F64, lanes)
+        builder, narrow, wide = self.builder, ir.VectorType(_F32, lanes), ir.VectorType(_F64, lanes)
         nothing = ir.Constant(wide, None)
         offsets = [*(_I64(lanes * v) for v in range(vectors - 1)), builder.sub(self.width, _I64(lanes))]
         before, entries, after = builder.block, builder.append_basic_block("entries"), builder.append_basic_block("after")
@@ -110,8 +111,10 @@ class _Code:
         for total, value in zip(totals, added, strict=True):
             total.add_incoming(nothing, before)
             total.add_incoming(value, entries)
+        scale = self._everywhere(self.scale, lanes)
         for total, offset in zip(totals, offsets, strict=True):
-            builder.store(total, builder.bitcast(builder.gep(self.out, [offset]), wide.as_pointer()), align=8)
+            value = builder.fptrunc(builder.fmul(total, scale), narrow)
+            builder.store(value, builder.bitcast(builder.gep(self.out, [offset]), narrow.as_pointer()), align=4)
 
     def _add(self, entry: Any, sums: list[Any], offsets: list[Any], lanes: int) -> list[Any]:
         """Return the sums with the row of an entry added."""
@@ -121,9 +124,7 @@ class _Code:
         kind = ir.FunctionType(wide, [wide] * 3)
         multiply_add = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{lanes}f64")
         index = builder.load(builder.gep(self.indices, [entry]))
-        weight = builder.insert_element(ir.Constant(wide, ir.Undefined), self._weight(entry, index), _I32(0))
-        everywhere = ir.Constant(ir.VectorType(_I32, lanes), None)
-        weight = builder.shuffle_vector(weight, ir.Constant(wide, ir.Undefined), everywhere)
+        weight = self._everywhere(self._weight(entry, index), lanes)
         row = builder.bitcast(self._row(index), _F32.as_pointer())
         added = []
         for total, offset in zip(sums, offsets, strict=True):
@@ -131,11 +132,17 @@ class _Code:
             added.append(builder.call(multiply_add, [weight, builder.fpext(values, wide), total]))
         return added
 
+    def _everywhere(self, value: Any, lanes: int) -> Any:
+        """Return a vector of one float64."""
+        nothing = ir.Constant(ir.VectorType(_F64, lanes), ir.Undefined)
+        first = self.builder.insert_element(nothing, value, _I32(0))
+        return self.builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_I32, lanes), None))
+
     def _weight(self, entry: Any, index: Any) -> Any:
         if self.weights is not None:
             return self.builder.fpext(self.builder.load(self.builder.gep(self.weights, [entry])), _F64)
-        reciprocal = self.builder.icmp_signed("<", index, _I32(0))
-        return self.builder.select(reciprocal, _F64(2.0), _F64(1.0))
+        reciprocal = self.builder.zext(self.builder.lshr(index, _I32(31)), _I64)
+        return self.builder.load(self.builder.gep(self.one_and_two, [_I64(0), reciprocal]))
 
     def _row(self, index: Any) -> Any:
         position = self.builder.zext(self.builder.and_(index, _I32(_POSITION)), _I64)
@@ -143,18 +150,16 @@ class _Code:
 
     def _fetch_ahead(self, entry: Any, n_bytes: int) -> None:
         builder = self.builder
-        later = builder.add(entry, _I64(_AHEAD))
-        later = builder.select(builder.icmp_signed("<", later, self.last), later, self.last)
-        row = self._row(builder.load(builder.gep(self.indices, [later])))
+        row = self._row(builder.load(builder.gep(self.indices, [builder.add(entry, self.ahead)])))
         kind = ir.FunctionType(ir.VoidType(), [_BYTES, _I32, _I32, _I32])
         prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         for offset in range(0, n_bytes, _LINE_BYTES):
             builder.call(prefetch, [builder.gep(row, [_I64(offset)]), _I32(0), _I32(3), _I32(1)])
 
 
-# sum_rows(indices, weights, begin, end, L, column, width, out) writes, for c < width (1 to MOST_COLUMNS),
-# out[c] = sum over e = begin .. end - 1 of w_e L[j_e, column + c], in float64 and in the order of e. ``indices`` is uint32 with
-# j_e in the low 31 bits. In `sum_rows` w_e is 2 where the high bit is set, else 1, and ``weights`` is not read; in
-# `sum_weighted_rows` it is ``weights[e]``. All arrays are in C order.
+# sum_rows(indices, weights, begin, end, scale, L, out, row) writes, for each of the 1 to MOST_COLUMNS columns c of L,
+# out[row, c] = scale * sum over e = begin .. end - 1 of w_e L[j_e, c], summed in float64 and in the order of e. ``indices`` is
+# uint32 with j_e in the low 31 bits. In `sum_rows` w_e is 2 where the high bit is set, else 1, and ``weights`` is not read; in
+# `sum_weighted_rows` it is ``weights[e]``. All arrays are in C order; scale, L and out are float32.
 sum_rows = _make_sum_rows(weighted=False)
 sum_weighted_rows = _make_sum_rows(weighted=True)

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 from ..memory import MemoryBudget
 from . import kernels
+from .registers import MOST_COLUMNS
 
 # Rows of W processed at once: enough work to keep all threads busy, little enough that a block of L_{t+1} is small.
 BLOCK_ENTRIES = 2**22
 BLOCK_ROWS = 2**17
 # Blocks of one batch, arrays of Python, the smallest of numbers.
 FIXED_BYTES = 4 * 2**20
-# Wider batches read W less often, but their rows of L leave the caches sooner.
-_MOST_COLUMNS = 128
 # With so many columns W is read seldom enough that L_{t+1} had better stay in memory than go through a file.
 _ENOUGH_COLUMNS = 32
 # Sums of pushed columns may take this part of the memory.
@@ -51,7 +50,7 @@ def make_room(n: int, n_columns: int, *, budget: MemoryBudget, threads: int) -> 
     workers = max(0, min(threads, (budget.room() - fixed) // (_PUSH_PART * push_bytes(n))))
     fixed += workers * push_bytes(n)
     column = column_bytes(n) + (sparse_bytes(n) if workers else 0)
-    columns = budget.units(column, what=f"diffusing over {n} nodes", fixed_bytes=fixed, at_most=min(n_columns, _MOST_COLUMNS))
+    columns = budget.units(column, what=f"diffusing over {n} nodes", fixed_bytes=fixed, at_most=min(n_columns, MOST_COLUMNS))
     both = (budget.room() - fixed) // (column + 4 * n)
     in_memory = both >= min(n_columns, _ENOUGH_COLUMNS)
     return Room(min(columns, both) if in_memory else columns, workers, in_memory)

@@ -10,8 +10,9 @@ from ..graph import Graph
 from . import kernels
 from .room import Room, sparse_entries
 
-# Sending a value along an edge to wherever its sum lies costs as much as this many multiply-adds of the dense product.
-SEND_COST = 40
+# Sending a value along an edge to wherever its sum lies costs as much as this many multiply-adds of the dense product (2 to 5 ns
+# against 0.1 to 0.35 ns on 2 cores of an AMD EPYC).
+SEND_COST = 16
 
 _NO_WEIGHTS = np.empty(0, np.float32)
 _NOWHERE = np.empty((0, 0), np.float32)
@@ -77,14 +78,15 @@ def push(graph: Graph, columns: SparseColumns, room: Room, *, dense_entries: int
     Returns
     -------
     SparseColumns or numpy.ndarray or None
-        L_{t+1}, as an array (N, C') where its entries may be too many for sparse columns; None where it was not computed.
+        L_{t+1}, as an array (N, C') where its entries are too many for sparse columns; None where it was not computed.
     """
     sent = columns.count_sent(graph)
     if room.workers == 0 or SEND_COST * int(sent.sum()) > dense_entries * columns.n_columns:
         return None
     most = np.minimum(sent, graph.n)
     starts = np.concatenate([[0], np.cumsum(most)])
-    as_array = int(starts[-1]) > sparse_entries(graph.n) * columns.n_columns
+    limit = sparse_entries(graph.n) * columns.n_columns
+    as_array = int(starts[-1]) > limit
     L = np.zeros((graph.n, columns.n_columns), np.float32) if as_array else _NOWHERE
     entries = 0 if as_array else int(starts[-1])
     positions, values = np.empty(entries, np.uint32), np.empty(entries, np.float32)
@@ -94,7 +96,19 @@ def push(graph: Graph, columns: SparseColumns, room: Room, *, dense_entries: int
     weights = _NO_WEIGHTS if graph.weights is None else graph.weights
     arrays = (graph.indptr, graph.indices, weights, graph.row_scale)
     kernels.push(columns.starts, columns.positions, columns.values, arrays, total, touched, starts, counts, positions, values, L)
-    return L if as_array else _packed(starts, counts, positions, values)
+    if not as_array:
+        return _packed(starts, counts, positions, values)
+    del total, touched
+    return L if int(counts.sum()) > limit else _collected(L, counts)
+
+
+def _collected(L: np.ndarray, most: np.ndarray) -> SparseColumns:
+    """Return the entries of L that are not zero, at most ``most`` (C',) per column."""
+    starts = np.concatenate([[0], np.cumsum(most)])
+    positions, values = np.empty(starts[-1], np.uint32), np.empty(starts[-1], np.float32)
+    counts = np.empty(len(most), np.int64)
+    kernels.collect(L, starts, counts, positions, values)
+    return _packed(starts, counts, positions, values)
 
 
 def _packed(starts: np.ndarray, counts: np.ndarray, positions: np.ndarray, values: np.ndarray) -> SparseColumns:

@@ -104,7 +104,7 @@ def test_the_budget_decides_the_batches():
     for columns in (1, 3, 10):
         held = room.FIXED_BYTES + room.masks_bytes(1000) + columns * room.column_bytes(1000)
         made = room.make_room(1000, 10**6, budget=MemoryBudget(overhead + 2**21 + held), threads=2)
-        assert made.columns >= min(columns, 128)
+        assert made.columns >= min(columns, 64)
     with pytest.raises(DoesNotFit, match=r"diffusing over 1000 nodes needs a memory budget of \d+MiB"):
         diffuse(graph, [0], [0], 1, memory_budget=64 * 2**20)
 
