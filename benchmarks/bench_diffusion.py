@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers import load_mkl, machine, scipy_matrix
+from peers import load_mkl, machine, scipy_matrix, shuffled_nodes
 
 from ooc_diffusion import diffuse
 from ooc_diffusion.graph import Graph
@@ -75,6 +75,8 @@ def papers(store: Path, job: str, threads: int, budget: str) -> tuple[np.ndarray
     with MemoryMeter() as meter, limit_threads(threads):
         before = meter.sample()
         W = scipy_matrix(graph, shuffled=True)
+        row = shuffled_nodes(graph)[graph.position]
+        seeds, queries = row[seeds], np.where(queries >= 0, row[queries], -1)
         scores = np.empty((len(queries), N_CLASSES), np.float32)
         started = time.perf_counter()
         for begin in range(0, N_CLASSES, PANEL):

@@ -19,18 +19,23 @@ _POSITION = (1 << 31) - 1
 
 
 def scipy_matrix(graph: Graph, *, shuffled: bool) -> sp.csr_matrix:
-    """Return W with int32 indices and float32 weights, its nodes by id as the paper's code has them, or in locality order."""
+    """Return W with int32 indices and float32 weights, its nodes in random order, as photographs come, or in locality order."""
     entries = np.asarray(graph.indices)
     indices = (entries & _POSITION).astype(np.int32)
     weights = (1 + (entries >> 31)).astype(np.float32) * np.repeat(graph.row_scale, np.diff(graph.indptr))
     W = sp.csr_matrix((weights, indices, graph.indptr.astype(np.int32)), shape=(graph.n, graph.n))
     if not shuffled:
         return W
-    nodes = np.asarray(graph.order).astype(np.int32)
+    nodes = shuffled_nodes(graph)
     W.indices = nodes[W.indices]
-    W = W[np.asarray(graph.position)]
+    W = W[np.argsort(nodes)]
     W.sort_indices()
     return W
+
+
+def shuffled_nodes(graph: Graph) -> np.ndarray:
+    """Return the row of each position in the shuffled W, int32 (N,)."""
+    return np.random.default_rng(0).permutation(graph.n).astype(np.int32)
 
 
 def load_mkl(threads: int) -> Callable[..., np.ndarray]:

@@ -35,7 +35,7 @@ DIMENSIONS = {"hard": 96, "clustered": 14}
 # Number of clusters and spread of each, in units of the distance between their centers.
 _CLUSTERS = {"hard": (1, 1.0), "clustered": (200, 0.5)}
 _SAME = 0.002
-_NEAR = 4096
+NEAR = 4096
 # Up to here the search is exact.
 _MOST_EXACT = 300_000
 
@@ -82,7 +82,7 @@ def measure(graph: Graph) -> dict[str, object]:
     near = total = 0
     for row in rows:
         others = (graph.indices[graph.indptr[row] : graph.indptr[row + 1]] & ((1 << 31) - 1)).astype(np.int64)
-        near += int((np.abs(others - row) < _NEAR).sum())
+        near += int((np.abs(others - row) < NEAR).sum())
         total += len(others)
     degrees = np.diff(graph.indptr)
     reciprocal = sum(int((graph.indices[i : i + 2**24] >> 31).sum()) for i in range(0, graph.nnz, 2**24))
