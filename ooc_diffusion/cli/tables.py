@@ -53,6 +53,8 @@ def _show_stage(record: dict[str, Any]) -> None:
     skipped = ", done before" if record.get("skipped") else ""
     figures = f"{record['seconds']:.1f} s, peak memory {format_size(record['peak_memory_bytes'])}{skipped}"
     facts = [f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in _facts(record)]
+    if record.get("steps"):
+        facts.append("steps " + " + ".join(f"{number:,} {kind}" for kind, number in record["steps"].items()))
     click.echo(f"{record['stage']}: {', '.join([*facts, figures])}")
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from ..graph import Graph
 from . import kernels
-from .iterate import InFile, InMemory, step
+from .iterate import Target, step
 from .needed import Needed, all_rows
 from .room import Room
 from .sparse import SparseColumns, push
@@ -24,12 +22,13 @@ def diffuse_batch(
     n_iter: int,
     *,
     room: Room,
+    target: Target,
     needed: Needed,
     wanted: Callable[[int], bool],
     at_iteration: AtIteration,
-    scratch: Path,
     threads: int,
-) -> list[str]:
+    start: tuple[int, np.ndarray] | None = None,
+) -> Iterator[str]:
     """Diffuse one batch of columns, L_{t+1} = W L_t (equation 1 of the paper, without η).
 
     Parameters
@@ -42,49 +41,45 @@ def diffuse_batch(
         Number of iterations T.
     room : Room
         What may be held in memory.
+    target : Target
+        Where L_{t+1} lies until it is complete.
     needed : Needed
         Rows that must be right.
     wanted : callable
         Whether L_t is to be handed out.
     at_iteration : callable
         Called with t and L_t, (N, C') float32 by position, not to be kept; rows that are not needed hold anything.
-    scratch : Path
-        Folder for L_{t+1}.
     threads : int
         Threads in use.
+    start : tuple of int and numpy.ndarray, optional
+        t and L_t (N, C') of an interrupted run; it is handed out again. Default: L_0.
 
-    Returns
-    -------
-    list of str
-        For t = 1 .. T how L_t was computed: ``push``, ``dense`` or ``masked``.
+    Yields
+    ------
+    str
+        After each step how L_{t+1} was computed: ``push``, ``dense`` or ``masked``.
 
     Notes
     -----
     Values are pushed from the entries that are not zero as long as that costs less than the dense product; after that rows are
     gathered, at the end only those that are needed. An entry has the same bytes either way.
     """
-    kinds: list[str] = []
-    iterate: SparseColumns | np.ndarray = L_0
-    shape = (graph.n, L_0.n_columns)
-    with contextlib.nullcontext(InMemory(shape)) if room.in_memory else InFile.open(scratch, shape) as target:
-        for t in range(n_iter + 1):
-            if wanted(t):
-                at_iteration(t, _dense(iterate, graph.n))
-            if t == n_iter:
-                break
-            pushed = (
-                push(graph, iterate, room, dense_entries=needed.entries[t + 1]) if isinstance(iterate, SparseColumns) else None
-            )
-            if pushed is not None:
-                iterate = pushed
-                kinds.append("push")
-                continue
-            iterate = step(graph, _dense(iterate, graph.n), target, needed, t + 1, threads=threads)
-            kinds.append("dense" if needed.masks[t + 1] is None else "masked")
-    return kinds
+    first, iterate = (0, L_0) if start is None else start
+    for t in range(first, n_iter + 1):
+        if wanted(t):
+            at_iteration(t, _dense(iterate, graph.n))
+        if t == n_iter:
+            break
+        pushed = push(graph, iterate, room, dense_entries=needed.entries[t + 1]) if isinstance(iterate, SparseColumns) else None
+        if pushed is not None:
+            iterate = pushed
+            yield "push"
+            continue
+        iterate = step(graph, _dense(iterate, graph.n), target, needed, t + 1, threads=threads)
+        yield "dense" if needed.masks[t + 1] is None else "masked"
 
 
-def adjoint_weights(graph: Graph, nodes: np.ndarray, n_iter: int, *, scratch: Path, threads: int) -> np.ndarray:
+def adjoint_weights(graph: Graph, nodes: np.ndarray, n_iter: int, *, target: Target, threads: int) -> np.ndarray:
     """Return what a one at a node adds to the sum of its column in each L_t.
 
     Parameters
@@ -93,8 +88,8 @@ def adjoint_weights(graph: Graph, nodes: np.ndarray, n_iter: int, *, scratch: Pa
         W = D⁻¹ S.
     nodes : numpy.ndarray of shape (m,), int64
         Node ids.
-    n_iter, scratch, threads
-        See `diffuse_batch`.
+    n_iter, target, threads
+        See `diffuse_batch`; the target is for one column.
 
     Returns
     -------
@@ -111,10 +106,9 @@ def adjoint_weights(graph: Graph, nodes: np.ndarray, n_iter: int, *, scratch: Pa
     weights[0] = 1.0
     L = np.array(graph.row_scale)[:, None]
     every = all_rows(graph, n_iter)
-    with InFile.open(scratch, (graph.n, 1)) as target:
-        for t in range(1, n_iter + 1):
-            L = step(graph, L, target, every, t, threads=threads)
-            np.divide(L[positions, 0], scale, out=weights[t], where=scale > 0)
+    for t in range(1, n_iter + 1):
+        L = step(graph, L, target, every, t, threads=threads)
+        np.divide(L[positions, 0], scale, out=weights[t], where=scale > 0)
     return weights
 
 

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
+import time
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
 from ..graph import Graph
-from ..store.files import os_errors, require_space, write_all
+from ..store import ArrayWriter, Job
+from ..store.npy import read_ahead
 from . import kernels
 from .needed import Needed, row_blocks
 
 # Parts of a block that threads take one after the other; the product does not depend on them.
 _PARTS_PER_THREAD = 4
-_READ_BYTES = 2**26
+# Blocks of W, of 16 MiB mostly, that are read from disk while one is multiplied.
+_BLOCKS_AHEAD = 2
+_SECONDS_BETWEEN_SAVES = 60
 
 
 class Target(Protocol):
     """Where the rows of L_{t+1} go."""
+
+    def start(self, t: int, n_rows: int) -> None:
+        """Begin L_``t``, of which ``n_rows`` rows will be put."""
 
     def block(self, begin: int, end: int, rows: np.ndarray) -> np.ndarray:
         """Return an array (rows, C') to be filled with some rows of begin .. end."""
@@ -30,20 +33,27 @@ class Target(Protocol):
     def put(self, begin: int, end: int, rows: np.ndarray, block: np.ndarray) -> None:
         """Take the block filled."""
 
-    def complete(self, L: np.ndarray) -> np.ndarray:
-        """Return L_{t+1}; L_t may be written over. Rows that were not put hold anything."""
+    def complete(self, L: np.ndarray, needed: Needed, t: int) -> np.ndarray:
+        """Return L_{t+1} = L_``t``; the one before may be written over. Rows that were not put hold anything."""
+
+
+def blocks_of(graph: Graph, needed: Needed, t: int) -> list[tuple[int, int]]:
+    """Return the blocks of rows that are computed for L_t, in their order.
+
+    Every second pass goes through W backwards: what the one before has read last is still in the system's cache.
+    """
+    blocks = [block for block in row_blocks(graph.indptr) if len(needed.rows(t, *block))]
+    return blocks if t % 2 else blocks[::-1]
 
 
 def step(graph: Graph, L: np.ndarray, target: Target, needed: Needed, t: int, *, threads: int) -> np.ndarray:
-    """Return L_{t+1}, the rows that are needed at t + 1 = ``t`` computed, from L_t.
-
-    Every second pass goes through W backwards: what the first has read last is still in the system's cache.
-    """
-    blocks = list(row_blocks(graph.indptr))
-    for begin, end in blocks if t % 2 else reversed(blocks):
+    """Return L_t, the rows that are needed computed, from L_{t-1}."""
+    blocks = blocks_of(graph, needed, t)
+    target.start(t, needed.count(t))
+    for number, (begin, end) in enumerate(blocks):
+        for later in blocks[number + 1 : number + 1 + _BLOCKS_AHEAD]:
+            _read_ahead(graph, *later)
         rows = needed.rows(t, begin, end)
-        if len(rows) == 0:
-            continue
         block = target.block(begin, end, rows)
         indptr = graph.indptr[begin : end + 1]
         entries = slice(int(indptr[0]), int(indptr[-1]))
@@ -54,7 +64,14 @@ def step(graph: Graph, L: np.ndarray, target: Target, needed: Needed, t: int, *,
         else:
             kernels.multiply_weighted(bounds, rows, indptr, graph.indices[entries], graph.weights[entries], scale, L, block)
         target.put(begin, end, rows, block)
-    return target.complete(L)
+    return target.complete(L, needed, t)
+
+
+def _read_ahead(graph: Graph, begin: int, end: int) -> None:
+    entries = int(graph.indptr[begin]), int(graph.indptr[end])
+    read_ahead(graph.indices, *entries)
+    if graph.weights is not None:
+        read_ahead(graph.weights, *entries)
 
 
 def _equal_parts(indptr: np.ndarray, rows: np.ndarray, parts: int) -> np.ndarray:
@@ -72,6 +89,9 @@ class InMemory:
         self._shape = shape
         self._next: np.ndarray | None = None
 
+    def start(self, t: int, n_rows: int) -> None:
+        """Nothing: the array is made when it is first written to."""
+
     def block(self, begin: int, end: int, rows: np.ndarray) -> np.ndarray:
         """Return the rows themselves where all are wanted, else an array of their own."""
         if self._next is None:
@@ -84,7 +104,7 @@ class InMemory:
         if len(rows) < end - begin:
             self._next[begin + rows] = block
 
-    def complete(self, L: np.ndarray) -> np.ndarray:
+    def complete(self, L: np.ndarray, needed: Needed, t: int) -> np.ndarray:
         """Change places."""
         done = np.empty(self._shape, np.float32) if self._next is None else self._next  # None: no row was needed
         self._next = L
@@ -92,58 +112,66 @@ class InMemory:
 
 
 class InFile:
-    """L_{t+1} in a file without a name, block after block, read back over L_t: the disk gets it back however the process ends."""
+    """L_{t+1} in a scratch array of a job, block after block, read back over L_t.
 
-    def __init__(self, fd: int, folder: Path, shape: tuple[int, int]) -> None:
-        self._fd, self._folder, self._shape = fd, folder, shape
-        self._written: list[tuple[int, int, np.ndarray]] = []
-        self._end = 0
+    Parameters
+    ----------
+    job : Job
+        Whose scratch array it is.
+    name : str
+        Its name without the iteration.
+    graph : Graph
+        W.
+    columns : int
+        Number of columns C'.
+    save : callable, optional
+        Called with t when L_t is on disk and a minute has passed, to write a checkpoint from which `load` finds it again.
+    """
 
-    @classmethod
-    @contextlib.contextmanager
-    def open(cls, folder: Path, shape: tuple[int, int]) -> Iterator[InFile]:
-        """Reserve the space of one iterate in a folder."""
-        size = 4 * shape[0] * shape[1]
-        require_space(folder, size)
-        with os_errors(folder, "reserving space in"):
-            fd, name = tempfile.mkstemp(prefix=".iterate.", suffix=".tmp", dir=folder)
-            Path(name).unlink()
-        try:
-            with os_errors(folder, "reserving space in"):
-                if size:
-                    os.posix_fallocate(fd, 0, size)
-            yield cls(fd, folder, shape)
-        finally:
-            os.close(fd)
+    def __init__(self, job: Job, name: str, graph: Graph, columns: int, *, save: Callable[[int], None] | None = None) -> None:
+        self._job, self._name, self._graph, self._columns, self._save = job, name, graph, columns, save
+        self._last_save = time.monotonic()
+        self._writer: ArrayWriter | None = None
+
+    def start(self, t: int, n_rows: int) -> None:
+        """Reserve the space of the rows."""
+        self._job.drop(f"{self._name}/{t}")  # of a step that was cut off
+        self._writer = self._job.array(f"{self._name}/{t}", "<f4", (n_rows, self._columns), scratch=True)
 
     def block(self, begin: int, end: int, rows: np.ndarray) -> np.ndarray:
         """Return an array for the rows."""
-        return np.empty((len(rows), self._shape[1]), np.float32)
+        return np.empty((len(rows), self._columns), np.float32)
 
     def put(self, begin: int, end: int, rows: np.ndarray, block: np.ndarray) -> None:
         """Write the rows behind those before."""
-        with os_errors(self._folder, "writing an iterate in"):
-            write_all(self._fd, block.reshape(-1).view(np.uint8).data, self._end)
-        self._written.append((begin, end, rows if len(rows) < end - begin else rows[:0]))
-        self._end += block.nbytes
+        assert self._writer is not None
+        self._writer.append(block)
 
-    def complete(self, L: np.ndarray) -> np.ndarray:
-        """Read the rows back to where they belong."""
-        offset = 0
-        for begin, end, rows in self._written:
-            block = np.empty((len(rows), L.shape[1]), np.float32) if len(rows) else L[begin:end]
-            self._read(block.reshape(-1).view(np.uint8).data, offset)
-            if len(rows):
-                L[begin + rows] = block
-            offset += block.nbytes
-        self._written, self._end = [], 0
+    def complete(self, L: np.ndarray, needed: Needed, t: int) -> np.ndarray:
+        """Read the rows back, and keep them on disk where it is time for a checkpoint."""
+        assert self._writer is not None
+        _read_back(self._writer.view(), L, self._graph, needed, t)
+        if self._save is not None and time.monotonic() - self._last_save >= _SECONDS_BETWEEN_SAVES:
+            self._save(t)
+            self._last_save = time.monotonic()
+        else:
+            self._job.drop(f"{self._name}/{t}")
         return L
 
-    def _read(self, target: memoryview, offset: int) -> None:
-        done = 0
-        with os_errors(self._folder, "reading an iterate in"):
-            while done < len(target):
-                got = os.preadv(self._fd, [target[done : done + _READ_BYTES]], offset + done)
-                if got == 0:
-                    raise OSError("the file ended early")
-                done += got
+
+def load_iterate(job: Job, name: str, graph: Graph, columns: int, needed: Needed, t: int) -> np.ndarray:
+    """Return the L_t that `InFile` had on disk at a checkpoint, float32 (N, C')."""
+    L = np.zeros((graph.n, columns), np.float32)
+    rows = job.array(f"{name}/{t}", "<f4", (needed.count(t), columns), scratch=True).view()
+    _read_back(rows, L, graph, needed, t)
+    return L
+
+
+def _read_back(rows_of_all: np.ndarray, L: np.ndarray, graph: Graph, needed: Needed, t: int) -> None:
+    """Put rows, in the order in which they were computed, where they belong."""
+    first = 0
+    for begin, end in blocks_of(graph, needed, t):
+        rows = needed.rows(t, begin, end)
+        block = rows_of_all[first : first + len(rows)]
+        L[slice(begin, end) if len(rows) == end - begin else begin + rows] = block
+        first += len(rows)

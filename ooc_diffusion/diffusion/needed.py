@@ -22,6 +22,8 @@ class Needed:
 
     Parameters
     ----------
+    n : int
+        Number of all rows N.
     few : bool
         Whether so few rows are read in the end that not all of L_T is computed; its column sums then come from elsewhere.
     masks : list
@@ -30,9 +32,15 @@ class Needed:
         Entries of W in these rows.
     """
 
+    n: int
     few: bool
     masks: list[np.ndarray | None]
     entries: list[int]
+
+    def count(self, t: int) -> int:
+        """Return how many rows are needed."""
+        mask = self.masks[t]
+        return self.n if mask is None else int(np.bitwise_count(mask).sum())
 
     def rows(self, t: int, begin: int, end: int) -> np.ndarray:
         """Return the needed rows between two positions, counted from the first (int32); ``begin`` is a multiple of 8."""
@@ -45,7 +53,7 @@ class Needed:
 
 def all_rows(graph: Graph, n_iter: int) -> Needed:
     """Return what is needed where every row is read."""
-    return Needed(False, [None] * (n_iter + 1), [graph.nnz] * (n_iter + 1))
+    return Needed(graph.n, False, [None] * (n_iter + 1), [graph.nnz] * (n_iter + 1))
 
 
 def needed_rows(graph: Graph, queries: np.ndarray | None, n_iter: int, *, every_iteration: bool) -> Needed:
@@ -82,7 +90,7 @@ def needed_rows(graph: Graph, queries: np.ndarray | None, n_iter: int, *, every_
             marked |= read
         if marked.mean() > _WORTH:
             break
-    return Needed(True, needed.masks, needed.entries)
+    return Needed(graph.n, True, needed.masks, needed.entries)
 
 
 def row_blocks(indptr: np.ndarray) -> Iterator[tuple[int, int]]:

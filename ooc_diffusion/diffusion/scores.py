@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from ..memory import MemoryBudget
 from ..store import ArrayWriter, Job
 from . import kernels
 from .engine import adjoint_weights, column_scale, column_sums, diffuse_batch
+from .iterate import InFile, InMemory, load_iterate
 from .needed import needed_rows
 from .room import Room, make_room
 from .sparse import SparseColumns
@@ -102,13 +104,11 @@ def write_scores(
     reading = _Reading(job, graph, what, threads) if begin < what.n_classes else None
     while reading is not None and begin < what.n_classes:
         room = make_room(graph.n, what.n_classes - begin, budget=budget, threads=threads)
-        batch = [begin, begin + room.columns]
-        for kind in reading.write_panel(batch, room):
-            steps[kind] = steps.get(kind, 0) + 1
-        batches = [*batches, batch]
+        end = reading.write_panel(begin, room, batches, steps)
+        batches = [*batches, [begin, end]]
         job.checkpoint(now=True, batches=batches, steps=steps)
-        advance(room.columns)
-        begin += room.columns
+        advance(end - begin)
+        begin = end
     _assemble(job, graph, what, batches, name)
     return {"column_batches": len(batches), "steps": steps}
 
@@ -118,48 +118,80 @@ class _Reading:
 
     def __init__(self, job: Job, graph: Graph, what: Diffusion, threads: int) -> None:
         self.job, self.graph, self.what, self.threads = job, graph, what, threads
-        self.scratch = job.store.path / "jobs"
         self.classes = column_order(what)
         self.needed = needed_rows(graph, what.queries, what.n_iter, every_iteration=what.every_iteration)
         self.sums = self._adjoint_sums() if self.needed.few and what.normalization == "columns" else None
 
     def _adjoint_sums(self) -> np.ndarray:
         what = self.what
+        target = InFile(self.job, "adjoint", self.graph, 1)
         pairs = np.unique(np.stack([what.seed_classes, what.seeds], axis=1), axis=0)
-        weights = adjoint_weights(self.graph, pairs[:, 1], what.n_iter, scratch=self.scratch, threads=self.threads)
+        weights = adjoint_weights(self.graph, pairs[:, 1], what.n_iter, target=target, threads=self.threads)
         return np.stack([np.bincount(pairs[:, 0], row, minlength=what.n_classes) for row in weights])
 
-    def write_panel(self, batch: list[int], room: Room) -> list[str]:
-        """Diffuse one batch of columns into a scratch array of shape (kept * rows, columns); return the steps taken."""
-        what, (begin, end) = self.what, batch
-        rows = what.n_rows(self.graph)
-        self.job.drop(f"panel/{begin}")  # of a batch that was cut off, perhaps of another width
-        panel = self.job.array(f"panel/{begin}", "<f4", (what.kept * rows, end - begin), scratch=True)
+    def write_panel(self, begin: int, room: Room, batches: list[list[int]], steps: dict[str, int]) -> int:
+        """Diffuse one batch of columns into a scratch array of shape (kept * rows, columns); return its end.
+
+        ``steps`` is counted up. A batch that was interrupted behind a checkpoint goes on from there, where the room allows.
+        """
+        what, name = self.what, f"iterate/{begin}"
+        state: list[Any] = self.job.state.get("iterate", [0, 0, {}])
+        t, end = int(state[0]), int(state[1])
+        start = None
+        if begin < end <= begin + room.columns and f"{name}/{t}" in self.job:
+            start = t, load_iterate(self.job, name, self.graph, end - begin, self.needed, t)
+            steps.update(state[2])
+        else:
+            end = begin + room.columns
+            self.job.drop(f"panel/{begin}")  # of a batch that was cut off, perhaps of another width
+        panel = self.job.array(f"panel/{begin}", "<f4", (what.kept * what.n_rows(self.graph), end - begin), scratch=True)
         classes = self.classes[begin:end]
-        column = np.full(what.n_classes, -1, np.int64)
-        column[classes] = np.arange(end - begin)
-        inside = column[what.seed_classes] >= 0
-        positions = self.graph.position[what.seeds[inside]].astype(np.int64)
-        L_0 = SparseColumns.of_seeds(positions, column[what.seed_classes[inside]], end - begin)
 
         def at_iteration(t: int, L: np.ndarray) -> None:
-            if what.normalization == "none":
-                scale = np.ones(L.shape[1])
-            else:
-                scale = column_scale(column_sums(L) if self.sums is None else self.sums[t, classes])
-            _read(self.graph, what, L, scale, panel)
+            _read(self.graph, what, L, self._scale(t, L, classes), panel)
 
-        return diffuse_batch(
+        saved = [] if start is None else [start[0]]
+
+        def save(t: int) -> None:
+            kind = "dense" if self.needed.masks[t] is None else "masked"
+            counted = {**steps, kind: steps.get(kind, 0) + 1}
+            self.job.checkpoint(now=True, batches=batches, steps=steps, iterate=[t, end, counted])
+            for before in saved:
+                self.job.drop(f"{name}/{before}")
+            saved[:] = [t]
+
+        columns = end - begin
+        target = InMemory((self.graph.n, columns)) if room.in_memory else InFile(self.job, name, self.graph, columns, save=save)
+        for kind in diffuse_batch(
             self.graph,
-            L_0,
+            self._seeds(classes),
             what.n_iter,
             room=room,
+            target=target,
             needed=self.needed,
             wanted=lambda t: what.every_iteration or t == what.n_iter,
             at_iteration=at_iteration,
-            scratch=self.scratch,
             threads=self.threads,
-        )
+            start=start,
+        ):
+            steps[kind] = steps.get(kind, 0) + 1
+        for t in saved:
+            self.job.drop(f"{name}/{t}")
+        return end
+
+    def _seeds(self, classes: np.ndarray) -> SparseColumns:
+        """Return L_0 of some classes."""
+        column = np.full(self.what.n_classes, -1, np.int64)
+        column[classes] = np.arange(len(classes))
+        columns = column[self.what.seed_classes]
+        positions = self.graph.position[self.what.seeds[columns >= 0]].astype(np.int64)
+        return SparseColumns.of_seeds(positions, columns[columns >= 0], len(classes))
+
+    def _scale(self, t: int, L: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """Return what each column of L_t is multiplied by when it is read."""
+        if self.what.normalization == "none":
+            return np.ones(len(classes))
+        return column_scale(column_sums(L) if self.sums is None else self.sums[t, classes])
 
 
 def column_order(what: Diffusion) -> np.ndarray:

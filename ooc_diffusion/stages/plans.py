@@ -128,7 +128,9 @@ def plan_diffuse(
     work = f"{n_classes:,} classes in batches of {columns:,}, at most {passes:,} passes over W"
     peak = fixed + room_bytes(n, room)
     operations = float(nnz) * n_classes * n_iter * (1 + folds)
-    return StagePlan("diffuse", work, peak, least, scores, scores + 4 * n * columns, operations)
+    # panels, and L_t and L_{t+1} of a batch where these lie on disk
+    scratch = scores + 8 * n * (1 if room.in_memory else columns)
+    return StagePlan("diffuse", work, peak, least, scores, scratch, operations)
 
 
 def plan_classify(rows: int, d: int, n_classes: int, *, network: bool, budget: MemoryBudget) -> StagePlan:

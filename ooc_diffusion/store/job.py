@@ -125,6 +125,10 @@ class Job:
             self._arrays[name] = writer
         return self._arrays[name]
 
+    def __contains__(self, name: str) -> bool:
+        """Return whether an array has been begun."""
+        return name in self._arrays
+
     def put(self, name: str, values: np.ndarray) -> np.ndarray:
         """Write a small array at once and return it as it stands on disk; a resumed stage gets what it had written before."""
         writer = self.array(name, values.dtype.newbyteorder("<").str, values.shape)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import mmap
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +57,20 @@ def open_array(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarra
         empty.flags.writeable = False
         return empty
     return np.memmap(path, dtype=dtype, mode="r", offset=HEADER_BYTES, shape=shape).view(np.ndarray)
+
+
+def read_ahead(array: np.ndarray, begin: int, end: int) -> None:
+    """Ask the system to read entries of an array (n,), mapped as `open_array` does, while others are worked on.
+
+    An array that is in memory is left alone.
+    """
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if not isinstance(owner, mmap.mmap) or begin >= end:
+        return
+    first = (HEADER_BYTES + begin * array.itemsize) // mmap.PAGESIZE * mmap.PAGESIZE
+    owner.madvise(mmap.MADV_WILLNEED, first, HEADER_BYTES + end * array.itemsize - first)
 
 
 def check_file(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from ooc_diffusion import build_graph, diffuse
-from ooc_diffusion.diffusion import engine, iterate, kernels, needed, room, scores, sparse
+from ooc_diffusion.diffusion import Diffusion, engine, iterate, kernels, needed, room, scores, sparse, write_scores
 from ooc_diffusion.diffusion.room import Room
 from ooc_diffusion.memory import MemoryBudget
+from ooc_diffusion.store import Store
 from tests.reference import awkward_table, naive_diffuse, naive_query_scores, naive_w
 
 N, C = 203, 9
@@ -51,11 +52,49 @@ def test_any_plan_gives_the_same_bytes(case, monkeypatch, every, outside):
     expected = [naive_query_scores(L, queries) for L in expected] if outside else expected
     found = np.array(diffuse(graph, seeds, classes, C, **options))
     np.testing.assert_allclose(found, np.stack(expected) if every else expected[-1], rtol=1e-5, atol=1e-12)
-    for send_cost in (0, 1, NEVER):
-        for entries in (0, 20, NEVER):
-            for one in (Room(4, 1, True), Room(9, 3, False), Room(1, 2, False), Room(2, 0, True)):
-                plan(monkeypatch, send_cost=send_cost, entries=entries, room=one)
-                assert np.array(diffuse(graph, seeds, classes, C, **options)).tobytes() == found.tobytes()
+    in_memory = [(cost, entries, Room(4, 2, True)) for cost in (0, 1, NEVER) for entries in (0, 20, NEVER)]
+    others = [(1, 20, Room(9, 3, False)), (0, NEVER, Room(1, 1, True)), (NEVER, 0, Room(5, 0, False))]
+    for send_cost, entries, one in in_memory + others:
+        plan(monkeypatch, send_cost=send_cost, entries=entries, room=one)
+        assert np.array(diffuse(graph, seeds, classes, C, **options)).tobytes() == found.tobytes()
+
+
+class Crash(Exception):
+    pass
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_an_interrupted_batch_goes_on_behind_its_last_step(case, tmp_path, monkeypatch, every):
+    graph, _, seeds, classes, _ = case
+    expected = np.array(diffuse(graph, seeds, classes, C, n_iter=4, every_iteration=every)).tobytes()
+    plan(monkeypatch, room=Room(4, 0, False))
+    monkeypatch.setattr(iterate, "_SECONDS_BETWEEN_SAVES", 0)
+    what = Diffusion(seeds, classes, C, 4, every_iteration=every)
+    step, taken = engine.step, []
+
+    def run(store, crash_at):
+        def counted(*args, **options):
+            if len(taken) == crash_at:
+                raise Crash
+            taken.append(crash_at)
+            return step(*args, **options)
+
+        taken.clear()
+        monkeypatch.setattr(engine, "step", counted)
+        with store.job("diffuse", parameters={}) as job:
+            record = write_scores(job, graph, what, name="scores", budget=MemoryBudget(2**31), threads=2)
+            job.publish(record)
+        assert record["steps"] == {"dense": 12}
+        assert not list(store.path.glob("data/iterate*"))
+        return store.array("scores").tobytes()
+
+    assert run(Store(tmp_path / "whole", create=True), NEVER) == expected
+    for crash_at in range(12):
+        store = Store(tmp_path / str(crash_at), create=True)
+        with pytest.raises(Crash):
+            run(store, crash_at)
+        assert run(store, NEVER) == expected
+        assert len(taken) == 12 - crash_at
 
 
 def naive_rows(graph, L):
@@ -124,9 +163,9 @@ def test_needed_rows_are_those_that_a_walk_from_the_queries_finds(case, every):
         rows = reached | read if every else reached
 
 
-def test_what_a_seed_adds_to_its_column(case, tmp_path):
+def test_what_a_seed_adds_to_its_column(case):
     graph, W, *_ = case
-    found = engine.adjoint_weights(graph, np.arange(N), 5, scratch=tmp_path, threads=2)
+    found = engine.adjoint_weights(graph, np.arange(N), 5, target=iterate.InMemory((N, 1)), threads=2)
     L = np.eye(N)
     for t in range(6):
         np.testing.assert_allclose(found[t], L.sum(axis=0), rtol=2e-6, atol=0)
@@ -135,8 +174,6 @@ def test_what_a_seed_adds_to_its_column(case, tmp_path):
 
 def test_the_record_says_which_steps_were_taken(case):
     graph, _, seeds, classes, queries = case
-    from ooc_diffusion.diffusion import Diffusion, write_scores
-    from ooc_diffusion.store import Store
 
     def steps(queries, n_iter):
         what = Diffusion(np.asarray(seeds[:2]), np.asarray(classes[:2]), C, n_iter, queries)
