@@ -159,15 +159,3 @@ def read_rows(neighbors, position, L, column_scale, out):
                     total[c] += L[position[j], c]
         for c in range(columns):
             out[q, c] = total[c] * column_scale[c]
-
-
-@nb.njit(cache=True, nogil=True)
-def count_reached(L):
-    """Return the number of rows with at least one positive entry."""
-    reached = 0
-    for i in range(L.shape[0]):
-        for c in range(L.shape[1]):
-            if L[i, c] > 0:
-                reached += 1
-                break
-    return reached

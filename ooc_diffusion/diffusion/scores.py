@@ -101,7 +101,7 @@ def write_scores(
     steps: dict[str, int] = job.state.get("steps", {})
     begin = batches[-1][1] if batches else 0
     advance(begin)
-    reading = _Reading(job, graph, what, threads) if begin < what.n_classes else None
+    reading = _Reading(job, graph, what, budget, threads) if begin < what.n_classes else None
     while reading is not None and begin < what.n_classes:
         room = make_room(graph.n, what.n_classes - begin, budget=budget, threads=threads)
         end = reading.write_panel(begin, room, batches, steps)
@@ -116,15 +116,16 @@ def write_scores(
 class _Reading:
     """What all batches of a diffusion share: which rows they need, and where their column sums come from."""
 
-    def __init__(self, job: Job, graph: Graph, what: Diffusion, threads: int) -> None:
+    def __init__(self, job: Job, graph: Graph, what: Diffusion, budget: MemoryBudget, threads: int) -> None:
         self.job, self.graph, self.what, self.threads = job, graph, what, threads
         self.classes = column_order(what)
         self.needed = needed_rows(graph, what.queries, what.n_iter, every_iteration=what.every_iteration)
-        self.sums = self._adjoint_sums() if self.needed.few and what.normalization == "columns" else None
+        room = make_room(graph.n, 1, budget=budget, threads=threads)
+        self.sums = self._adjoint_sums(room) if self.needed.few and what.normalization == "columns" else None
 
-    def _adjoint_sums(self) -> np.ndarray:
+    def _adjoint_sums(self, room: Room) -> np.ndarray:
         what = self.what
-        target = InFile(self.job, "adjoint", self.graph, 1)
+        target = InMemory((self.graph.n, 1)) if room.in_memory else InFile(self.job, "adjoint", self.graph, 1)
         pairs = np.unique(np.stack([what.seed_classes, what.seeds], axis=1), axis=0)
         weights = adjoint_weights(self.graph, pairs[:, 1], what.n_iter, target=target, threads=self.threads)
         return np.stack([np.bincount(pairs[:, 0], row, minlength=what.n_classes) for row in weights])
