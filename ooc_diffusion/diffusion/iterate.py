@@ -125,7 +125,7 @@ class InFile:
     columns : int
         Number of columns C'.
     save : callable, optional
-        Called with t when L_t is on disk and a minute has passed, to write a checkpoint from which `load` finds it again.
+        Called with t when L_t is on disk and a minute has passed, to write a checkpoint from which `load_iterate` takes it.
     """
 
     def __init__(self, job: Job, name: str, graph: Graph, columns: int, *, save: Callable[[int], None] | None = None) -> None:

@@ -219,4 +219,4 @@ def _assemble(job: Job, graph: Graph, what: Diffusion, batches: list[list[int]],
     rows = max(1, 2**22 // (4 * what.n_classes))
     for first in range(scores.rows, what.kept * what.n_rows(graph), rows):
         scores.append(np.concatenate([panel[first : first + rows] for panel in panels], axis=1)[:, place])
-        job.checkpoint(batches=batches)
+        job.checkpoint()  # which keeps batches and steps
