@@ -185,7 +185,7 @@ def test_same_bytes_for_any_budget_and_thread_count(monkeypatch):
     for budget, threads in (("auto", 1), ("auto", 2), ("2GiB", 2), ("50%", None)):
         model = LabelDiffusion(n_neighbors=7, memory_budget=budget, threads=threads).fit(X, y)
         results.add(model.label_distributions_.tobytes() + model.predict_proba(queries).tobytes())
-    monkeypatch.setattr("ooc_diffusion.diffusion.scores.make_room", lambda n, left, **kw: Room(min(1, left), 1, False))
+    monkeypatch.setattr("ooc_diffusion.diffusion.scores.make_room", lambda n, left, **kw: Room(min(1, left), False, 999, 99))
     model = LabelDiffusion(n_neighbors=7).fit(X, y)
     results.add(model.label_distributions_.tobytes() + model.predict_proba(queries).tobytes())
     assert len(results) == 1

@@ -1,4 +1,4 @@
-"""The engine: one batch of columns from its seeds to L_T, each step the cheapest that is exact."""
+"""The engine: one batch of columns on its way to L_T, each step the cheapest that is exact."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 from ..graph import Graph
 from . import kernels
 from .iterate import Target, step
-from .needed import Needed, all_rows
-from .room import Room
-from .sparse import SparseColumns, push
+from .needed import Needed, needed_rows
+from .room import Room, make_rows
+from .sparse import SparseColumns, push, push_into_rows
 
 AtIteration = Callable[[int, np.ndarray], None]
 
 
 def diffuse_batch(
     graph: Graph,
-    L_0: SparseColumns,
+    start: tuple[int, SparseColumns | np.ndarray],
     n_iter: int,
     *,
     room: Room,
@@ -27,7 +27,6 @@ def diffuse_batch(
     wanted: Callable[[int], bool],
     at_iteration: AtIteration,
     threads: int,
-    start: tuple[int, np.ndarray] | None = None,
 ) -> Iterator[str]:
     """Diffuse one batch of columns, L_{t+1} = W L_t (equation 1 of the paper, without η).
 
@@ -35,8 +34,8 @@ def diffuse_batch(
     ----------
     graph : Graph
         W.
-    L_0 : SparseColumns
-        The seeds.
+    start : tuple of int and SparseColumns or numpy.ndarray
+        t and L_t to begin with: the seeds, what was brought forward of them, or (N, C') of an interrupted run, handed out again.
     n_iter : int
         Number of iterations T.
     room : Room
@@ -51,8 +50,6 @@ def diffuse_batch(
         Called with t and L_t, (N, C') float32 by position, not to be kept; rows that are not needed hold anything.
     threads : int
         Threads in use.
-    start : tuple of int and numpy.ndarray, optional
-        t and L_t (N, C') of an interrupted run; it is handed out again. Default: L_0.
 
     Yields
     ------
@@ -64,18 +61,24 @@ def diffuse_batch(
     Values are pushed from the entries that are not zero as long as that costs less than the dense product; after that rows are
     gathered, at the end only those that are needed. An entry has the same bytes either way.
     """
-    first, iterate = (0, L_0) if start is None else start
+    first, iterate = start
+    del start  # which would keep the seeds
     for t in range(first, n_iter + 1):
         if wanted(t):
             at_iteration(t, _dense(iterate, graph.n))
         if t == n_iter:
             break
-        pushed = push(graph, iterate, room, dense_entries=needed.entries[t + 1]) if isinstance(iterate, SparseColumns) else None
-        if pushed is not None:
-            iterate = pushed
-            yield "push"
-            continue
-        iterate = step(graph, _dense(iterate, graph.n), target, needed, t + 1, threads=threads)
+        if isinstance(iterate, SparseColumns):
+            for way in (push, push_into_rows):
+                pushed = way(graph, iterate, needed, t + 1, memory_bytes=room.sparse_bytes, threads=threads)
+                if pushed is not None:
+                    break
+            if pushed is not None:
+                iterate = pushed
+                yield "push"
+                continue
+        iterate = _dense(iterate, graph.n)
+        iterate = step(graph, iterate, target, needed, t + 1, threads=threads)
         yield "dense" if needed.masks[t + 1] is None else "masked"
 
 
@@ -104,10 +107,11 @@ def adjoint_weights(graph: Graph, nodes: np.ndarray, n_iter: int, *, target: Tar
     scale = graph.row_scale[positions].astype(np.float64)
     weights = np.zeros((n_iter + 1, len(nodes)))
     weights[0] = 1.0
-    L = np.array(graph.row_scale)[:, None]
-    every = all_rows(graph, n_iter)
+    L = make_rows(graph.n, 1)
+    L[:, 0] = graph.row_scale
+    needed = needed_rows(graph, nodes[:, None], n_iter, every_iteration=True)
     for t in range(1, n_iter + 1):
-        L = step(graph, L, target, every, t, threads=threads)
+        L = step(graph, L, target, needed, t, threads=threads)
         np.divide(L[positions, 0], scale, out=weights[t], where=scale > 0)
     return weights
 

@@ -10,14 +10,13 @@ import numpy as np
 
 from ..graph import Graph
 from ..store import ArrayWriter, Job
-from ..store.npy import read_ahead
 from . import kernels
-from .needed import Needed, row_blocks
+from .blocks import Block, ahead, ask_for_rows
+from .needed import Needed, blocks_of
+from .room import make_rows
 
 # Parts of a block that threads take one after the other; the product does not depend on them.
 _PARTS_PER_THREAD = 4
-# Blocks of W, of 16 MiB mostly, that are read from disk while one is multiplied.
-_BLOCKS_AHEAD = 2
 _SECONDS_BETWEEN_SAVES = 60
 
 
@@ -27,51 +26,29 @@ class Target(Protocol):
     def start(self, t: int, n_rows: int) -> None:
         """Begin L_``t``, of which ``n_rows`` rows will be put."""
 
-    def block(self, begin: int, end: int, rows: np.ndarray) -> np.ndarray:
-        """Return an array (rows, C') to be filled with some rows of begin .. end."""
+    def rows(self, block: Block) -> np.ndarray:
+        """Return an array (rows, C') for the rows of a block."""
 
-    def put(self, begin: int, end: int, rows: np.ndarray, block: np.ndarray) -> None:
-        """Take the block filled."""
+    def put(self, block: Block, rows: np.ndarray) -> None:
+        """Take that array filled."""
 
     def complete(self, L: np.ndarray, needed: Needed, t: int) -> np.ndarray:
         """Return L_{t+1} = L_``t``; the one before may be written over. Rows that were not put hold anything."""
 
 
-def blocks_of(graph: Graph, needed: Needed, t: int) -> list[tuple[int, int]]:
-    """Return the blocks of rows that are computed for L_t, in their order.
-
-    Every second pass goes through W backwards: what the one before has read last is still in the system's cache.
-    """
-    blocks = [block for block in row_blocks(graph.indptr) if len(needed.rows(t, *block))]
-    return blocks if t % 2 else blocks[::-1]
-
-
 def step(graph: Graph, L: np.ndarray, target: Target, needed: Needed, t: int, *, threads: int) -> np.ndarray:
     """Return L_t, the rows that are needed computed, from L_{t-1}."""
-    blocks = blocks_of(graph, needed, t)
     target.start(t, needed.count(t))
-    for number, (begin, end) in enumerate(blocks):
-        for later in blocks[number + 1 : number + 1 + _BLOCKS_AHEAD]:
-            _read_ahead(graph, *later)
-        rows = needed.rows(t, begin, end)
-        block = target.block(begin, end, rows)
-        indptr = graph.indptr[begin : end + 1]
-        entries = slice(int(indptr[0]), int(indptr[-1]))
-        scale = graph.row_scale[begin:end]
-        bounds = _equal_parts(indptr, rows, threads * _PARTS_PER_THREAD)
-        if graph.weights is None:
-            kernels.multiply(bounds, rows, indptr, graph.indices[entries], scale, L, block)
+    for block in ahead(blocks_of(graph, needed, t), ask_for_rows):
+        source, out = block.source, target.rows(block)
+        indptr, indices, scale = block.indptr, source.indices[block.entries], source.row_scale[block.begin : block.end]
+        bounds = _equal_parts(indptr, block.rows, threads * _PARTS_PER_THREAD)
+        if source.weights is None:
+            kernels.multiply(bounds, block.rows, indptr, indices, scale, L, out)
         else:
-            kernels.multiply_weighted(bounds, rows, indptr, graph.indices[entries], graph.weights[entries], scale, L, block)
-        target.put(begin, end, rows, block)
+            kernels.multiply_weighted(bounds, block.rows, indptr, indices, source.weights[block.entries], scale, L, out)
+        target.put(block, out)
     return target.complete(L, needed, t)
-
-
-def _read_ahead(graph: Graph, begin: int, end: int) -> None:
-    entries = int(graph.indptr[begin]), int(graph.indptr[end])
-    read_ahead(graph.indices, *entries)
-    if graph.weights is not None:
-        read_ahead(graph.weights, *entries)
 
 
 def _equal_parts(indptr: np.ndarray, rows: np.ndarray, parts: int) -> np.ndarray:
@@ -92,21 +69,23 @@ class InMemory:
     def start(self, t: int, n_rows: int) -> None:
         """Nothing: the array is made when it is first written to."""
 
-    def block(self, begin: int, end: int, rows: np.ndarray) -> np.ndarray:
-        """Return the rows themselves where all are wanted, else an array of their own."""
+    def rows(self, block: Block) -> np.ndarray:
+        """Return the rows themselves where all of a block are wanted, else an array of their own."""
         if self._next is None:
-            self._next = np.empty(self._shape, np.float32)
-        return self._next[begin:end] if len(rows) == end - begin else np.empty((len(rows), self._shape[1]), np.float32)
+            self._next = make_rows(*self._shape)
+        if isinstance(block.positions, slice):
+            return self._next[block.positions]
+        return np.empty((len(block.rows), self._shape[1]), np.float32)
 
-    def put(self, begin: int, end: int, rows: np.ndarray, block: np.ndarray) -> None:
+    def put(self, block: Block, rows: np.ndarray) -> None:
         """Copy rows that were computed apart."""
         assert self._next is not None
-        if len(rows) < end - begin:
-            self._next[begin + rows] = block
+        if not isinstance(block.positions, slice):
+            self._next[block.positions] = rows
 
     def complete(self, L: np.ndarray, needed: Needed, t: int) -> np.ndarray:
         """Change places."""
-        done = np.empty(self._shape, np.float32) if self._next is None else self._next  # None: no row was needed
+        done = make_rows(*self._shape) if self._next is None else self._next  # None: no row was needed
         self._next = L
         return done
 
@@ -138,14 +117,14 @@ class InFile:
         self._job.drop(f"{self._name}/{t}")  # of a step that was cut off
         self._writer = self._job.array(f"{self._name}/{t}", "<f4", (n_rows, self._columns), scratch=True)
 
-    def block(self, begin: int, end: int, rows: np.ndarray) -> np.ndarray:
+    def rows(self, block: Block) -> np.ndarray:
         """Return an array for the rows."""
-        return np.empty((len(rows), self._columns), np.float32)
+        return np.empty((len(block.rows), self._columns), np.float32)
 
-    def put(self, begin: int, end: int, rows: np.ndarray, block: np.ndarray) -> None:
+    def put(self, block: Block, rows: np.ndarray) -> None:
         """Write the rows behind those before."""
         assert self._writer is not None
-        self._writer.append(block)
+        self._writer.append(rows)
 
     def complete(self, L: np.ndarray, needed: Needed, t: int) -> np.ndarray:
         """Read the rows back, and keep them on disk where it is time for a checkpoint."""
@@ -161,17 +140,15 @@ class InFile:
 
 def load_iterate(job: Job, name: str, graph: Graph, columns: int, needed: Needed, t: int) -> np.ndarray:
     """Return the L_t that `InFile` had on disk at a checkpoint, float32 (N, C')."""
-    L = np.zeros((graph.n, columns), np.float32)
+    L = make_rows(graph.n, columns)
     rows = job.array(f"{name}/{t}", "<f4", (needed.count(t), columns), scratch=True).view()
     _read_back(rows, L, graph, needed, t)
     return L
 
 
-def _read_back(rows_of_all: np.ndarray, L: np.ndarray, graph: Graph, needed: Needed, t: int) -> None:
+def _read_back(rows: np.ndarray, L: np.ndarray, graph: Graph, needed: Needed, t: int) -> None:
     """Put rows, in the order in which they were computed, where they belong."""
     first = 0
-    for begin, end in blocks_of(graph, needed, t):
-        rows = needed.rows(t, begin, end)
-        block = rows_of_all[first : first + len(rows)]
-        L[slice(begin, end) if len(rows) == end - begin else begin + rows] = block
-        first += len(rows)
+    for block in blocks_of(graph, needed, t):
+        L[block.positions] = rows[first : first + len(block.rows)]
+        first += len(block.rows)

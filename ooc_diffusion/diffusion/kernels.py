@@ -2,7 +2,7 @@
 
 Sums over neighbors are accumulated in float64, in the order of the neighbors: an entry of L depends neither on the rows and
 columns processed beside it, nor on the number of threads, nor on whether its neighbors were gathered (`multiply`) or sent it
-their values (`push`), since adding zeros changes nothing.
+their values (`send`, `add_up`), since adding zeros changes nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from .registers import sum_rows, sum_weighted_rows
 
 POSITION = np.uint32((1 << 31) - 1)
 SUM_ROWS = 8192
+SPREAD_ROWS = 4096
+PIECE = 1024
 
 
 @nb.njit(cache=True, nogil=True, parallel=True)
@@ -40,48 +42,102 @@ def multiply_weighted(bounds, rows, indptr, indices, weights, row_scale, L, out)
             sum_weighted_rows(indices, weights, indptr[i] - first, indptr[i + 1] - first, row_scale[i], L, out, k)
 
 
+@nb.njit(cache=True, nogil=True, parallel=True)
+def send(first, end, columns, block, wanted, limits, workers, cursors, out_ends, out_targets, out_products):
+    """Append what the entries of sparse columns in the rows ``first`` to ``end`` send along the edges of these rows.
+
+    S is symmetric, so the row of a node holds the weights with which its neighbors count it. ``columns`` is (starts, positions,
+    values), ``block`` (indptr, indices, weights) of the rows; ``cursors`` (C,) moves through the entries. Records of a target and
+    weight times value go to column c from ``out_ends[c]`` on; a column that reaches ``limits[c]`` is left at ``limits[c] + 1``.
+    ``wanted`` are the targets that count, as bits (N / 8,); of no length: all.
+    """
+    starts, positions, values = columns
+    indptr, indices, weights = block
+    for worker in nb.prange(workers):
+        for c in range(worker, starts.shape[0] - 1, workers):
+            s, at = cursors[c], out_ends[c]
+            while s < starts[c + 1] and positions[s] < end:
+                row, value = positions[s] - first, np.float64(values[s])
+                a, b = indptr[row] - indptr[0], indptr[row + 1] - indptr[0]
+                if at + b - a > limits[c]:
+                    at = limits[c] + 1
+                    break
+                for e in range(a, b):
+                    target = indices[e] & POSITION
+                    times = np.float64(weights[e]) if weights.shape[0] > 0 else 1.0 + np.float64(indices[e] >> 31)
+                    out_targets[at] = target
+                    out_products[at] = times * value
+                    at += 1 if wanted.shape[0] == 0 else np.int64(wanted[target >> 3] >> (7 - (target & 7)) & 1)
+                s += 1
+            cursors[c], out_ends[c] = s, at
+
+
 @nb.njit(cache=True, nogil=True)
-def _send(position, value, indptr, indices, weights, total, touched):
-    """Add what a row of L gives to its neighbors: S is symmetric, so its row holds the weights with which they count it."""
-    weighted = weights.shape[0] > 0
-    for e in range(indptr[position], indptr[position + 1]):
-        p = indices[e] & POSITION
-        times = np.float64(weights[e]) if weighted else 1.0 + np.float64(indices[e] >> 31)
-        total[p] += times * value
+def _partition(targets, products, bits, ends, out_targets, out_products):
+    """Bring records into the order of their ranges of 2^bits targets, records of one range in the order they had."""
+    ends[:] = 0
+    for r in range(targets.shape[0]):
+        ends[targets[r] >> bits] += 1
+    total = 0
+    for place in range(ends.shape[0]):
+        total, ends[place] = total + ends[place], total
+    for r in range(targets.shape[0]):
+        place = targets[r] >> bits
+        out_targets[ends[place]] = targets[r]
+        out_products[ends[place]] = products[r]
+        ends[place] += 1
+
+
+@nb.njit(cache=True, nogil=True)
+def _add_range(first, targets, products, row_scale, total, touched, at, out_targets, out_values):
+    """Add up the records of the targets from ``first`` on and append the sums, ascending, from ``at`` on; return their end."""
+    for r in range(targets.shape[0]):
+        p = targets[r] - first
+        total[p] += products[r]
         touched[p >> 6] |= np.uint64(1) << np.uint64(p & 63)
+    for word in range(touched.shape[0] if targets.shape[0] > 0 else 0):
+        bits = touched[word]
+        while bits != 0:
+            p = (word << 6) + _lowest_bit(bits)
+            bits &= bits - np.uint64(1)
+            out_targets[at] = first + p
+            out_values[at] = total[p] * row_scale[first + p]
+            total[p] = 0.0
+            at += 1
+        touched[word] = 0
+    return at
 
 
 @nb.njit(cache=True, nogil=True, parallel=True)
-def push(starts, positions, values, graph, total, touched, out_starts, out_counts, out_positions, out_values, out):
-    """Write W x for sparse columns x: column c has ``values`` at ascending ``positions`` from ``starts[c]`` to ``starts[c + 1]``.
+def add_up(starts, ends, records, row_scale, bits, scratch, total, touched, out_counts, out_targets, out_values):
+    """Add up the records from ``starts[c]`` to ``ends[c]`` of each column c, in their order, for each target.
 
-    The result goes to ``out_positions`` and ``out_values`` from ``out_starts[c]`` on, ``out_counts[c]`` entries; or into the
-    columns of ``out`` (N, C) where that is not empty. ``total`` (workers, N) and ``touched`` (workers, N / 64) are zero before
-    and after. ``graph`` is (indptr, indices, weights, row_scale); without weights an edge counts 1, a reciprocal one 2.
+    ``records`` is (targets, products). The sums times ``row_scale`` go, by ascending target, from ``starts[c]`` on,
+    ``out_counts[c]`` of them, also over the records. Ranges of 2^bits targets are added up in cache: ``total`` (workers, 2^bits)
+    and ``touched`` (workers, 2^bits / 64) are zero before and after; ``scratch`` is (ends of ranges, targets, products), a row
+    for each worker.
     """
-    indptr, indices, weights, row_scale = graph
-    workers, columns = total.shape[0], starts.shape[0] - 1
-    for worker in nb.prange(workers):
-        sums, words = total[worker], touched[worker]
-        for c in range(worker, columns, workers):
-            for s in range(starts[c], starts[c + 1]):
-                _send(positions[s], np.float64(values[s]), indptr, indices, weights, sums, words)
-            end = out_starts[c]
-            for word in range(words.shape[0]):
-                bits = words[word]
-                while bits != 0:
-                    p = (word << 6) + _lowest_bit(bits)
-                    bits &= bits - np.uint64(1)
-                    value = np.float32(sums[p] * row_scale[p])
-                    sums[p] = 0.0
-                    if out.shape[0] > 0:
-                        out[p, c] = value
-                    else:
-                        out_positions[end] = p
-                        out_values[end] = value
-                    end += 1
-                words[word] = 0
-            out_counts[c] = end - out_starts[c]
+    targets, products = records
+    for worker in nb.prange(total.shape[0]):
+        range_ends, own_targets, own_products = scratch[0][worker], scratch[1][worker], scratch[2][worker]
+        for c in range(worker, starts.shape[0], total.shape[0]):
+            _partition(targets[starts[c] : ends[c]], products[starts[c] : ends[c]], bits, range_ends, own_targets, own_products)
+            begin, at = 0, starts[c]
+            for place in range(range_ends.shape[0]):
+                some = slice(begin, range_ends[place])
+                begin = range_ends[place]
+                at = _add_range(
+                    place << bits,
+                    own_targets[some],
+                    own_products[some],
+                    row_scale,
+                    total[worker],
+                    touched[worker],
+                    at,
+                    out_targets,
+                    out_values,
+                )
+            out_counts[c] = at - starts[c]
 
 
 @nb.njit(cache=True, nogil=True)
@@ -104,32 +160,72 @@ def count_sent(starts, positions, indptr, out):
             out[c] += indptr[positions[s] + 1] - indptr[positions[s]]
 
 
+@nb.njit(cache=True, nogil=True, parallel=True)
+def spread(starts, positions, values, first, out):
+    """Write sparse columns into the columns of ``out`` (N, C) from ``first`` on, by blocks of rows that stay in cache."""
+    for block in nb.prange((out.shape[0] + SPREAD_ROWS - 1) // SPREAD_ROWS):
+        begin, end = block * SPREAD_ROWS, min((block + 1) * SPREAD_ROWS, out.shape[0])
+        out[begin:end, first : first + starts.shape[0] - 1] = 0
+        for c in range(starts.shape[0] - 1):
+            s = starts[c] + np.searchsorted(positions[starts[c] : starts[c + 1]], np.uint32(begin))
+            while s < starts[c + 1] and positions[s] < end:
+                out[positions[s], first + c] = values[s]
+                s += 1
+
+
 @nb.njit(cache=True, nogil=True)
-def spread(starts, positions, values, out):
-    """Write sparse columns into ``out`` (N, C)."""
+def pack(starts, counts, out_positions, out_values):
+    """Move the ``counts[c]`` entries of each column from ``starts[c]`` forward until they follow each other."""
+    end = 0
+    for c in range(starts.shape[0]):
+        for s in range(starts[c], starts[c] + counts[c]):
+            out_positions[end], out_values[end] = out_positions[s], out_values[s]
+            end += 1
+
+
+@nb.njit(cache=True, nogil=True)
+def mark_pieces(first, end, starts, positions, indptr, out):
+    """Set ``out`` for every piece of `PIECE` entries of W that holds some of the rows ``first`` to ``end`` of sparse columns."""
     for c in range(starts.shape[0] - 1):
-        for s in range(starts[c], starts[c + 1]):
-            out[positions[s], c] = values[s]
-
-
-@nb.njit(cache=True, nogil=True)
-def collect(L, starts, out_counts, out_positions, out_values):
-    """Write the entries of L (N, C) that are not zero, those of column c from ``starts[c]`` on, ``out_counts[c]`` of them."""
-    out_counts[:] = 0
-    for i in range(L.shape[0]):
-        for c in range(L.shape[1]):
-            if L[i, c] != 0:
-                out_positions[starts[c] + out_counts[c]] = i
-                out_values[starts[c] + out_counts[c]] = L[i, c]
-                out_counts[c] += 1
+        s = starts[c] + np.searchsorted(positions[starts[c] : starts[c + 1]], np.uint32(first))
+        while s < starts[c + 1] and positions[s] < end:
+            row = positions[s] - first
+            s += 1
+            for piece in range((indptr[row] - indptr[0]) // PIECE, (indptr[row + 1] - indptr[0] + PIECE - 1) // PIECE):
+                out[piece] = True
 
 
 @nb.njit(cache=True, nogil=True)
 def mark_neighbors(rows, indptr, indices, out):
-    """Set ``out[j]`` for every neighbor j of ``rows``, which count from the first row of the block of ``indptr``."""
+    """Set the bit in ``out`` of every neighbor of ``rows``, which count from the first row of the block of ``indptr``."""
     for k in range(rows.shape[0]):
         for e in range(indptr[rows[k]] - indptr[0], indptr[rows[k] + 1] - indptr[0]):
-            out[indices[e] & POSITION] = True
+            _set_bit(indices[e] & POSITION, out)
+
+
+@nb.njit(cache=True, nogil=True)
+def copy_rows(rows, indptr, entries, out):
+    """Copy the ``entries`` of ``rows``, which count from the first row of the block of ``indptr``, one behind the other."""
+    end = 0
+    for k in range(rows.shape[0]):
+        for e in range(indptr[rows[k]] - indptr[0], indptr[rows[k] + 1] - indptr[0]):
+            out[end] = entries[e]
+            end += 1
+
+
+@nb.njit(cache=True, nogil=True)
+def mark_read(neighbors, position, out):
+    """Set the bit in ``out`` of the position of every neighbor (ids, -1 = none)."""
+    for q in range(neighbors.shape[0]):
+        for place in range(neighbors.shape[1]):
+            if neighbors[q, place] >= 0:
+                _set_bit(position[neighbors[q, place]], out)
+
+
+@nb.njit(cache=True, nogil=True)
+def _set_bit(p, out):
+    """Set bit p in the order of `numpy.packbits`."""
+    out[p >> 3] |= np.uint8(128 >> (p & 7))
 
 
 @nb.njit(cache=True, nogil=True, parallel=True)

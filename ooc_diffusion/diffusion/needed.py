@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..graph import Graph
-from . import kernels, room
+from . import kernels
+from .blocks import Block, Part, ahead, ask_for_rows, row_blocks
 
 # Above this part of the rows, choosing them costs more than it saves.
 _WORTH = 0.75
@@ -30,17 +31,20 @@ class Needed:
         For t = 0 .. T the needed rows as bits, uint8 (N / 8,), or None for all of them.
     entries : list of int
         Entries of W in these rows.
+    parts : dict of int to Part
+        Copies of these rows of W, by iteration, where there are any.
     """
 
     n: int
     few: bool
     masks: list[np.ndarray | None]
     entries: list[int]
+    parts: dict[int, Part] = field(default_factory=dict)
 
     def count(self, t: int) -> int:
         """Return how many rows are needed."""
         mask = self.masks[t]
-        return self.n if mask is None else int(np.bitwise_count(mask).sum())
+        return self.n if mask is None else _count(mask)
 
     def rows(self, t: int, begin: int, end: int) -> np.ndarray:
         """Return the needed rows between two positions, counted from the first (int32); ``begin`` is a multiple of 8."""
@@ -79,51 +83,50 @@ def needed_rows(graph: Graph, queries: np.ndarray | None, n_iter: int, *, every_
     if queries is None:
         return needed
     read = _read_rows(graph, queries)
-    marked, few = read, read.mean() <= _WORTH
+    marked, few = read, _count(read) <= _WORTH * graph.n
     if not few:
         return needed
     for t in range(n_iter, max(0, n_iter - _MOST_MASKS), -1):
-        needed.masks[t] = np.packbits(marked)
-        needed.entries[t] = int(np.diff(graph.indptr)[marked].sum()) if graph.n <= _ROWS else _count(graph, marked)
+        needed.masks[t] = marked
+        needed.entries[t] = _entries(graph, needed, t)
         marked = _neighbors(graph, needed, t)
         if every_iteration:
             marked |= read
-        if marked.mean() > _WORTH:
+        if _count(marked) > _WORTH * graph.n:
             break
     return Needed(graph.n, True, needed.masks, needed.entries)
 
 
-def row_blocks(indptr: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Cut the rows of W into blocks with a bounded number of rows and, but for single groups of 8 rows, of entries.
+def blocks_of(graph: Graph, needed: Needed, t: int) -> Iterator[Block]:
+    """Go through the blocks of rows that are computed for L_t, those without any left out.
 
-    Blocks begin at multiples of 8, where a byte of a mask does.
+    Every second pass goes through W backwards: what the one before has read last is still in the system's cache.
     """
-    begin, n = 0, len(indptr) - 1
-    while begin < n:
-        window = indptr[begin : begin + room.BLOCK_ROWS + 1]
-        end = begin + int(np.searchsorted(window, window[0] + room.BLOCK_ENTRIES, side="right")) - 1
-        end = min(n, max(begin + 8, end // 8 * 8))
-        yield begin, end
-        begin = end
+    source = needed.parts.get(t, graph)
+    blocks = list(row_blocks(source.indptr))
+    for begin, end in blocks if t % 2 else blocks[::-1]:
+        rows = needed.rows(t, begin, end) if source is graph else np.arange(end - begin, dtype=np.int32)
+        if len(rows):
+            yield Block(source, begin, end, rows)
 
 
 def _read_rows(graph: Graph, queries: np.ndarray) -> np.ndarray:
-    read = np.zeros(graph.n, np.bool_)
+    read = np.zeros(-(-graph.n // 8), np.uint8)
     for first in range(0, len(queries), _ROWS):
-        block = queries[first : first + _ROWS]
-        read[graph.position[block[block >= 0]]] = True
+        kernels.mark_read(queries[first : first + _ROWS], graph.position, read)
     return read
 
 
-def _count(graph: Graph, marked: np.ndarray) -> int:
-    return sum(int(np.diff(graph.indptr[b : e + 1])[marked[b:e]].sum()) for b, e in row_blocks(graph.indptr))
+def _count(mask: np.ndarray) -> int:
+    return sum(int(np.bitwise_count(mask[i : i + _ROWS]).sum()) for i in range(0, len(mask), _ROWS))
+
+
+def _entries(graph: Graph, needed: Needed, t: int) -> int:
+    return sum(int(np.diff(block.indptr)[block.rows].sum()) for block in blocks_of(graph, needed, t))
 
 
 def _neighbors(graph: Graph, needed: Needed, t: int) -> np.ndarray:
-    marked = np.zeros(graph.n, np.bool_)
-    for begin, end in row_blocks(graph.indptr):
-        rows = needed.rows(t, begin, end)
-        if len(rows):
-            indptr = graph.indptr[begin : end + 1]
-            kernels.mark_neighbors(rows, indptr, graph.indices[indptr[0] : indptr[-1]], marked)
+    marked = np.zeros(-(-graph.n // 8), np.uint8)
+    for block in ahead(blocks_of(graph, needed, t), ask_for_rows):
+        kernels.mark_neighbors(block.rows, block.indptr, graph.indices[block.entries], marked)
     return marked

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..memory import MemoryBudget
 from . import kernels
 from .registers import MOST_COLUMNS
@@ -11,12 +13,13 @@ from .registers import MOST_COLUMNS
 # Rows of W processed at once: enough work to keep all threads busy, little enough that a block of L_{t+1} is small.
 BLOCK_ENTRIES = 2**22
 BLOCK_ROWS = 2**17
-# Blocks of one batch, arrays of Python, the smallest of numbers.
-FIXED_BYTES = 4 * 2**20
+# Blocks of one batch, sums of pushed values, arrays of Python, the smallest of numbers.
+FIXED_BYTES = 12 * 2**20
 # With so many columns W is read seldom enough that L_{t+1} had better stay in memory than go through a file.
 _ENOUGH_COLUMNS = 32
-# Sums of pushed columns may take this part of the memory.
-_PUSH_PART = 6
+# This part of the memory is for sparse columns that were brought forward together with those of later batches.
+_KEPT_PART = 12
+_LINE_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -27,18 +30,21 @@ class Room:
     ----------
     columns : int
         Columns of L processed together, C'.
-    workers : int
-        Columns that may be pushed at once, each with sums for all N nodes; 0 = none.
     in_memory : bool
         Whether L_{t+1} is kept in memory, and not in a file.
+    sparse_bytes : int
+        What sparse columns of the batch may take.
+    kept_bytes : int
+        What sparse columns of this batch and later ones may take together.
     """
 
     columns: int
-    workers: int
     in_memory: bool
+    sparse_bytes: int
+    kept_bytes: int
 
 
-def make_room(n: int, n_columns: int, *, budget: MemoryBudget, threads: int) -> Room:
+def make_room(n: int, n_columns: int, *, budget: MemoryBudget) -> Room:
     """Divide the memory for at most ``n_columns`` columns over n nodes.
 
     Raises
@@ -47,19 +53,29 @@ def make_room(n: int, n_columns: int, *, budget: MemoryBudget, threads: int) -> 
         Where not one column fits.
     """
     fixed = FIXED_BYTES + masks_bytes(n)
-    workers = max(0, min(threads, (budget.room() - fixed) // (_PUSH_PART * push_bytes(n))))
-    fixed += workers * push_bytes(n)
-    column = column_bytes(n) + (sparse_bytes(n) if workers else 0)
-    columns = budget.units(column, what=f"diffusing over {n} nodes", fixed_bytes=fixed, at_most=min(n_columns, MOST_COLUMNS))
-    both = (budget.room() - fixed) // (column + 4 * n)
-    in_memory = both >= min(n_columns, _ENOUGH_COLUMNS)
-    return Room(min(columns, both) if in_memory else columns, workers, in_memory)
+    budget.require(fixed + column_bytes(n), what=f"diffusing over {n} nodes")
+    left = budget.room() - fixed
+    column = column_bytes(n) + sparse_bytes(n)
+    most = min(n_columns, MOST_COLUMNS)
+    in_memory = left // (column + 4 * n) >= min(most, _ENOUGH_COLUMNS)
+    whole = column + 4 * n if in_memory else column
+    kept = min(left // _KEPT_PART, n_columns * sparse_bytes(n)) if left // whole < n_columns and left // whole > 1 else 0
+    columns = whole_lines(max(1, min(most, (left - kept) // whole)), most)
+    sparse = min(left - kept - columns * (whole - sparse_bytes(n)), columns * sparse_bytes(n))
+    return Room(columns, in_memory, max(0, sparse) + (4 * n * columns if in_memory else 0), kept)
+
+
+def whole_lines(columns: int, most: int) -> int:
+    """Return a number of columns whose rows fill lines of the cache, or divide one; ``most`` is all there are."""
+    if columns == most:
+        return columns
+    per_line = _LINE_BYTES // 4
+    return columns // per_line * per_line if columns >= per_line else 1 << (columns.bit_length() - 1)
 
 
 def room_bytes(n: int, room: Room) -> int:
     """Return the bytes that a batch takes besides `FIXED_BYTES` and `masks_bytes`."""
-    column = column_bytes(n) + (sparse_bytes(n) if room.workers else 0) + (4 * n if room.in_memory else 0)
-    return room.workers * push_bytes(n) + room.columns * column
+    return room.columns * column_bytes(n) + room.sparse_bytes + room.kept_bytes
 
 
 def column_bytes(n: int) -> int:
@@ -68,20 +84,20 @@ def column_bytes(n: int) -> int:
 
 
 def sparse_bytes(n: int) -> int:
-    """Return the bytes that a column may take while it is sparse: 8 for each of its entries, of this and the next iterate."""
-    return 16 * sparse_entries(n)
-
-
-def sparse_entries(n: int) -> int:
-    """Return how many entries per column sparse columns may have on average."""
-    return n // 32 + 1
-
-
-def push_bytes(n: int) -> int:
-    """Return the bytes of the sums of one column that is pushed: float64 and one bit per node."""
-    return 8 * n + n // 8 + 8
+    """Return the bytes that a column may take while it is sparse, beside a dense one."""
+    return n // 2 + 64
 
 
 def masks_bytes(n: int) -> int:
-    """Return the bytes for knowing which rows are needed: one byte per node while marking, one bit per iteration after."""
-    return 2 * n
+    """Return the bytes for knowing which rows are needed: one bit per node and iteration, and for the sums of columns again."""
+    return 9 * n // 4
+
+
+def make_rows(n: int, columns: int) -> np.ndarray:
+    """Return an array (n, columns) float32 of anything, its rows aligned with the lines of the cache as far as these allow.
+
+    NumPy's own begin 16 bytes behind a line, so that each row of 16 columns would touch two.
+    """
+    held = np.empty(4 * n * columns + _LINE_BYTES, np.uint8)
+    first = -held.ctypes.data % _LINE_BYTES
+    return held[first : first + 4 * n * columns].view(np.float32).reshape(n, columns)

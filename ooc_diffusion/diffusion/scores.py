@@ -13,8 +13,10 @@ from ..memory import MemoryBudget
 from ..store import ArrayWriter, Job
 from . import kernels
 from .engine import adjoint_weights, column_scale, column_sums, diffuse_batch
+from .forward import Forward
 from .iterate import InFile, InMemory, load_iterate
 from .needed import needed_rows
+from .parts import copy_parts
 from .room import Room, make_room
 from .sparse import SparseColumns
 
@@ -101,10 +103,11 @@ def write_scores(
     steps: dict[str, int] = job.state.get("steps", {})
     begin = batches[-1][1] if batches else 0
     advance(begin)
-    reading = _Reading(job, graph, what, budget, threads) if begin < what.n_classes else None
-    while reading is not None and begin < what.n_classes:
-        room = make_room(graph.n, what.n_classes - begin, budget=budget, threads=threads)
-        end = reading.write_panel(begin, room, batches, steps)
+    if begin < what.n_classes:
+        room = make_room(graph.n, what.n_classes - begin, budget=budget)
+        reading = _Reading(job, graph, what, room, threads)
+    while begin < what.n_classes:
+        end = reading.write_panel(begin, batches, steps)
         batches = [*batches, [begin, end]]
         job.checkpoint(now=True, batches=batches, steps=steps)
         advance(end - begin)
@@ -116,42 +119,36 @@ def write_scores(
 class _Reading:
     """What all batches of a diffusion share: which rows they need, and where their column sums come from."""
 
-    def __init__(self, job: Job, graph: Graph, what: Diffusion, budget: MemoryBudget, threads: int) -> None:
-        self.job, self.graph, self.what, self.threads = job, graph, what, threads
+    def __init__(self, job: Job, graph: Graph, what: Diffusion, room: Room, threads: int) -> None:
+        self.job, self.graph, self.what, self.room, self.threads = job, graph, what, room, threads
         self.classes = column_order(what)
         self.needed = needed_rows(graph, what.queries, what.n_iter, every_iteration=what.every_iteration)
-        room = make_room(graph.n, 1, budget=budget, threads=threads)
-        self.sums = self._adjoint_sums(room) if self.needed.few and what.normalization == "columns" else None
+        self.sums = self._adjoint_sums() if self.needed.few and what.normalization == "columns" else None
+        self.forward: Forward | None = None
+        if not room.in_memory:
+            copy_parts(job, graph, self.needed)
 
-    def _adjoint_sums(self, room: Room) -> np.ndarray:
+    def _adjoint_sums(self) -> np.ndarray:
         what = self.what
-        target = InMemory((self.graph.n, 1)) if room.in_memory else InFile(self.job, "adjoint", self.graph, 1)
+        target = InMemory((self.graph.n, 1)) if self.room.in_memory else InFile(self.job, "adjoint", self.graph, 1)
         pairs = np.unique(np.stack([what.seed_classes, what.seeds], axis=1), axis=0)
         weights = adjoint_weights(self.graph, pairs[:, 1], what.n_iter, target=target, threads=self.threads)
         return np.stack([np.bincount(pairs[:, 0], row, minlength=what.n_classes) for row in weights])
 
-    def write_panel(self, begin: int, room: Room, batches: list[list[int]], steps: dict[str, int]) -> int:
+    def write_panel(self, begin: int, batches: list[list[int]], steps: dict[str, int]) -> int:
         """Diffuse one batch of columns into a scratch array of shape (kept * rows, columns); return its end.
 
         ``steps`` is counted up. A batch that was interrupted behind a checkpoint goes on from there, where the room allows.
         """
         what, name = self.what, f"iterate/{begin}"
-        state: list[Any] = self.job.state.get("iterate", [0, 0, {}])
-        t, end = int(state[0]), int(state[1])
-        start = None
-        if begin < end <= begin + room.columns and f"{name}/{t}" in self.job:
-            start = t, load_iterate(self.job, name, self.graph, end - begin, self.needed, t)
-            steps.update(state[2])
-        else:
-            end = begin + room.columns
-            self.job.drop(f"panel/{begin}")  # of a batch that was cut off, perhaps of another width
-        panel = self.job.array(f"panel/{begin}", "<f4", (what.kept * what.n_rows(self.graph), end - begin), scratch=True)
+        t, start = self._start(begin, name, steps)
+        columns = start.shape[1] if isinstance(start, np.ndarray) else start.n_columns
+        end, saved = begin + columns, [t] if isinstance(start, np.ndarray) else []
+        panel = self.job.array(f"panel/{begin}", "<f4", (what.kept * what.n_rows(self.graph), columns), scratch=True)
         classes = self.classes[begin:end]
 
         def at_iteration(t: int, L: np.ndarray) -> None:
             _read(self.graph, what, L, self._scale(t, L, classes), panel)
-
-        saved = [] if start is None else [start[0]]
 
         def save(t: int) -> None:
             kind = "dense" if self.needed.masks[t] is None else "masked"
@@ -161,24 +158,41 @@ class _Reading:
                 self.job.drop(f"{name}/{before}")
             saved[:] = [t]
 
-        columns = end - begin
-        target = InMemory((self.graph.n, columns)) if room.in_memory else InFile(self.job, name, self.graph, columns, save=save)
+        shape = self.graph.n, columns
         for kind in diffuse_batch(
             self.graph,
-            self._seeds(classes),
+            (t, start),
             what.n_iter,
-            room=room,
-            target=target,
+            room=self.room,
+            target=InMemory(shape) if self.room.in_memory else InFile(self.job, name, self.graph, columns, save=save),
             needed=self.needed,
             wanted=lambda t: what.every_iteration or t == what.n_iter,
             at_iteration=at_iteration,
             threads=self.threads,
-            start=start,
         ):
             steps[kind] = steps.get(kind, 0) + 1
         for t in saved:
             self.job.drop(f"{name}/{t}")
         return end
+
+    def _start(self, begin: int, name: str, steps: dict[str, int]) -> tuple[int, SparseColumns | np.ndarray]:
+        """Return t and L_t of the batch that begins with column ``begin``."""
+        state: list[Any] = self.job.state.get("iterate", [0, 0, {}])
+        t, end = int(state[0]), int(state[1])
+        if begin < end <= begin + self.room.columns and f"{name}/{t}" in self.job:
+            steps.update(state[2])
+            return t, load_iterate(self.job, name, self.graph, end - begin, self.needed, t)
+        self.job.drop(f"panel/{begin}")  # of a batch that was cut off, perhaps of another width
+        if 8 * len(self.what.seeds) > self.room.kept_bytes:
+            return 0, self._seeds(self.classes[begin : begin + self.room.columns])
+        if self.forward is None:
+            n_iter = 0 if self.what.every_iteration else self.what.n_iter
+            self.forward = Forward(self.graph, self._seeds(self.classes[begin:]), n_iter, self.needed, threads=self.threads)
+        pushed = self.forward.pushes
+        t, columns = self.forward.take(self.room)
+        if self.forward.pushes > pushed:
+            steps["push"] = steps.get("push", 0) + self.forward.pushes - pushed
+        return t, columns
 
     def _seeds(self, classes: np.ndarray) -> SparseColumns:
         """Return L_0 of some classes."""

@@ -1,22 +1,33 @@
-"""Columns of L while few of their entries are not zero: pushing from these entries costs less than asking every row."""
+"""Columns of L while few of their entries are not zero: pushing from these entries costs less than asking every row.
+
+A value is sent along the edges of its row as a record of target and product. Records are added up by target afterwards, a range
+of targets at a time, whose sums stay in cache: memory sees long reads and writes only, whatever the size of the graph.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..graph import Graph
 from . import kernels
-from .room import Room, sparse_entries
+from .blocks import ahead, ask_for_pieces, row_blocks
+from .needed import Needed
+from .room import make_rows
 
-# Sending a value along an edge to wherever its sum lies costs as much as this many multiply-adds of the dense product. Measured
-# on 2 cores of an AMD EPYC: 2.5 ns against 0.09 on clustered data; on hard data 4.5 against 0.35 with 200 000 nodes, 14 against
-# 0.3 with a million.
-SEND_COST = 32
+# Sending and adding up this many records costs as much as one entry of W in the dense product, per 16 columns of L (a line of
+# the cache).
+RECORDS_PER_LINE = 2
+_COLUMNS_PER_LINE = 16
+# Targets added up at once, as a power of two: their float64 sums fill 1 MiB.
+RANGE_BITS = 17
+# Records for needed targets, relative to the number expected; a batch with more of them takes the dense step.
+_MARGIN = 1.5
+_SPARE = 65536
 
-_NO_WEIGHTS = np.empty(0, np.float32)
-_NOWHERE = np.empty((0, 0), np.float32)
+_NOTHING = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,16 @@ class SparseColumns:
         """Number of columns C'."""
         return len(self.starts) - 1
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the entries."""
+        return 8 * int(self.starts[-1] - self.starts[0])
+
+    def split(self, columns: int) -> tuple[SparseColumns, SparseColumns]:
+        """Return the first columns and the others; both keep all entries in memory."""
+        head = SparseColumns(self.starts[: columns + 1], self.positions, self.values)
+        return head, SparseColumns(self.starts[columns:], self.positions, self.values)
+
     def count_sent(self, graph: Graph) -> np.ndarray:
         """Return for each column the entries of W in the rows that are not zero, int64 (C',)."""
         sent = np.empty(self.n_columns, np.int64)
@@ -57,66 +78,136 @@ class SparseColumns:
 
     def dense(self, n: int) -> np.ndarray:
         """Return the columns as an array of shape (n, C'), float32."""
-        L = np.zeros((n, self.n_columns), np.float32)
-        kernels.spread(self.starts, self.positions, self.values, L)
+        L = make_rows(n, self.n_columns)
+        kernels.spread(self.starts, self.positions, self.values, 0, L)
         return L
 
 
-def push(graph: Graph, columns: SparseColumns, room: Room, *, dense_entries: int) -> SparseColumns | np.ndarray | None:
-    """Return W x for sparse columns x, unless the dense product does the same with less work.
+def push(
+    graph: Graph, columns: SparseColumns, needed: Needed, t: int, *, memory_bytes: int, threads: int
+) -> SparseColumns | None:
+    """Return L_t from sparse columns of L_{t-1}, unless the dense product costs less or memory is short.
 
     Parameters
     ----------
     graph : Graph
         W.
     columns : SparseColumns
-        L_t.
-    room : Room
-        What may be held.
-    dense_entries : int
-        Entries of W that the dense product would read.
+        L_{t-1}.
+    needed : Needed
+        Rows that must be right: no others are in the result.
+    t : int
+        The iteration of the result.
+    memory_bytes : int
+        What the columns and the result may take together.
+    threads : int
+        Threads.
 
     Returns
     -------
-    SparseColumns or numpy.ndarray or None
-        L_{t+1}, as an array (N, C') where its entries are too many for sparse columns; None where it was not computed.
+    SparseColumns or None
+        L_t.
     """
-    sent = columns.count_sent(graph)
-    if room.workers == 0 or SEND_COST * int(sent.sum()) > dense_entries * columns.n_columns:
+    most = _most_records(graph, columns, needed, t)
+    if most is None or _held(graph, columns, most, threads) > memory_bytes:
         return None
-    most = np.minimum(sent, graph.n)
-    starts = np.concatenate([[0], np.cumsum(most)])
-    limit = sparse_entries(graph.n) * columns.n_columns
-    as_array = int(starts[-1]) > limit
-    L = np.zeros((graph.n, columns.n_columns), np.float32) if as_array else _NOWHERE
-    entries = 0 if as_array else int(starts[-1])
-    positions, values = np.empty(entries, np.uint32), np.empty(entries, np.float32)
-    counts = np.empty(columns.n_columns, np.int64)
-    total = np.zeros((room.workers, graph.n), np.float64)
-    touched = np.zeros((room.workers, graph.n // 64 + 1), np.uint64)
-    weights = _NO_WEIGHTS if graph.weights is None else graph.weights
-    arrays = (graph.indptr, graph.indices, weights, graph.row_scale)
-    kernels.push(columns.starts, columns.positions, columns.values, arrays, total, touched, starts, counts, positions, values, L)
-    if not as_array:
-        return _packed(starts, counts, positions, values)
-    del total, touched
-    return L if int(counts.sum()) > limit else _collected(L, counts)
+    return _push(graph, columns, needed.masks[t], most, threads)
 
 
-def _collected(L: np.ndarray, most: np.ndarray) -> SparseColumns:
-    """Return the entries of L that are not zero, at most ``most`` (C',) per column."""
-    starts = np.concatenate([[0], np.cumsum(most)])
-    positions, values = np.empty(starts[-1], np.uint32), np.empty(starts[-1], np.float32)
-    counts = np.empty(len(most), np.int64)
-    kernels.collect(L, starts, counts, positions, values)
-    return _packed(starts, counts, positions, values)
+def push_into_rows(
+    graph: Graph, columns: SparseColumns, needed: Needed, t: int, *, memory_bytes: int, threads: int
+) -> np.ndarray | None:
+    """Do the same for a few columns at a time where the records of all are too many; return L_t as an array (N, C').
+
+    ``memory_bytes`` is what columns and records may take besides that array.
+    """
+    most = _most_records(graph, columns, needed, t)
+    if most is None:
+        return None
+    parts = [_held(graph, columns, most[c : c + _COLUMNS_PER_LINE], threads) for c in range(0, len(most), _COLUMNS_PER_LINE)]
+    if max(parts) > memory_bytes:
+        return None
+    L = make_rows(graph.n, columns.n_columns)
+    for first in range(0, columns.n_columns, _COLUMNS_PER_LINE):
+        part = slice(first, first + _COLUMNS_PER_LINE)
+        some = SparseColumns(columns.starts[first : part.stop + 1], columns.positions, columns.values)
+        pushed = _push(graph, some, needed.masks[t], most[part], threads)
+        if pushed is None:
+            return None
+        kernels.spread(pushed.starts, pushed.positions, pushed.values, first, L)
+    return L
 
 
-def _packed(starts: np.ndarray, counts: np.ndarray, positions: np.ndarray, values: np.ndarray) -> SparseColumns:
-    """Close the gaps between columns that were shorter than they might have been."""
+def _most_records(graph: Graph, columns: SparseColumns, needed: Needed, t: int) -> np.ndarray | None:
+    """Return how many records each column may send, int64 (C',); None where the dense product costs less."""
+    sent = columns.count_sent(graph)
+    lines = -(-columns.n_columns // _COLUMNS_PER_LINE)
+    if int(sent.sum()) > RECORDS_PER_LINE * lines * needed.entries[t]:
+        return None
+    if needed.masks[t] is None:
+        return sent
+    # S is symmetric: this part of all entries leads to rows that are needed
+    return np.minimum(sent, (_MARGIN * needed.entries[t] / graph.nnz * sent).astype(np.int64) + _SPARE)
+
+
+def _held(graph: Graph, columns: SparseColumns, most: np.ndarray, threads: int) -> int:
+    """Return the bytes of the columns, of the records of some of them, and of those of one column per thread again."""
+    record = 8 if graph.weights is None else 16
+    return columns.n_bytes + record * (int(most.sum()) + threads * int(most.max()))
+
+
+def _push(
+    graph: Graph, columns: SparseColumns, wanted: np.ndarray | None, most: np.ndarray, threads: int
+) -> SparseColumns | None:
+    limits = np.cumsum(most)
+    starts, total = limits - most, int(limits[-1])
+    # a value times 1 or 2 is exact in float32, times any other weight only in float64
+    targets, products = np.empty(total, np.uint32), np.empty(total, np.float32 if graph.weights is None else np.float64)
+    ends, cursors = starts.copy(), columns.starts[:-1].copy()
+    wanted = np.empty(0, np.uint8) if wanted is None else wanted
+    entries = (columns.starts, columns.positions, columns.values)
+    for begin, end, _ in ahead(
+        _blocks(graph, columns), lambda block: ask_for_pieces(graph, int(graph.indptr[block[0]]), block[2])
+    ):
+        indptr = graph.indptr[begin : end + 1]
+        some = slice(int(indptr[0]), int(indptr[-1]))
+        block = (indptr, graph.indices[some], _NOTHING if graph.weights is None else graph.weights[some])
+        kernels.send(begin, end, entries, block, wanted, limits, threads, cursors, ends, targets, products)
+    if (ends > limits).any():
+        return None
+    return _added(graph, starts, ends, targets, products, threads)
+
+
+def _blocks(graph: Graph, columns: SparseColumns) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Go through the blocks of rows (begin, end, pieces that are read) in which the columns have entries."""
+    for begin, end in row_blocks(graph.indptr):
+        indptr = graph.indptr[begin : end + 1]
+        pieces = np.zeros(int(indptr[-1] - indptr[0]) // kernels.PIECE + 1, np.bool_)
+        kernels.mark_pieces(begin, end, columns.starts, columns.positions, indptr, pieces)
+        if pieces.any():
+            yield begin, end, pieces
+
+
+def _added(
+    graph: Graph, starts: np.ndarray, ends: np.ndarray, targets: np.ndarray, products: np.ndarray, threads: int
+) -> SparseColumns:
+    """Return the sums of records, in the place of the records where their type allows."""
+    most = int((ends - starts).max(initial=0))
+    values = products if products.dtype == np.float32 else np.empty(len(products), np.float32)
+    ranges = (graph.n >> RANGE_BITS) + 1
+    scratch = (
+        np.empty((threads, ranges), np.int64),
+        np.empty((threads, most), np.uint32),
+        np.empty((threads, most), products.dtype),
+    )
+    total = np.zeros((threads, 1 << RANGE_BITS), np.float64)
+    touched = np.zeros((threads, -(-(1 << RANGE_BITS) // 64)), np.uint64)
+    counts = np.empty(len(starts), np.int64)
+    kernels.add_up(
+        starts, ends, (targets, products), graph.row_scale, RANGE_BITS, scratch, total, touched, counts, targets, values
+    )
+    kernels.pack(starts, counts, targets, values)
     packed = np.concatenate([[0], np.cumsum(counts)])
-    for c in range(len(counts)):
-        source = slice(starts[c], starts[c] + counts[c])
-        positions[packed[c] : packed[c + 1]] = positions[source]
-        values[packed[c] : packed[c + 1]] = values[source]
-    return SparseColumns(packed, positions[: packed[-1]], values[: packed[-1]])
+    targets.resize(packed[-1], refcheck=False)  # gives memory back without a copy
+    values.resize(packed[-1], refcheck=False)
+    return SparseColumns(packed, targets, values)

@@ -80,7 +80,6 @@ def diffuse(
         budget=settings.budget,
         folds=5,
         held_out=held_out_bytes(len(given.rows), n_classes, most_iter),
-        threads=settings.threads,
     )
     parameters = {
         "labels": _digest(given),

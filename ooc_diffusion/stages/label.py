@@ -184,7 +184,6 @@ def _plans(
             budget=budget,
             folds=5,
             held_out=held_out_bytes(n, n_classes, most_iter),
-            threads=settings.threads,
         ),
         plan_classify(n, d, n_classes, network=True, budget=budget),
     ]

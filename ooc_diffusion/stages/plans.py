@@ -115,13 +115,12 @@ def plan_diffuse(
     folds: int = 0,
     held_out: int = 0,
     kept: int = 1,
-    threads: int | None = None,
 ) -> StagePlan:
     """Plan the diffusion of the classes, and of ``folds`` runs whose ``held_out`` bytes of scores are kept, over n nodes."""
     fixed = budget.overhead() + FIXED_BYTES + masks_bytes(n) + _SLACK + held_out
     least = fixed + column_bytes(n)
     left = MemoryBudget(max(budget.total, least) - _SLACK - held_out)
-    room = make_room(n, n_classes, budget=left, threads=resolve_threads(threads))
+    room = make_room(n, n_classes, budget=left)
     columns = room.columns
     passes = -(-n_classes // columns) * n_iter * (1 + folds)
     scores = 4 * rows * n_classes * kept

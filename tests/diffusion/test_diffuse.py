@@ -55,7 +55,7 @@ def test_same_bytes_for_any_batch_block_and_thread_count(case, monkeypatch, thre
     all_nodes = diffuse(graph, seeds, classes, 7, n_iter=3).tobytes()
     monkeypatch.setattr(room, "BLOCK_ROWS", rows)
     monkeypatch.setattr(scores, "_SCORE_ROWS", rows)
-    monkeypatch.setattr(scores, "make_room", lambda n, left, **kw: Room(min(width, left), width % 3, width % 2 == 0))
+    monkeypatch.setattr(scores, "make_room", lambda n, left, **kw: Room(min(width, left), width % 2 == 0, 999, 99))
     assert diffuse(graph, seeds, classes, 7, queries=queries, n_iter=3, threads=threads).tobytes() == expected
     assert diffuse(graph, seeds, classes, 7, n_iter=3, threads=threads).tobytes() == all_nodes
 
@@ -103,7 +103,7 @@ def test_the_budget_decides_the_batches():
     overhead = MemoryBudget(1).overhead()
     for columns in (1, 3, 10):
         held = room.FIXED_BYTES + room.masks_bytes(1000) + columns * room.column_bytes(1000)
-        made = room.make_room(1000, 10**6, budget=MemoryBudget(overhead + 2**21 + held), threads=2)
+        made = room.make_room(1000, 10**6, budget=MemoryBudget(overhead + 2**21 + held))
         assert made.columns >= min(columns, 64)
     with pytest.raises(DoesNotFit, match=r"diffusing over 1000 nodes needs a memory budget of \d+MiB"):
         diffuse(graph, [0], [0], 1, memory_budget=64 * 2**20)

@@ -1,5 +1,8 @@
 """Push, dense and masked steps give the same bytes, whatever the plan, and those bytes are right."""
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,7 +14,7 @@ from ooc_diffusion.store import Store
 from tests.reference import awkward_table, naive_diffuse, naive_query_scores, naive_w
 
 N, C = 203, 9
-NEVER = 10**12
+NEVER = ALWAYS = 10**12
 
 
 def ring_table(n, k, rng):
@@ -33,14 +36,13 @@ def case(request):
     return graph, naive_w(ids, weights), seeds, classes, queries
 
 
-def plan(monkeypatch, *, send_cost=16, entries=None, room=None):
-    monkeypatch.setattr(sparse, "SEND_COST", send_cost)
-    if entries is not None:
-        monkeypatch.setattr(sparse, "sparse_entries", lambda n: entries)
-    if room is not None:
-        monkeypatch.setattr(
-            scores, "make_room", lambda n, left, **kw: Room(min(room.columns, left), room.workers, room.in_memory)
-        )
+def plan(monkeypatch, room, *, records=2, bits=17, margin=1.5, spare=65536):
+    """Have push taken while it makes ``records`` per entry of the dense step, its sums in ranges of 2^``bits`` targets."""
+    monkeypatch.setattr(sparse, "RECORDS_PER_LINE", records)
+    monkeypatch.setattr(sparse, "RANGE_BITS", bits)
+    monkeypatch.setattr(sparse, "_MARGIN", margin)
+    monkeypatch.setattr(sparse, "_SPARE", spare)
+    monkeypatch.setattr(scores, "make_room", lambda n, left, **kw: replace(room, columns=min(room.columns, left)))
 
 
 @pytest.mark.parametrize("every", [False, True])
@@ -52,11 +54,13 @@ def test_any_plan_gives_the_same_bytes(case, monkeypatch, every, outside):
     expected = [naive_query_scores(L, queries) for L in expected] if outside else expected
     found = np.array(diffuse(graph, seeds, classes, C, **options))
     np.testing.assert_allclose(found, np.stack(expected) if every else expected[-1], rtol=1e-5, atol=1e-12)
-    in_memory = [(cost, entries, Room(4, 2, True)) for cost in (0, 1, NEVER) for entries in (0, 20, NEVER)]
-    others = [(1, 20, Room(9, 3, False)), (0, NEVER, Room(1, 1, True)), (NEVER, 0, Room(5, 0, False))]
-    for send_cost, entries, one in in_memory + others:
-        plan(monkeypatch, send_cost=send_cost, entries=entries, room=one)
+    for records, sparse_bytes, kept_bytes in itertools.product((1, ALWAYS), (0, 4000, ALWAYS), (0, 2000)):
+        plan(monkeypatch, Room(4, True, sparse_bytes, kept_bytes), records=records, bits=5)
         assert np.array(diffuse(graph, seeds, classes, C, **options)).tobytes() == found.tobytes()
+    for columns, bits, spare in [(9, 1, 0), (1, 7, 20), (5, 8, 0), (2, 3, ALWAYS)]:
+        plan(monkeypatch, Room(columns, False, ALWAYS, ALWAYS), records=ALWAYS, bits=bits, margin=0.5, spare=spare)
+        for threads in (1, 2):
+            assert np.array(diffuse(graph, seeds, classes, C, threads=threads, **options)).tobytes() == found.tobytes()
 
 
 class Crash(Exception):
@@ -67,7 +71,7 @@ class Crash(Exception):
 def test_an_interrupted_batch_goes_on_behind_its_last_step(case, tmp_path, monkeypatch, every):
     graph, _, seeds, classes, _ = case
     expected = np.array(diffuse(graph, seeds, classes, C, n_iter=4, every_iteration=every)).tobytes()
-    plan(monkeypatch, room=Room(4, 0, False))
+    plan(monkeypatch, Room(4, False, 0, 0))
     monkeypatch.setattr(iterate, "_SECONDS_BETWEEN_SAVES", 0)
     what = Diffusion(seeds, classes, C, 4, every_iteration=every)
     step, taken = engine.step, []
@@ -124,7 +128,7 @@ def test_rows_that_are_not_needed_may_hold_anything(case, monkeypatch, every, in
     queries = queries[:2]
     expected = diffuse(graph, seeds, classes, C, queries=queries, n_iter=5, every_iteration=every)
     assert np.isfinite(expected).all()
-    plan(monkeypatch, room=Room(4, 0, in_memory))
+    plan(monkeypatch, Room(4, in_memory, 0, 0))
     masked = []
     step = engine.step
 
@@ -172,11 +176,12 @@ def test_what_a_seed_adds_to_its_column(case):
         L = W @ L
 
 
-def test_the_record_says_which_steps_were_taken(case):
+def test_the_record_says_which_steps_were_taken(case, monkeypatch):
+    monkeypatch.setattr(sparse, "RECORDS_PER_LINE", 0.5)
     graph, _, seeds, classes, queries = case
 
     def steps(queries, n_iter):
-        what = Diffusion(np.asarray(seeds[:2]), np.asarray(classes[:2]), C, n_iter, queries)
+        what = Diffusion(seeds, classes, C, n_iter, queries)
         with Store.temporary().job("diffuse", parameters={}) as job:
             return write_scores(job, graph, what, name="scores", budget=MemoryBudget(2**31), threads=2)["steps"]
 
@@ -188,19 +193,20 @@ def test_the_record_says_which_steps_were_taken(case):
 
 
 @pytest.mark.parametrize("n", [1, 1000, 10**6, 10**8])
-@pytest.mark.parametrize("threads", [1, 2, 24])
-def test_no_room_is_larger_than_the_budget(n, threads):
+def test_no_room_is_larger_than_the_budget(n):
     overhead = MemoryBudget(1).overhead()
     least = room.FIXED_BYTES + room.masks_bytes(n) + room.column_bytes(n)
     seen = set()
     for size in (least, least + 2 * n, 2 * least, 8 * least, 30 * least, 100 * least, 1000 * least):
         for columns in (1, 20, 507):
-            made = room.make_room(n, columns, budget=MemoryBudget(overhead + size + 2**24), threads=threads)
+            made = room.make_room(n, columns, budget=MemoryBudget(overhead + size + 2**24))
             assert 1 <= made.columns <= columns
+            assert made.columns in (columns, 1, 2, 4, 8, 16, 32, 48, 64)
             held = room.FIXED_BYTES + room.masks_bytes(n) + room.room_bytes(n, made)
             assert held <= size + 2**24 + 2**23
-            seen.add((made.in_memory, made.workers > 0))
-    assert (True, True) in seen
+            seen.add((made.in_memory, made.sparse_bytes > 0, made.kept_bytes > 0))
+    assert (True, True, False) in seen
+    assert n < 10**6 or (False, True, True) in seen
 
 
 def break_graph(graph, how):

@@ -80,7 +80,7 @@ def small_blocks(monkeypatch):
         monkeypatch.setattr(f"ooc_diffusion.stages.{module}.BLOCK_ROWS", 1024)
     monkeypatch.setattr(sys.modules[search.__module__], "QUERY_ROWS", 1024)
     monkeypatch.setattr("ooc_diffusion.graph.build._range_end", lambda counts, begin, *a: min(begin + 900, len(counts)))
-    monkeypatch.setattr("ooc_diffusion.diffusion.scores.make_room", lambda n, left, **kw: Room(min(2, left), 1, False))
+    monkeypatch.setattr("ooc_diffusion.diffusion.scores.make_room", lambda n, left, **kw: Room(min(2, left), False, 999, 99))
 
 
 def interrupted(monkeypatch, stage, at):

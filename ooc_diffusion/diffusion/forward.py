@@ -1,0 +1,54 @@
+"""Bringing the columns of many batches forward together, as long as they are sparse."""
+
+from __future__ import annotations
+
+from ..graph import Graph
+from .needed import Needed
+from .room import Room
+from .sparse import SparseColumns, push
+
+
+class Forward:
+    """Sparse columns of all batches, pushed together as far as the memory for it goes, then in ever smaller groups.
+
+    Pushing reads scattered rows of W; the more columns share a pass, the fewer passes there are.
+
+    Parameters
+    ----------
+    graph : Graph
+        W.
+    L_0 : SparseColumns
+        The seeds of all columns.
+    n_iter : int
+        Iteration T after which to stop, 0 where each L_t is read.
+    needed : Needed
+        Rows that must be right.
+    threads : int
+        Threads.
+    """
+
+    def __init__(self, graph: Graph, L_0: SparseColumns, n_iter: int, needed: Needed, *, threads: int) -> None:
+        self._graph, self._n_iter, self._needed, self._threads = graph, n_iter, needed, threads
+        self._groups = [(0, L_0)]
+        self.pushes = 0
+
+    def take(self, room: Room) -> tuple[int, SparseColumns]:
+        """Return t and L_t of the columns that come next, at most ``room.columns`` of them."""
+        while True:
+            t, columns = self._groups.pop()
+            if columns.n_columns <= room.columns:
+                return t, columns
+            pushed = self._push(t, columns, room) if t < self._n_iter else None
+            if pushed is not None:
+                self.pushes += 1
+                self._groups.append((t + 1, pushed))
+            else:
+                half = max(1, columns.n_columns // room.columns // 2)
+                head, rest = columns.split(half * room.columns)
+                self._groups += [(t, rest), (t, head)]
+
+    def _push(self, t: int, columns: SparseColumns, room: Room) -> SparseColumns | None:
+        # groups that were split hold the same arrays
+        others = {id(group.positions): 8 * len(group.positions) for _, group in self._groups}
+        memory = room.kept_bytes - sum(others.values())
+        return push(self._graph, columns, self._needed, t + 1, memory_bytes=memory, threads=self._threads)

@@ -1,0 +1,51 @@
+"""Copying the rows that the last iterations need, which every batch of columns reads again."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..graph import Graph
+from ..store import ArrayWriter, Job
+from . import kernels
+from .blocks import Block, Part, ahead, ask_for_rows
+from .needed import Needed, blocks_of
+
+# Copies may have this part of the entries of W, together.
+MOST_COPIED = 0.5
+
+
+def copy_parts(job: Job, graph: Graph, needed: Needed) -> None:
+    """Copy the needed rows of W, from the last iteration backwards, into scratch arrays of a job."""
+    left = int(MOST_COPIED * graph.nnz)
+    for t in range(len(needed.masks) - 1, 0, -1):
+        if needed.masks[t] is None or needed.entries[t] > left:
+            break
+        left -= needed.entries[t]
+        blocks = list(blocks_of(graph, needed, t))
+        needed.parts[t] = _copy(job, f"part/{t}", graph, blocks if t % 2 else blocks[::-1])
+
+
+def _copy(job: Job, name: str, graph: Graph, blocks: list[Block]) -> Part:
+    def begin(what: str, dtype: str) -> ArrayWriter:
+        job.drop(f"{name}/{what}")  # of a run that was interrupted
+        return job.array(f"{name}/{what}", dtype, (None,), scratch=True)
+
+    rows, indptr, scale, indices = (
+        begin("rows", "<u4"),
+        begin("indptr", "<i8"),
+        begin("row_scale", "<f4"),
+        begin("indices", "<u4"),
+    )
+    weights = None if graph.weights is None else begin("weights", "<f4")
+    indptr.append(np.zeros(1, np.int64))
+    for block in ahead(blocks, ask_for_rows):
+        ends = np.cumsum(np.diff(block.indptr)[block.rows])
+        indptr.append(indices.rows + ends)
+        rows.append((block.begin + block.rows).astype(np.uint32))
+        scale.append(graph.row_scale[block.begin : block.end][block.rows])
+        for writer, entries in ((indices, graph.indices), (weights, graph.weights)):
+            if writer is not None and entries is not None:
+                copied = np.empty(ends[-1], entries.dtype)
+                kernels.copy_rows(block.rows, block.indptr, entries[block.entries], copied)
+                writer.append(copied)
+    return Part(rows.view(), indptr.view(), indices.view(), scale.view(), None if weights is None else weights.view())
