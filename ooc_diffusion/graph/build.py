@@ -6,16 +6,19 @@ budget allows. Random access stays inside the range, so the disk sees long reads
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from ..errors import BadInput, DoesNotFit
+from ..errors import BadInput, CorruptStore, DoesNotFit
 from ..memory import MemoryBudget, format_size
 from ..store import Job
 from . import kernels
+from .check import REMEDY, GraphArrays, check_graph
 from .steady import Advance, Steady
 
 _TABLE_ROWS = 65536
@@ -43,8 +46,8 @@ def write_graph(
     budget: MemoryBudget,
     threads: int,
     advance: Advance = lambda nodes: None,
-) -> None:
-    """Symmetrize and normalize a neighbor table into the arrays of `Graph`.
+) -> dict[str, Any]:
+    """Symmetrize and normalize a neighbor table into the arrays of `Graph`, and check them.
 
     Parameters
     ----------
@@ -63,6 +66,16 @@ def write_graph(
     advance : callable
         Told, block by block, how many nodes the work done since the last call is worth; N in all.
 
+    Returns
+    -------
+    dict
+        What `check_graph` found.
+
+    Raises
+    ------
+    CorruptStore
+        If the graph fails its self-check.
+
     Notes
     -----
     W = D⁻¹(W0 + W0ᵀ), section 3.2 of the paper: a sum, so a reciprocal edge counts 2, and so does a node that lists itself.
@@ -73,21 +86,24 @@ def write_graph(
     fixed = _NODE_BYTES * n + _block_bytes(n, k, key_bytes)
     room = key_bytes * budget.units(key_bytes, what="building the graph", fixed_bytes=fixed)
     order = job.put("graph/order", np.arange(n, dtype=np.uint32) if order is None else order)
-    position = np.empty(n, np.uint32)
-    kernels.invert(order, position)
+    with _thrown_away(job):
+        position = _invert(order)
     job.put("graph/position", position)
     rows = _Rows(job, n, weights is not None)
     steady = Steady(advance, n)
     steady.skip(rows.done)
     steady.expect(_work(n, 2 * k, rows.done, room, key_bytes) + n)
-    counts, _ = _count(neighbor_ids, threads, steady)
+    counts, pairs = _count(neighbor_ids, threads, steady)
     steady.expect(_work(n, float(counts.mean(dtype=np.float64)) if n else 0, rows.done, room, key_bytes))
     room -= _sorting_bytes(counts, room, key_bytes, threads, budget)
     table = _Table(neighbor_ids, weights, order, position, counts)
     while rows.done < n:
         end = _range_end(counts, rows.done, order, room, key_bytes)
         _write_range(job, rows, _merge_range(table, rows.done, end, threads, steady))
+    with _thrown_away(job):
+        checked = check_graph(rows.graph(job), neighbor_ids, weights, pairs=pairs, threads=threads, advance=steady)
     steady.finish()
+    return checked
 
 
 def graph_bytes(n: int, k: int, *, weighted: bool = False) -> int:
@@ -165,6 +181,12 @@ class _Rows:
         self.indptr.append(offsets)
         self.row_scale.append(scale)
 
+    def graph(self, job: Job) -> GraphArrays:
+        """Return the graph as it stands on disk."""
+        order, position = (job.array(f"graph/{name}", "<u4", (self.done,)).view() for name in ("order", "position"))
+        weights = np.empty(0, np.float32) if self.weights is None else self.weights.view()
+        return GraphArrays(order, position, self.indptr.view(), self.indices.view(), weights, self.row_scale.view())
+
 
 @dataclass(frozen=True)
 class _Table:
@@ -175,6 +197,24 @@ class _Table:
     order: np.ndarray
     position: np.ndarray
     counts: np.ndarray
+
+
+@contextlib.contextmanager
+def _thrown_away(job: Job) -> Iterator[None]:
+    # what is left behind would be gone on with, and fail again
+    try:
+        yield
+    except CorruptStore:
+        job.discard()
+        raise
+
+
+def _invert(order: np.ndarray) -> np.ndarray:
+    position = np.empty(len(order), np.uint32)
+    wrong = kernels.invert(order, position)
+    if wrong >= 0:
+        raise CorruptStore(f"graph/order is no permutation of the nodes: row {wrong} holds {order[wrong]}; {REMEDY}")
+    return position
 
 
 def _blocks(rows: int) -> Iterator[slice]:
@@ -194,9 +234,9 @@ def _count(ids: np.ndarray, threads: int, steady: Steady) -> tuple[np.ndarray, i
 
 
 def _work(n: int, keys_per_row: float, done: int, room: int, key_bytes: int) -> float:
-    """Return the work that is left, in rows of the table: a row is read once per range, and merged once."""
+    """Return the work that is left, in rows of the table: a row is read once per range, merged once, and checked."""
     left = n - done
-    return math.ceil(left * (keys_per_row * key_bytes + _ROW_BYTES) / room) * n + _MERGING * left
+    return math.ceil(left * (keys_per_row * key_bytes + _ROW_BYTES) / room) * n + _MERGING * left + n
 
 
 def _range_end(counts: np.ndarray, begin: int, order: np.ndarray, room: int, key_bytes: int) -> int:

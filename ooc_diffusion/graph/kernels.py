@@ -16,6 +16,10 @@ NOWHERE = np.uint32((1 << 32) - 1)
 # rows up to SHORT keys are sorted in buckets, buckets up to FEW keys by insertion
 SHORT = 1024
 FEW = 24
+ROUNDING = 2.0**-22
+# what can be wrong with a finished row
+SOUND, WRONG_ORDER, WRONG_OFFSETS, OUT_OF_RANGE, NOT_ASCENDING, WRONG_SCALE = range(6)
+MISSING, NO_MIRROR, INVENTED, WRONG_BIT, WRONG_WEIGHT = range(6, 11)
 
 
 @nb.njit(cache=True, nogil=True)
@@ -30,9 +34,13 @@ def first_invalid_row(ids, n):
 
 @nb.njit(cache=True, nogil=True)
 def invert(order, out_position):
-    """Write the position of each node."""
+    """Write the position of each node; return the first position with a node that is none, or there twice, or -1."""
+    out_position[:] = NOWHERE
     for p in range(order.shape[0]):
+        if order[p] >= order.shape[0] or out_position[order[p]] != NOWHERE:
+            return p
         out_position[order[p]] = p
+    return -1
 
 
 @nb.njit(cache=True, nogil=True, parallel=True)
@@ -281,3 +289,117 @@ def order_by_list(lists, list_rank, counts, out_order):
         r = list_rank[lists[i]]
         out_order[counts[r]] = i
         counts[r] += 1
+
+
+@nb.njit(cache=True, nogil=True)
+def _row_fault(entries, weights, weighted, scale, n):
+    """Return what is wrong with a row, and how many halves of edges it holds: two in a reciprocal entry."""
+    halves, total = 0, 0.0
+    previous = np.int64(-1)
+    for e in range(entries.shape[0]):
+        q = np.int64(entries[e] & POSITION)
+        if q >= n:
+            return OUT_OF_RANGE, 0
+        if q <= previous:
+            return NOT_ASCENDING, 0
+        previous = q
+        halves += 1 + np.int64(entries[e] >> 31)
+        if weighted:
+            total += weights[e]
+    if not weighted:
+        total = np.float64(halves)
+    expected = 1.0 / total if total > 0 else 0.0
+    # two roundings to float32: of the weights, and of the scale; written so that NaN is a fault
+    if not abs(scale - expected) <= ROUNDING * expected:
+        return WRONG_SCALE, 0
+    return SOUND, halves
+
+
+@nb.njit(cache=True, nogil=True, parallel=True)
+def check_rows(bounds, order, position, indptr, indices, weights, row_scale, out_rows, out_faults, out_halves):
+    """Check each row by itself; write for each part its first faulty row, the fault (or `SOUND`) and its halves of edges."""
+    n, nnz = order.shape[0], indices.shape[0]
+    for part in nb.prange(bounds.shape[0] - 1):
+        out_faults[part], out_halves[part] = SOUND, 0
+        for p in range(bounds[part], bounds[part + 1]):
+            a, b = indptr[p], indptr[p + 1]
+            fault, halves = SOUND, 0
+            if order[p] >= n or position[order[p]] != p:
+                fault = WRONG_ORDER
+            elif a < 0 or b < a or b > nnz:
+                fault = WRONG_OFFSETS
+            else:
+                fault, halves = _row_fault(indices[a:b], weights[a:b], weights.shape[0] > 0, row_scale[p], n)
+            out_halves[part] += halves
+            if fault != SOUND:
+                out_rows[part], out_faults[part] = p, fault
+                break
+
+
+@nb.njit(cache=True, nogil=True)
+def _find(indices, low, high, q):
+    """Return where between ``low`` and ``high`` the entry of position q stands, or -1."""
+    while low < high:
+        middle = (low + high) // 2
+        found = np.int64(indices[middle] & POSITION)
+        if found == q:
+            return middle
+        if found < q:
+            low = middle + 1
+        else:
+            high = middle
+    return np.int64(-1)
+
+
+@nb.njit(cache=True, nogil=True)
+def _place(neighbors, j):
+    """Return the first place of an id in a list, or -1."""
+    for place in range(neighbors.shape[0]):
+        if neighbors[place] == j:
+            return place
+    return -1
+
+
+@nb.njit(cache=True, nogil=True)
+def _entry_fault(e, p, ids, table_weights, order, indptr, indices, weights):
+    """Compare an entry of row p with its mirror and with the lists of both of its nodes."""
+    q = np.int64(indices[e] & POSITION)
+    mirror = _find(indices, indptr[q], indptr[q + 1], p)
+    if mirror < 0:
+        return NO_MIRROR
+    i, j = np.int64(order[p]), np.int64(order[q])
+    lists, listed = _place(ids[i], j), _place(ids[j], i)
+    if lists < 0 and listed < 0:
+        return INVENTED
+    reciprocal = np.uint32(lists >= 0 and listed >= 0)
+    if indices[e] >> 31 != reciprocal or indices[mirror] >> 31 != reciprocal:
+        return WRONG_BIT
+    if weights.shape[0] > 0:
+        weight = np.float32(0)
+        if lists >= 0:
+            weight += np.float32(table_weights[i, lists])
+        if listed >= 0:
+            weight += np.float32(table_weights[j, listed])
+        if weights[e] != np.float32(weight) or weights[mirror] != weights[e]:
+            return WRONG_WEIGHT
+    return SOUND
+
+
+@nb.njit(cache=True, nogil=True)
+def check_edges(rows, most_entries, ids, table_weights, order, position, indptr, indices, weights):
+    """Compare rows with the neighbor table; return the first faulty one and its fault.
+
+    The rows must have passed `check_rows`; of a long one some ``most_entries`` entries are compared. ``table_weights`` and
+    ``weights`` of no columns and no entries stand for constant weights.
+    """
+    for p in rows:
+        a, b = indptr[p], indptr[p + 1]
+        neighbors = ids[np.int64(order[p])]
+        for place in range(neighbors.shape[0]):
+            if neighbors[place] >= 0 and _find(indices, a, b, np.int64(position[neighbors[place]])) < 0:
+                return p, MISSING
+        for e in range(a, b, 1 + (b - a) // most_entries):
+            fault = _entry_fault(e, p, ids, table_weights, order, indptr, indices, weights)
+            if fault != SOUND:
+                return p, fault
+    return np.int64(-1), SOUND
