@@ -30,7 +30,7 @@ class BadInput(OocDiffusionError, ValueError):
 
 
 class CorruptStore(OocDiffusionError, ValueError):
-    """An array at rest differs from what the manifest says of it."""
+    """An array at rest differs from what the manifest says of it, or a finished one contradicts what it was made from."""
 
     exit_code = 4
 

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 
 __all__ = [
     "awkward_table",
+    "naive_csr",
     "naive_diffuse",
     "naive_knn_scores",
     "naive_merge",
@@ -64,6 +65,37 @@ def naive_w(neighbor_ids, weights=None):
         if total > 0:
             S[i] /= total
     return sp.csr_array(S)
+
+
+def naive_csr(neighbor_ids, weights=None, order=None):
+    """The graph at rest to the last bit: indptr int64, indices uint32, row scale float32, and weights float32 or None.
+
+    Rows and entries stand at their positions in ``order``; the high bit of an entry marks an edge listed by both ends. The
+    weight of such an edge is the float32 sum of both, and a row sum is taken in float64: per neighbor first the weight with
+    which the row lists it, then the one with which it is listed.
+    """
+    n = len(neighbor_ids)
+    position = np.empty(n, dtype=np.int64)
+    position[np.arange(n) if order is None else order] = np.arange(n)
+    halves = [{} for _ in range(n)]
+    for i, row in enumerate(np.asarray(neighbor_ids)):
+        for place, j in enumerate(row):
+            if j >= 0 and (position[j], 0) not in halves[position[i]]:
+                weight = np.float32(1 if weights is None else weights[i, place])
+                halves[position[i]][position[j], 0] = halves[position[j]][position[i], 1] = weight
+    entries, values, scale, lengths = [], [], [], []
+    for row in halves:
+        merged, total = {}, 0.0
+        for (q, _), weight in sorted(row.items()):
+            merged[q] = [*merged.get(q, []), weight]
+            total += float(weight)
+        entries += [q + (len(both) == 2) * 2**31 for q, both in merged.items()]
+        values += [both[0] + both[1] if len(both) == 2 else both[0] for both in merged.values()]
+        lengths.append(len(merged))
+        scale.append(1 / total if total > 0 else 0)
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    values = None if weights is None else np.array(values, dtype=np.float32)
+    return indptr, np.array(entries, dtype=np.uint32), np.array(scale, dtype=np.float32), values
 
 
 def naive_diffuse(W, seeds, seed_classes, n_classes, n_iter, normalization="columns"):

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import time
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where it goes; about 350 bytes per node")
     parser.add_argument("--memory-budget", default="auto", help="for building the graph; default: auto")
     options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     options.folder.mkdir(parents=True)
     source, original = Graph(options.source / "store"), np.load(options.source / "neighbors.npy", mmap_mode="r")
     started = time.perf_counter()

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import time
 from pathlib import Path
@@ -105,6 +106,7 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=30, help="neighbors per image, itself among them; default: 30")
     parser.add_argument("--memory-budget", default="auto", help="for building the graph; default: auto")
     options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     options.folder.mkdir(parents=True)
     seconds = {}
     started = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from .build import check_table, check_weights, graph_bytes, write_graph
 from .graph import Graph
 
 logger = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_LINES = 30.0
 
 
 def build_graph(
@@ -58,12 +61,15 @@ def build_graph(
     ------
     BadInput
         If ids are out of range or no integers, weights negative or not finite, or the store holds another graph.
+    CorruptStore
+        If the finished graph fails its self-check: each row by itself, all rows together, a sample against the table.
     DoesNotFit
         If the budget is too small; the message names the smallest that would do.
 
     Notes
     -----
-    Douze et al., CVPR 2018, section 3.2. Building is resumed where an interrupted call with the same arguments stopped.
+    Douze et al., CVPR 2018, section 3.2. Building is resumed where an interrupted call with the same arguments stopped. How far
+    it is shows in the log, at INFO, every half minute.
 
     Examples
     --------
@@ -92,11 +98,31 @@ def build_graph(
     with limit_threads(threads) as n_threads, target.job("graph", parameters=parameters, overwrite=overwrite) as job:
         if not job.published:
             job.reserve(graph_bytes(n, k, weighted=weights is not None))
-            write_graph(job, neighbor_ids, weights=weights, order=order, budget=budget, threads=n_threads)
-            job.publish({"n": n, "k": k})
+            checked = write_graph(
+                job, neighbor_ids, weights=weights, order=order, budget=budget, threads=n_threads, advance=_Log(n)
+            )
+            job.publish({"n": n, "k": k, **checked})
     graph = Graph(target)
     logger.info("graph of %d nodes and %d entries in %s", graph.n, graph.nnz, target.path)
     return graph
+
+
+class _Log:
+    """Progress as lines of the log."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.done = 0
+        self.started = self.last = time.monotonic()
+
+    def __call__(self, nodes: int) -> None:
+        self.done += nodes
+        now = time.monotonic()
+        if now - self.last >= _SECONDS_BETWEEN_LINES:
+            self.last = now
+            rate = self.done / (now - self.started)
+            left = (self.n - self.done) / rate
+            logger.info("graph: %d of %d nodes, %.0f nodes/s, %.0f s left", self.done, self.n, rate, left)
 
 
 def _digest(array: np.ndarray) -> str:

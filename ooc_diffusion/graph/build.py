@@ -6,24 +6,35 @@ budget allows. Random access stays inside the range, so the disk sees long reads
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from ..errors import BadInput, DoesNotFit
+from ..errors import BadInput, CorruptStore, DoesNotFit
 from ..memory import MemoryBudget, format_size
 from ..store import Job
 from . import kernels
+from .check import REMEDY, GraphArrays, check_graph
+from .steady import Advance, Steady
 
 _TABLE_ROWS = 65536
 _LEAST_WEIGHT = 1e-20
 _MAX_NODES = 2**31 - 1
-# order, position and counts, whatever the range
-_NODE_BYTES = 12
-# starts (8), filled (4), length (4), scale (4) and indptr (8) of a row
-_ROW_BYTES = 28
-
-Progress = Callable[[int], object]
+# sorting, merging and writing a row, in reads of a row of the table (measured)
+_MERGING = 4
+# position and counts, whatever the range; order, where the caller holds it
+_NODE_BYTES = 8
+_ORDER_BYTES = 4
+# where the keys of a row begin
+_ROW_BYTES = 8
+# lengths (4), scale (4) and offsets twice (16) of the rows that are merged at once
+_MERGED_BYTES = 24
+# a weighted row is sorted through an index of 8 bytes and copies of its keys and weights
+_WEIGHTED_SORT_BYTES = 24
 
 
 def write_graph(
@@ -34,14 +45,14 @@ def write_graph(
     order: np.ndarray | None,
     budget: MemoryBudget,
     threads: int,
-    advance: Progress = lambda rows: None,
-) -> None:
-    """Symmetrize and normalize a neighbor table into the arrays of `Graph`.
+    advance: Advance = lambda nodes: None,
+) -> dict[str, Any]:
+    """Symmetrize and normalize a neighbor table into the arrays of `Graph`, and check them.
 
     Parameters
     ----------
     job : Job
-        The stage that publishes the arrays; resumed at the row range where it stopped.
+        The stage that publishes the arrays; resumed behind the last rows that it had noted.
     neighbor_ids : numpy.ndarray of shape (N, k), integers
         Neighbors of each node; -1 = none; a repeated id counts once.
     weights : numpy.ndarray of shape (N, k), float32, or None
@@ -53,45 +64,46 @@ def write_graph(
     threads : int
         Threads; the bytes written do not depend on it.
     advance : callable
-        Told the number of rows done since the last call.
+        Told, block by block, how many nodes the work done since the last call is worth; N in all.
+
+    Returns
+    -------
+    dict
+        What `check_graph` found.
+
+    Raises
+    ------
+    CorruptStore
+        If the graph fails its self-check.
 
     Notes
     -----
     W = D⁻¹(W0 + W0ᵀ), section 3.2 of the paper: a sum, so a reciprocal edge counts 2, and so does a node that lists itself.
     """
     n, k = neighbor_ids.shape
-    n_bytes = 8 if weights is not None else 4
-    block_rows = max(1, min(n, _TABLE_ROWS))
-    fixed = (_NODE_BYTES if order is None else _NODE_BYTES - 4) * n + block_rows * k * n_bytes
+    key_bytes = 4 if weights is None else 8
     # asked before they are allocated, or the budget would count them twice
-    most_entries = budget.units(n_bytes, what="building the graph", fixed_bytes=fixed + 2 * 2**20)
-    order = np.arange(n, dtype=np.uint32) if order is None else order
-    position = np.empty(n, np.uint32)
-    position[order] = np.arange(n, dtype=np.uint32)
-    job.put("graph/order", order)
+    fixed = _NODE_BYTES * n + _block_bytes(n, k, key_bytes)
+    room = key_bytes * budget.units(key_bytes, what="building the graph", fixed_bytes=fixed)
+    order = job.put("graph/order", np.arange(n, dtype=np.uint32) if order is None else order)
+    with _thrown_away(job):
+        position = _invert(order)
     job.put("graph/position", position)
-    counts = _count(neighbor_ids, position, block_rows)
-    _check_longest_row(counts, most_entries, n_bytes, weights is not None, budget)
-
-    writers = _writers(job, n, weights is not None)
-    indptr, indices, scales = writers[:3]
-    if indptr.rows == 0:
-        indptr.append(np.zeros(1, np.int64))
-    begin = scales.rows
-    advance(begin)
-    while begin < n:
-        end = _range_end(counts, begin, most_entries, n_bytes)
-        entries, entry_weights, lengths, scale = _merge_range(neighbor_ids, weights, position, counts, begin, end, threads)
-        indices.append(entries)
-        if weights is not None:
-            writers[3].append(entry_weights)
-        scales.append(scale)
-        nnz = indices.rows - len(entries)
-        indptr.append(nnz + np.cumsum(lengths, dtype=np.int64))
-        del entries, entry_weights
-        job.checkpoint()
-        advance(end - begin)
-        begin = end
+    rows = _Rows(job, n, weights is not None)
+    steady = Steady(advance, n)
+    steady.skip(rows.done)
+    steady.expect(_work(n, 2 * k, rows.done, room, key_bytes) + n)
+    counts, pairs = _count(neighbor_ids, threads, steady)
+    steady.expect(_work(n, float(counts.mean(dtype=np.float64)) if n else 0, rows.done, room, key_bytes))
+    room -= _sorting_bytes(counts, room, key_bytes, threads, budget)
+    table = _Table(neighbor_ids, weights, order, position, counts)
+    while rows.done < n:
+        end = _range_end(counts, rows.done, order, room, key_bytes)
+        _write_range(job, rows, _merge_range(table, rows.done, end, threads, steady))
+    with _thrown_away(job):
+        checked = check_graph(rows.graph(job), neighbor_ids, weights, pairs=pairs, threads=threads, advance=steady)
+    steady.finish()
+    return checked
 
 
 def graph_bytes(n: int, k: int, *, weighted: bool = False) -> int:
@@ -101,8 +113,13 @@ def graph_bytes(n: int, k: int, *, weighted: bool = False) -> int:
 
 def least_memory(n: int, k: int, *, weighted: bool = False) -> int:
     """Return the bytes of memory that building needs whatever the budget (a node listed by all others comes on top)."""
-    n_bytes = 8 if weighted else 4
-    return _NODE_BYTES * n + min(n, _TABLE_ROWS) * k * n_bytes + 2 * 2**20 + 64 * k * n_bytes
+    key_bytes = 8 if weighted else 4
+    return (_NODE_BYTES + _ORDER_BYTES) * n + _block_bytes(n, k, key_bytes) + 64 * k * key_bytes
+
+
+def _block_bytes(n: int, k: int, key_bytes: int) -> int:
+    # positions, and where there are any weights, of a block of the table; a block of merged rows
+    return min(n, _TABLE_ROWS) * (k * key_bytes + _MERGED_BYTES) + 2**20
 
 
 def check_table(neighbor_ids: np.ndarray, *, what: str = "neighbor table", n: int | None = None) -> None:
@@ -136,74 +153,159 @@ def check_weights(weights: np.ndarray, shape: tuple[int, ...]) -> None:
             raise BadInput(f"row {row} of the weights is negative, not finite, or out of range; give 0, or {limits}")
 
 
-def _writers(job: Job, n: int, weighted: bool) -> list:
-    writers = [
-        job.array("graph/indptr", "<i8", (n + 1,)),
-        job.array("graph/indices", "<u4", (None,)),
-        job.array("graph/row_scale", "<f4", (n,)),
-    ]
-    return [*writers, job.array("graph/weights", "<f4", (None,))] if weighted else writers
+class _Rows:
+    """The arrays of the graph, which grow by merged rows."""
+
+    def __init__(self, job: Job, n: int, weighted: bool) -> None:
+        self.indptr = job.array("graph/indptr", "<i8", (n + 1,))
+        self.indices = job.array("graph/indices", "<u4", (None,))
+        self.row_scale = job.array("graph/row_scale", "<f4", (n,))
+        self.weights = job.array("graph/weights", "<f4", (None,)) if weighted else None
+        if self.indptr.rows == 0:
+            self.indptr.append(np.zeros(1, np.int64))
+
+    @property
+    def done(self) -> int:
+        """Number of rows that are written."""
+        return self.row_scale.rows
+
+    def append(self, keys: list[np.ndarray], weights: list[np.ndarray], lengths: np.ndarray, scale: np.ndarray) -> None:
+        """Write the next rows; their entries and weights come in pieces."""
+        offsets = np.cumsum(lengths, dtype=np.int64)
+        offsets += self.indices.rows
+        for entries in keys:
+            self.indices.append(entries)
+        if self.weights is not None:
+            for some in weights:
+                self.weights.append(some)
+        self.indptr.append(offsets)
+        self.row_scale.append(scale)
+
+    def graph(self, job: Job) -> GraphArrays:
+        """Return the graph as it stands on disk."""
+        order, position = (job.array(f"graph/{name}", "<u4", (self.done,)).view() for name in ("order", "position"))
+        weights = np.empty(0, np.float32) if self.weights is None else self.weights.view()
+        return GraphArrays(order, position, self.indptr.view(), self.indices.view(), weights, self.row_scale.view())
 
 
-def _blocks(table: np.ndarray, rows: int) -> range:
-    return range(0, len(table), rows)
+@dataclass(frozen=True)
+class _Table:
+    """The neighbor table and what has been found out about it."""
+
+    ids: np.ndarray
+    weights: np.ndarray | None
+    order: np.ndarray
+    position: np.ndarray
+    counts: np.ndarray
 
 
-def _count(neighbor_ids: np.ndarray, position: np.ndarray, block_rows: int) -> np.ndarray:
-    counts = np.zeros(len(neighbor_ids), np.uint32)
-    for first in _blocks(neighbor_ids, block_rows):
-        kernels.count_entries(neighbor_ids[first : first + block_rows], first, position, counts)
-    return counts
+@contextlib.contextmanager
+def _thrown_away(job: Job) -> Iterator[None]:
+    # what is left behind would be gone on with, and fail again
+    try:
+        yield
+    except CorruptStore:
+        job.discard()
+        raise
 
 
-def _range_end(counts: np.ndarray, begin: int, most_entries: int, n_bytes: int) -> int:
-    # A range costs memory per row too; rows without entries must not make it longer than the room allows.
-    most_rows = max(1, most_entries * n_bytes // (2 * _ROW_BYTES))
-    return min(kernels.range_end(counts, begin, most_entries // 2), begin + most_rows)
+def _invert(order: np.ndarray) -> np.ndarray:
+    position = np.empty(len(order), np.uint32)
+    wrong = kernels.invert(order, position)
+    if wrong >= 0:
+        raise CorruptStore(f"graph/order is no permutation of the nodes: row {wrong} holds {order[wrong]}; {REMEDY}")
+    return position
 
 
-def _check_longest_row(counts: np.ndarray, most_entries: int, n_bytes: int, weighted: bool, budget: MemoryBudget) -> None:
+def _blocks(rows: int) -> Iterator[slice]:
+    return (slice(first, min(first + _TABLE_ROWS, rows)) for first in range(0, rows, _TABLE_ROWS))
+
+
+def _count(ids: np.ndarray, threads: int, steady: Steady) -> tuple[np.ndarray, int]:
+    """Return the number of keys of each node and the number of distinct pairs (row, neighbor)."""
+    n = len(ids)
+    counts, pairs = np.zeros(n, np.uint32), 0
+    bounds = np.linspace(0, n, threads + 1).astype(np.int64)
+    for rows in _blocks(n):
+        pairs += kernels.count_lists(ids[rows], counts[rows])
+        kernels.count_listed(ids[rows], bounds, counts)
+        steady(rows.stop - rows.start)
+    return counts, pairs
+
+
+def _work(n: int, keys_per_row: float, done: int, room: int, key_bytes: int) -> float:
+    """Return the work that is left, in rows of the table: a row is read once per range, merged once, and checked."""
+    left = n - done
+    return math.ceil(left * (keys_per_row * key_bytes + _ROW_BYTES) / room) * n + _MERGING * left + n
+
+
+def _range_end(counts: np.ndarray, begin: int, order: np.ndarray, room: int, key_bytes: int) -> int:
+    return kernels.range_end(counts, order, begin, room, key_bytes, _ROW_BYTES)
+
+
+def _sorting_bytes(counts: np.ndarray, room: int, key_bytes: int, threads: int, budget: MemoryBudget) -> int:
+    """Return what sorting rows takes besides their keys, or raise `DoesNotFit` where the longest row does not fit."""
     longest = int(counts.max(initial=0))
-    # a weighted row is sorted through an index of 8 bytes and copies of its keys and weights
-    needed = longest * (n_bytes + (24 if weighted else 0))
-    if needed > most_entries * n_bytes // 2:
-        least = budget.total + 2 * needed - most_entries * n_bytes
+    sorting = longest * _WEIGHTED_SORT_BYTES * threads if key_bytes > 4 else 0
+    needed = longest * key_bytes + _ROW_BYTES + sorting
+    if needed > room:
+        least = budget.total + needed - room
         raise DoesNotFit(
             f"node in {longest} neighbor lists needs a memory budget of {format_size(least)}, but it is "
             f"{format_size(budget.total)}; give --memory-budget {-(-least // 2**20)}MiB or remove duplicates of that image"
         )
+    return sorting
 
 
-def _merge_range(
-    ids: np.ndarray,
-    weights: np.ndarray | None,
-    position: np.ndarray,
-    counts: np.ndarray,
-    begin: int,
-    end: int,
-    threads: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return entries, weights, row lengths and scales of the rows at positions ``begin .. end``."""
-    n_rows = end - begin
-    starts = np.zeros(n_rows + 1, np.int64)
-    np.cumsum(counts[begin:end], out=starts[1:])
-    shares = np.linspace(0, starts[-1], threads + 1)[1:-1]
-    bounds = np.concatenate([[0], np.searchsorted(starts[1:], shares), [n_rows]]).astype(np.int64)
-    filled = np.zeros(n_rows, np.uint32)
-    keys = np.empty(starts[-1], np.uint32)
-    key_weights = np.empty(starts[-1] if weights is not None else 0, np.float32)
-    no_weights = np.empty((0, 0), np.float32)
-    for first in _blocks(ids, _TABLE_ROWS):
-        rows = slice(first, first + _TABLE_ROWS)
-        some_weights = no_weights if weights is None else np.ascontiguousarray(weights[rows], np.float32)
-        kernels.scatter_keys(ids[rows], some_weights, first, position, bounds + begin, starts, filled, keys, key_weights)
-    lengths = np.empty(n_rows, np.int32)
-    scale = np.empty(n_rows, np.float32)
-    if weights is None:
-        kernels.merge_rows(bounds, starts, keys, lengths, scale)
+def _write_range(job: Job, rows: _Rows, parts: Iterator[tuple]) -> None:
+    # in a function of its own, or the last part would hold the keys of this range beside those of the next
+    for part in parts:
+        rows.append(*part)
+        job.checkpoint()
+
+
+def _merge_range(table: _Table, begin: int, end: int, threads: int, steady: Steady) -> Iterator[tuple]:
+    """Yield, block by block, entries and weights in pieces, row lengths and scales of the rows at positions ``begin .. end``."""
+    starts = np.empty(end - begin + 1, np.int64)
+    n_keys = kernels.row_starts(table.counts, table.order[begin:end], starts)
+    keys = np.empty(n_keys, np.uint32)
+    weights = np.empty(n_keys if table.weights is not None else 0, np.float32)
+    bounds = _shares(starts[1:], n_keys, threads)
+    _scatter(table, bounds + begin, starts, keys, weights, steady)
+    for rows in _blocks(end - begin):
+        yield _merge(starts[rows.start : rows.stop + 1], keys, weights, threads)
+        steady(_MERGING * (rows.stop - rows.start))
+
+
+def _shares(starts: np.ndarray, end: int, threads: int) -> np.ndarray:
+    """Return the bounds of one part of the rows for each thread, with as many keys in each."""
+    shares = np.linspace(starts[0], end, threads + 1)[1:-1]
+    return np.concatenate([[0], np.searchsorted(starts, shares), [len(starts)]]).astype(np.int64)
+
+
+def _scatter(
+    table: _Table, bounds: np.ndarray, starts: np.ndarray, keys: np.ndarray, weights: np.ndarray, steady: Steady
+) -> None:
+    n, k = table.ids.shape
+    places = np.empty((min(n, _TABLE_ROWS), k), np.uint32)
+    some_weights = np.empty((0, 0), np.float32)
+    for rows in _blocks(n):
+        block = places[: rows.stop - rows.start]
+        kernels.look_up(table.ids[rows], table.position, block)
+        if table.weights is not None:
+            some_weights = np.ascontiguousarray(table.weights[rows], np.float32)
+        kernels.scatter_keys(block, some_weights, table.position[rows], bounds, starts, keys, weights)
+        steady(len(block))
+
+
+def _merge(starts: np.ndarray, keys: np.ndarray, weights: np.ndarray, threads: int) -> tuple:
+    n_rows = len(starts) - 1
+    bounds = _shares(starts[:-1], starts[-1], threads)
+    ends = np.empty(threads, np.int64)
+    lengths, scale = np.empty(n_rows, np.int32), np.empty(n_rows, np.float32)
+    if len(weights):
+        kernels.merge_weighted_rows(bounds, starts, keys, weights, lengths, scale, ends)
     else:
-        kernels.merge_weighted_rows(bounds, starts, keys, key_weights, lengths, scale)
-    nnz = kernels.pack_rows(starts, lengths, keys)
-    if weights is not None:
-        kernels.pack_rows(starts, lengths, key_weights)
-    return keys[:nnz], key_weights[:nnz], lengths, scale
+        kernels.merge_rows(bounds, starts, keys, lengths, scale, ends)
+    pieces = [slice(a, b) for a, b in zip(starts[bounds[:-1]], ends, strict=True)]
+    return [keys[piece] for piece in pieces], [weights[piece] for piece in pieces], lengths, scale

@@ -134,13 +134,13 @@ def _build(worker: Worker, store: Store, k: int, sigma: float | None) -> dict[st
         lists = store.array("background/lists")
     ids, similarities = ids[:, :k], similarities[:, :k]
     centroids = store.array("background/centroids")
-    order = locality_order(lists, centroids) if len(centroids) else None
+    # on disk at once, so that building has its memory
+    order = worker.job.put("graph/order", locality_order(lists, centroids)) if len(centroids) else None
     weights = None if sigma is None else _gaussian(worker, ids, similarities, sigma)
-    write_graph(
+    checked = write_graph(
         worker.job, ids, weights=weights, order=order, budget=worker.budget, threads=worker.threads, advance=worker.advance
     )
-    entries = worker.job.array("graph/indices", "<u4", (None,))
-    return {"nodes": len(ids), "k": k, "entries": entries.rows, "entries_per_node": entries.rows / len(ids)}
+    return {"nodes": len(ids), "k": k, **checked}
 
 
 def _complete(worker: Worker, store: Store, k: int) -> tuple[np.ndarray, np.ndarray]:

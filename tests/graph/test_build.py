@@ -1,12 +1,14 @@
 """The graph on disk equals the naive W for every budget, block size and thread count."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
 from ooc_diffusion.errors import BadInput, DoesNotFit
-from ooc_diffusion.graph import bisect_centroids, build, build_graph, locality_order
-from tests.reference import awkward_table, naive_w, naive_w0
+from ooc_diffusion.graph import bisect_centroids, build, build_graph, kernels, locality_order
+from tests.reference import awkward_table, naive_csr, naive_w, naive_w0
 
 
 def as_matrix(graph):
@@ -67,12 +69,42 @@ def test_same_bytes_for_any_block_and_range(table, monkeypatch, threads, block_r
     assert arrays(build_graph(ids, weights=weights, threads=threads)) == expected
 
 
+@pytest.fixture(scope="module", params=["constant", "weighted"])
+def crowd(request):
+    """A table with a hub that is too long for buckets, neighbors near and far, and its graph to the last bit."""
+    rng = np.random.default_rng(11)
+    ids, weights = awkward_table(rng, 3600, 12)
+    near = (np.arange(3600)[:, None] + rng.integers(-3, 4, (3600, 6))) % 3600
+    ids[:, 1:7] = np.where(rng.random((3600, 6)) < 0.5, near, ids[:, 1:7])
+    weights = weights if request.param == "weighted" else None
+    order = rng.permutation(3600).astype(np.uint32)
+    assert np.bincount(ids[ids >= 0]).max() > kernels.SHORT
+    return ids, weights, order, naive_csr(ids, weights, order)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("entries", [10**6, 2**15, 2**14])
+def test_the_bytes_are_those_of_the_reference(crowd, monkeypatch, threads, entries):
+    ids, weights, order, expected = crowd
+    ranges = []
+    original = build._range_end
+    monkeypatch.setattr(build, "_range_end", lambda *a: ranges.append(original(*a)) or ranges[-1])
+    monkeypatch.setattr(build.MemoryBudget, "units", lambda self, unit, **kw: entries if weights is None else 16 * entries)
+    # also more threads than this machine has
+    monkeypatch.setattr("ooc_diffusion.graph.api.limit_threads", lambda wanted: contextlib.nullcontext(threads))
+    graph = build_graph(ids, weights=weights, order=order)
+    if weights is None:
+        assert (len(ranges) > 1) == (entries < 10**6)
+    for name, values in zip(["indptr", "indices", "row_scale", "weights"], expected, strict=True):
+        assert values is None or np.asarray(getattr(graph, name)).tobytes() == values.tobytes(), name
+
+
 def test_ranges_follow_the_budget(monkeypatch):
     ids, _ = awkward_table(np.random.default_rng(5), 400, 10)
     seen = []
     original = build._merge_range
-    monkeypatch.setattr(build, "_merge_range", lambda *a: seen.append(a[4:6]) or original(*a))
-    monkeypatch.setattr(build.MemoryBudget, "units", lambda self, unit, **kw: 4000)
+    monkeypatch.setattr(build, "_merge_range", lambda *a: seen.append(a[1:3]) or original(*a))
+    monkeypatch.setattr(build.MemoryBudget, "units", lambda self, unit, **kw: 2000)
     small = arrays(build_graph(ids))
     ranges = list(seen)
     monkeypatch.undo()

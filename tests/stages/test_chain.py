@@ -80,7 +80,7 @@ def test_neighbors_equal_naive_search(store, naive):
 def test_graph_equals_naive_w(store, naive):
     np.testing.assert_allclose(as_matrix(Graph(store)), naive.W.toarray(), rtol=2e-7, atol=0)
     record = store.record("graph")
-    assert record["entries"] == naive.W.nnz
+    assert record["nnz"] == naive.W.nnz
     assert record["k"] == K
 
 
@@ -88,7 +88,7 @@ def test_gaussian_weights_equal_naive_w(tmp_path, sample):
     store = build(tmp_path / "store", sample, weighting="gaussian", sigma=0.4)
     expected = naive_chain(sample, sigma=0.4).W.toarray()
     np.testing.assert_allclose(as_matrix(Graph(store)), expected, rtol=2e-5, atol=1e-9)
-    assert store.record("graph")["entries"] == np.count_nonzero(expected)
+    assert store.record("graph")["nnz"] == np.count_nonzero(expected)
 
 
 def test_a_smaller_k_is_a_prefix(tmp_path, sample):
