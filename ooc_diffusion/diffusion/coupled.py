@@ -135,8 +135,11 @@ class _Coupled:
     """
 
     def __init__(self, job: Job, graph: Graph, what: Diffusion, budget: MemoryBudget, threads: int) -> None:
-        self.job, self.graph, self.what, self.budget, self.threads = job, graph, what, budget, threads
+        self.job, self.graph, self.what, self.threads = job, graph, what, threads
         self.seeds = _OneHot.of(graph, what)
+        # decided once: what the allocator keeps later is no less room
+        self.columns = columns_at_once(graph.n, what.n_classes, budget=budget)
+        self.rows = block_rows(graph.n, what.n_classes, budget=budget)
         self.t, self.panels, self.batches, self.products = job.state.get("coupled", [0, [], [], 0])
         self._drop(job.state.get("drop", []))
 
@@ -149,8 +152,7 @@ class _Coupled:
         end = self.batches[-1][1] if self.batches else 0
         yield end
         while end < self.what.n_classes:
-            begin, left = end, self.what.n_classes - end
-            end = begin + columns_at_once(self.graph.n, left, budget=self.budget)
+            begin, end = end, min(end + self.columns, self.what.n_classes)
             self._multiply(t, begin, end)
             self.batches = [*self.batches, [begin, end]]
             self._checkpoint(drop=self._iterate(t) if end == self.what.n_classes and t < self.what.n_iter else [])
@@ -191,8 +193,7 @@ class _Coupled:
     def normalize(self, t: int) -> None:
         """Write L_{t+1} = η(W L_t), the seeds set back where that is wanted, and give back what it was made of."""
         what, n = self.what, self.graph.n
-        rows = block_rows(n, what.n_classes, budget=self.budget)
-        products = SideBySide(self._views(f"product/{t}", self.batches, n), rows)
+        products = SideBySide(self._views(f"product/{t}", self.batches, n), self.rows)
         eta = Eta.of(what.normalization, what.power, self._target(), products.column_sums)
         writers = [self._new(f"iterate/{t + 1}/{begin}", n, end - begin) for begin, end in self.batches]
         for first, block, _ in products.normalized(eta):
