@@ -197,6 +197,22 @@ def test_sinkhorn_meets_both_marginals_where_all_entries_are_positive(prior):
     np.testing.assert_allclose(found.sum(axis=0) / found.sum(), prior / prior.sum(), rtol=1e-3)
 
 
+@pytest.mark.parametrize("by_rows", [False, True])
+def test_column_sums_depend_neither_on_the_rows_at_once_nor_on_threads(by_rows):
+    rng = np.random.default_rng(4)
+    M = (rng.random((3000, 5)) * 10.0 ** rng.integers(-9, 9, (3000, 1))).astype(np.float32)
+    found = set()
+    for rows in (256, 768, 4096):
+        for threads in (1, 2):
+            with limit_threads(threads):
+                sums = normalize.SideBySide([M], rows).column_sums(np.arange(1.0, 6), 1.0, by_rows)
+            found.add(sums.tobytes())
+    assert len(found) == 1
+    expected = M * np.arange(1.0, 6)
+    expected = expected / expected.sum(axis=1, keepdims=True) if by_rows else expected
+    np.testing.assert_allclose(sums, expected.sum(axis=0), rtol=1e-13)
+
+
 @pytest.mark.parametrize("normalization", ["none", "rows", "columns", "sinkhorn", "gamma"])
 def test_zeros_and_the_smallest_numbers_survive(normalization):
     rng = np.random.default_rng(2)
