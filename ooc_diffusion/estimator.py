@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .classify import predict as predict_rows
-from .diffusion import NORMALIZATIONS, Diffusion, diffuse_once, kernels
+from .diffusion import check_normalization, diffuse_once, kernels
 from .errors import BadInput
 from .graph import build_graph, locality_order
 from .memory import MemoryBudget
@@ -32,8 +32,12 @@ class LabelDiffusion(ClassifierMixin, BaseEstimator):
         Neighbors k of each vector, itself included. Default 30.
     n_iter : int or "auto"
         Number of iterations T; ``"auto"`` chooses it by cross-validation on the labelled vectors. Default 3.
-    normalization : {"columns", "none"}
-        η: every class gets the same mass, or none. Default ``"columns"``.
+    normalization : {"columns", "none", "rows", "sinkhorn", "gamma"}
+        η, as in `ooc_diffusion.diffuse`: every class gets the same mass, none, every vector, both, or Γ_r. Default ``"columns"``.
+    reset : bool
+        Set labelled vectors back to their labels after each iteration. Default False.
+    power : float
+        r of ``"gamma"``, more than 1 and at most 2. Default 2.
     metric : {"euclidean", "cosine"}
         Distance; the same thing for vectors of unit length. Default ``"euclidean"``.
     index : {"auto", "Flat", "IVFFlat"}
@@ -93,6 +97,8 @@ class LabelDiffusion(ClassifierMixin, BaseEstimator):
         n_neighbors: int = 30,
         n_iter: int | str = 3,
         normalization: str = "columns",
+        reset: bool = False,
+        power: float = 2.0,
         metric: str = "euclidean",
         index: str = "auto",
         memory_budget: str | int = "auto",
@@ -103,6 +109,8 @@ class LabelDiffusion(ClassifierMixin, BaseEstimator):
         self.n_neighbors = n_neighbors
         self.n_iter = n_iter
         self.normalization = normalization
+        self.reset = reset
+        self.power = power
         self.metric = metric
         self.index = index
         self.memory_budget = memory_budget
@@ -145,8 +153,7 @@ class LabelDiffusion(ClassifierMixin, BaseEstimator):
             self.n_iter_ = chosen.n_iter
         else:
             self.n_iter_ = int(self.n_iter)
-        what = Diffusion(seeds.nodes, seeds.classes, seeds.n_classes, self.n_iter_, None, self.normalization)
-        self._scores = diffuse_once(graph, what, budget=budget, threads=self.threads)[0]
+        self._scores = diffuse_once(graph, seeds.diffusion(self.n_iter_, None), budget=budget, threads=self.threads)[0]
         self._finish(seeds)
         return self
 
@@ -187,8 +194,7 @@ class LabelDiffusion(ClassifierMixin, BaseEstimator):
             raise BadInput(f"n_neighbors is {self.n_neighbors}, but n_samples is {n}; give at most {n - 1}")
         if self.n_iter != "auto" and (not isinstance(self.n_iter, int | np.integer) or self.n_iter < 0):
             raise BadInput(f"n_iter is {self.n_iter!r}; give 0 or more iterations, or 'auto'")
-        if self.normalization not in NORMALIZATIONS:
-            raise BadInput(f"normalization {self.normalization!r} is not one of {', '.join(NORMALIZATIONS)}")
+        check_normalization(self.normalization, self.power)
         if self.metric not in ("euclidean", "cosine"):
             raise BadInput(f"metric {self.metric!r} is not one of euclidean, cosine")
 
@@ -211,7 +217,8 @@ class LabelDiffusion(ClassifierMixin, BaseEstimator):
             given = np.array(given.tolist())
         _check_targets(given)
         self.classes_, classes = np.unique(given, return_inverse=True)
-        return Seeds(np.flatnonzero(known), classes.astype(np.int64), len(self.classes_))
+        eta = {"normalization": self.normalization, "reset": self.reset, "power": self.power}
+        return Seeds(np.flatnonzero(known), classes.astype(np.int64), len(self.classes_), eta)
 
     def _scaled(self, X: np.ndarray) -> np.ndarray:
         if self.metric == "euclidean":

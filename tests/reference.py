@@ -11,11 +11,13 @@ import scipy.sparse as sp
 
 __all__ = [
     "awkward_table",
+    "naive_coupled",
     "naive_csr",
     "naive_diffuse",
     "naive_knn_scores",
     "naive_merge",
     "naive_neighbors",
+    "naive_normalized",
     "naive_query_scores",
     "naive_top_k_accuracy",
     "naive_w",
@@ -119,6 +121,66 @@ def naive_diffuse(W, seeds, seed_classes, n_classes, n_iter, normalization="colu
     for L in plain:
         sums = L.sum(axis=0)
         result.append(L / np.where(sums > 0, sums, 1.0))
+    return result
+
+
+def naive_normalized(L, normalization, power=2.0, prior=None):
+    """η(L), float64; columns and rows without a positive sum are left alone.
+
+    ``"columns"`` and ``"rows"`` divide by sums. ``"sinkhorn"`` does five times: columns to sums in proportion to ``prior``
+    (default uniform), then rows to sum 1. ``"gamma"`` divides columns by their sums, raises entries to ``power``, and divides
+    columns by their sums.
+    """
+    L = np.array(L, dtype=np.float64)
+    n, n_classes = L.shape
+
+    def columns(shares):
+        for c in range(n_classes):
+            total = sum(L[i, c] for i in range(n))
+            if total > 0:
+                for i in range(n):
+                    L[i, c] = L[i, c] / total * shares[c]
+
+    def rows():
+        for i in range(n):
+            total = sum(L[i, c] for c in range(n_classes))
+            if total > 0:
+                for c in range(n_classes):
+                    L[i, c] /= total
+
+    if normalization == "columns":
+        columns(np.ones(n_classes))
+    elif normalization == "rows":
+        rows()
+    elif normalization == "sinkhorn":
+        for _ in range(5):
+            columns(np.ones(n_classes) if prior is None else prior)
+            rows()
+    elif normalization == "gamma":
+        columns(np.ones(n_classes))
+        L **= power
+        columns(np.ones(n_classes))
+    elif normalization != "none":
+        raise ValueError(normalization)
+    return L
+
+
+def naive_coupled(W, seeds, seed_classes, n_classes, n_iter, normalization, *, reset=False, power=2.0, prior=None):
+    """L_0 .. L_T, a list of dense float64 (n, n_classes) arrays: one-hot seeds, then L_{t+1} = reset(η(W L_t)) as it is.
+
+    The reset, where it is wanted, sets the rows of seeds back to those of L_0.
+    """
+    W = W.toarray() if sp.issparse(W) else np.asarray(W, dtype=np.float64)
+    L = np.zeros((len(W), n_classes))
+    for node, label in zip(seeds, seed_classes, strict=True):
+        L[node, label] = 1.0
+    result = [L]
+    for _ in range(n_iter):
+        L = naive_normalized(W @ L, normalization, power, prior)
+        if reset:
+            for node in seeds:
+                L[node] = result[0][node]
+        result.append(L)
     return result
 
 

@@ -11,7 +11,7 @@ from ooc_diffusion import LabelDiffusion
 from ooc_diffusion.diffusion.room import Room
 from ooc_diffusion.errors import BadInput, DoesNotFit
 from ooc_diffusion.memory import MemoryMeter
-from tests.reference import naive_diffuse, naive_query_scores, naive_w
+from tests.reference import naive_coupled, naive_diffuse, naive_query_scores, naive_w
 
 
 def naive_nearest(X, queries, k):
@@ -70,6 +70,16 @@ def test_equals_the_naive_computation(n_iter, normalization):
     np.testing.assert_allclose(model.predict_proba(queries), naive_shares(scores), rtol=1e-5, atol=1e-7)
     np.testing.assert_array_equal(model.predict(queries), np.where(scores.sum(axis=1) > 0, scores.argmax(axis=1), -1))
     assert model.n_iter_ == n_iter
+
+
+@pytest.mark.parametrize("eta", [{"normalization": "sinkhorn"}, {"normalization": "gamma", "power": 1.5, "reset": True}])
+def test_other_normalizations_equal_the_naive_computation(eta):
+    X, truth = blobs()
+    y = few_labels(truth, 2)
+    model = LabelDiffusion(n_neighbors=6, n_iter=3, **eta).fit(X, y)
+    seeds = np.flatnonzero(y >= 0)
+    L = naive_coupled(naive_w(naive_nearest(X, X, 6)), seeds, y[seeds], 3, 3, **eta)[-1]
+    np.testing.assert_allclose(model.label_distributions_, naive_shares(L), rtol=1e-5, atol=1e-7)
 
 
 def test_cosine_equals_euclidean_on_unit_vectors():
@@ -232,7 +242,8 @@ BAD = {
     "fraction": ({"n_neighbors": 2.5}, "n_neighbors is 2.5; give a whole number"),
     "n_iter": ({"n_iter": -1}, "n_iter is -1; give 0 or more iterations, or 'auto'"),
     "n_iter word": ({"n_iter": "many"}, "n_iter is 'many'"),
-    "normalization": ({"normalization": "rows"}, "normalization 'rows' is not one of columns, none"),
+    "normalization": ({"normalization": "softmax"}, "normalization 'softmax' is not one of columns, none"),
+    "power": ({"power": 3}, "power is 3; give a number above 1 and at most 2"),
     "metric": ({"metric": "manhattan"}, "metric 'manhattan' is not one of euclidean, cosine"),
     "index": ({"index": "HNSW"}, "index 'HNSW' is not one of auto, Flat, IVFFlat"),
     "few for lists": ({"index": "IVFFlat"}, "IVFFlat needs at least 4096 vectors, there are 150; use Flat"),

@@ -43,10 +43,19 @@ METHOD = click.option(
 @N_ITER
 @click.option(
     "--normalization",
-    type=click.Choice(["columns", "none"]),
+    type=click.Choice(["columns", "none", "rows", "sinkhorn", "gamma"]),
     default="columns",
     show_default=True,
-    help="η: every class has the same mass, or none.",
+    help="η: every class has the same mass (columns), every image (rows), both (sinkhorn); none; or Γ_r of Markov clustering. "
+    "The last three kinds and --reset take all classes in every iteration, with 8 bytes of disk per image and class.",
+)
+@click.option("--reset", is_flag=True, help="Set labelled images back to their labels after each iteration.")
+@click.option(
+    "--power",
+    type=click.FloatRange(1, 2, min_open=True),
+    default=2.0,
+    show_default=True,
+    help="r of gamma, the power of each entry.",
 )
 @common_options
 def diffuse_command(store: str, **options: Any) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The engine: L ← W L out of core, normalization, reading of scores."""
 
-from .api import NORMALIZATIONS, check_seeds, diffuse, diffuse_once
+from .api import NORMALIZATIONS, check_normalization, check_seeds, diffuse, diffuse_once
+from .coupled import columns_at_once, coupled_bytes, least_coupled_bytes
+from .parts import copied_bytes
 from .room import FIXED_BYTES, column_bytes, make_room, masks_bytes, room_bytes
 from .scores import Diffusion, write_scores
 
@@ -8,10 +10,15 @@ __all__ = [
     "FIXED_BYTES",
     "NORMALIZATIONS",
     "Diffusion",
+    "check_normalization",
     "check_seeds",
     "column_bytes",
+    "columns_at_once",
+    "copied_bytes",
+    "coupled_bytes",
     "diffuse",
     "diffuse_once",
+    "least_coupled_bytes",
     "make_room",
     "masks_bytes",
     "room_bytes",

@@ -13,7 +13,7 @@ from ..parallel import limit_threads
 from ..store import Store
 from .scores import Diffusion, write_scores
 
-NORMALIZATIONS = ("columns", "none")
+NORMALIZATIONS = ("columns", "none", "rows", "sinkhorn", "gamma")
 
 
 def diffuse(
@@ -26,6 +26,9 @@ def diffuse(
     n_iter: int = 3,
     normalization: str = "columns",
     every_iteration: bool = False,
+    reset: bool = False,
+    power: float = 2.0,
+    prior: np.ndarray | None = None,
     memory_budget: str | int | MemoryBudget = "auto",
     threads: int | None = None,
 ) -> np.ndarray:
@@ -45,10 +48,23 @@ def diffuse(
         Neighbors, in the graph, of images that stand outside it; -1 = none. Default: all nodes of the graph are read.
     n_iter : int
         Number of iterations T, default 3. 0 reads the seeds alone.
-    normalization : {"columns", "none"}
-        η: with ``"columns"`` each column of L_t is divided by its sum (columns of zeros stay). Default ``"columns"``.
+    normalization : {"columns", "none", "rows", "sinkhorn", "gamma"}
+        η; columns and rows of zeros stay as they are. Default ``"columns"``.
+
+        - ``"columns"``: each column is divided by its sum.
+        - ``"none"``: nothing is done.
+        - ``"rows"``: each row is divided by its sum.
+        - ``"sinkhorn"``: 5 times the columns are scaled to sums in proportion to ``prior``, then each row is divided by its sum.
+        - ``"gamma"``: the Γ_r of Markov clustering. Each column is divided by its sum, each entry raised to ``power``, and each
+          column divided by its sum again.
     every_iteration : bool
         Return the scores of all iterations. Default False.
+    reset : bool
+        Set the rows of the seeds back to one-hot after each iteration, behind η. Default False.
+    power : float
+        r of ``"gamma"``, which Markov clustering calls inflation: more than 1, at most 2. Default 2. Other η do not look at it.
+    prior : numpy.ndarray of shape (n_classes,), floats, optional
+        Frequencies of the classes, in any unit, for ``"sinkhorn"``. Default: all classes are equally frequent.
     memory_budget : str, int or MemoryBudget
         Limit on anonymous and shared memory, default ``"auto"``. The result does not depend on it.
     threads : int, optional
@@ -57,21 +73,26 @@ def diffuse(
     Returns
     -------
     numpy.ndarray of shape (q, n_classes), float32
-        For each query the sum over its neighbors of the rows of η(L_T). Without ``queries``: a read-only map of shape
-        (n, n_classes), η(L_T) itself. Rows are in the caller's ids. With ``every_iteration`` there is a leading axis t = 0 .. T.
+        For each query the sum over its neighbors of the rows of L_T. Without ``queries``: a read-only map of shape
+        (n, n_classes), L_T itself. Rows are in the caller's ids. With ``every_iteration`` there is a leading axis t = 0 .. T.
         A row of zeros is a query or node that no label reached.
 
     Raises
     ------
     BadInput
-        If ids or classes are out of range, or the arrays do not belong together.
+        If ids or classes are out of range, an option is none of those allowed, or the arrays do not belong together.
     DoesNotFit
-        If the budget does not hold one column; the message names the smallest that would do.
+        If the budget does not hold one column, or a few rows of all columns; the message names the smallest that would do.
 
     Notes
     -----
     Douze et al., CVPR 2018, sections 3.3 and 3.4. Column normalization is linear, so that doing it once, when L_t is read, equals
     doing it in every iteration. A seed given twice with the same class counts once; with two classes it counts in both.
+
+    With ``reset``, or with rows, Sinkhorn or Γ_r, L_0 is one-hot as it is, L_{t+1} = reset(η(W L_t)) is computed for all columns
+    in every iteration, nothing skipped, and L_T is read as it is; 8 n C bytes on disk are in use meanwhile. The reset comes last:
+    columns that were divided by their sums no longer sum to 1, and the row of a seed given to two classes holds two ones. L_t is
+    stored as float32, in which Γ_r soon turns the smallest entries to zero.
 
     Examples
     --------
@@ -89,9 +110,9 @@ def diffuse(
         check_table(queries, what="table of query neighbors", n=graph.n)
     if not isinstance(n_iter, int | np.integer) or n_iter < 0:
         raise BadInput(f"n_iter is {n_iter!r}; give a whole number of iterations, 0 or more")
-    if normalization not in NORMALIZATIONS:
-        raise BadInput(f"normalization {normalization!r} is not one of {', '.join(NORMALIZATIONS)}")
-    what = Diffusion(seeds, seed_classes, n_classes, n_iter, queries, normalization, every_iteration)
+    check_normalization(normalization, power)
+    prior = None if prior is None else _check_prior(prior, normalization, n_classes)
+    what = Diffusion(seeds, seed_classes, n_classes, n_iter, queries, normalization, every_iteration, reset, power, prior)
     scores = diffuse_once(graph, what, budget=MemoryBudget.parse(memory_budget), threads=threads)
     scores = scores if every_iteration else scores[0]
     return scores if queries is None else np.array(scores)
@@ -120,3 +141,24 @@ def check_seeds(seeds: np.ndarray, seed_classes: np.ndarray, n: int, n_classes: 
         if bad.any():
             raise BadInput(f"{name}[{np.argmax(bad)}] is {values[np.argmax(bad)]}; it must be from 0 to {end - 1}")
     return seeds.astype(np.int64), seed_classes.astype(np.int64)
+
+
+def check_normalization(normalization: str, power: float) -> None:
+    """Raise `BadInput` unless η is one of those there are, and its power one that Γ_r takes."""
+    if normalization not in NORMALIZATIONS:
+        raise BadInput(f"normalization {normalization!r} is not one of {', '.join(NORMALIZATIONS)}")
+    if not isinstance(power, int | float | np.integer | np.floating) or not 1 < power <= 2:
+        raise BadInput(f"power is {power!r}; give a number above 1 and at most 2")
+
+
+def _check_prior(prior: np.ndarray, normalization: str, n_classes: int) -> np.ndarray:
+    """Return the prior as float64, or raise `BadInput`."""
+    if normalization != "sinkhorn":
+        raise BadInput(f"prior is for normalization sinkhorn, not {normalization}; leave it out")
+    prior = np.asarray(prior)
+    if prior.shape != (n_classes,) or prior.dtype.kind not in "iuf":
+        raise BadInput(f"prior is {prior.dtype} {prior.shape}; give a number for each of the {n_classes} classes")
+    bad = ~(np.isfinite(prior) & (prior > 0))
+    if bad.any():
+        raise BadInput(f"prior[{np.argmax(bad)}] is {prior[np.argmax(bad)]}; give frequencies above 0")
+    return prior.astype(np.float64)

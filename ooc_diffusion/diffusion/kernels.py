@@ -16,6 +16,8 @@ POSITION = np.uint32((1 << 31) - 1)
 SUM_ROWS = 8192
 SPREAD_ROWS = 4096
 PIECE = 1024
+# Rows whose column sums are added first when all columns are normalized together: few, since they must fit in memory.
+NORMALIZED_ROWS = 256
 
 
 @nb.njit(cache=True, nogil=True, parallel=True)
@@ -255,3 +257,27 @@ def read_rows(neighbors, position, L, column_scale, out):
                     total[c] += L[position[j], c]
         for c in range(columns):
             out[q, c] = total[c] * column_scale[c]
+
+
+@nb.njit(cache=True, nogil=True, parallel=True)
+def normalize(M, column_scale, power, by_rows, sums, out):
+    """Write ``(M * column_scale) ** power``, each row then divided by its sum if ``by_rows``; ``out`` may be M (rows, C) itself.
+
+    ``sums`` (ceil(rows / 256), C) float64 gets the column sums, before rounding, of each 256 rows: whoever adds them one after
+    the other gets the same sums for any number of threads and of rows at once. Rows of zeros stay. By rows, ``power`` is 1.
+    """
+    for group in nb.prange(sums.shape[0]):
+        sums[group, :] = 0.0
+        for i in range(group * NORMALIZED_ROWS, min((group + 1) * NORMALIZED_ROWS, M.shape[0])):
+            row_scale = 1.0
+            if by_rows:
+                total = 0.0
+                for c in range(M.shape[1]):
+                    total += M[i, c] * column_scale[c]
+                row_scale = 1.0 / total if total > 0 else 0.0
+            for c in range(M.shape[1]):
+                value = M[i, c] * column_scale[c] * row_scale
+                if power != 1.0:
+                    value = value**power
+                sums[group, c] += value
+                out[i, c] = value

@@ -14,6 +14,11 @@ from .needed import Needed, blocks_of
 MOST_COPIED = 0.5
 
 
+def copied_bytes(n: int, nnz: int) -> int:
+    """Return the most bytes that copies of rows of W without weights can take on disk."""
+    return int(4 * MOST_COPIED * nnz) + 16 * n
+
+
 def copy_parts(job: Job, graph: Graph, needed: Needed) -> None:
     """Copy the needed rows of W, from the last iteration backwards, into scratch arrays of a job."""
     left = int(MOST_COPIED * graph.nnz)

@@ -41,10 +41,16 @@ class Diffusion:
         Number of iterations T.
     queries : numpy.ndarray of shape (q, k), integers, or None
         Neighbor ids of the queries, -1 = none; None reads the row of every node, in the order of the ids.
-    normalization : {"columns", "none"}
+    normalization : {"columns", "none", "rows", "sinkhorn", "gamma"}
         η.
     every_iteration : bool
         Keep t = 0 .. T instead of T alone.
+    reset : bool
+        Set the rows of seeds back to one-hot after each iteration.
+    power : float
+        r of ``"gamma"``.
+    prior : numpy.ndarray of shape (C,), float64, or None
+        Shares of the classes for ``"sinkhorn"``; None: all the same.
     """
 
     seeds: np.ndarray
@@ -54,6 +60,14 @@ class Diffusion:
     queries: np.ndarray | None = None
     normalization: str = "columns"
     every_iteration: bool = False
+    reset: bool = False
+    power: float = 2.0
+    prior: np.ndarray | None = None
+
+    @property
+    def coupled(self) -> bool:
+        """Whether L_{t+1} = W L_t does not do, because η must be known for each iterate."""
+        return self.reset or self.normalization not in ("columns", "none")
 
     def n_rows(self, graph: Graph) -> int:
         """Rows of scores per iteration."""
@@ -99,6 +113,10 @@ def write_scores(
     dict
         ``column_batches``, and ``steps``: how many steps of each kind (``push``, ``dense``, ``masked``) there were.
     """
+    if what.coupled:
+        from .coupled import write_coupled_scores  # which imports this module
+
+        return write_coupled_scores(job, graph, what, name=name, budget=budget, threads=threads, advance=advance)
     batches: list[list[int]] = job.state.get("batches", [])
     steps: dict[str, int] = job.state.get("steps", {})
     begin = batches[-1][1] if batches else 0

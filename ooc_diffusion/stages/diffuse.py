@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..diffusion import NORMALIZATIONS, Diffusion, write_scores
+from ..diffusion import check_normalization, write_scores
 from ..errors import BadInput
 from ..graph import Graph
 from ..memory import MemoryBudget
@@ -27,6 +27,8 @@ def diffuse(
     rows: str = "auto",
     n_iter: int | None = None,
     normalization: str = "columns",
+    reset: bool = False,
+    power: float = 2.0,
     settings: Settings | None = None,
 ) -> Record:
     """Diffuse the labels of a few images: L_{t+1} = η(W L_t).
@@ -43,8 +45,12 @@ def diffuse(
         Which images get scores: the tests, by their neighbors, or all nodes of the graph. ``"auto"``: tests where there are any.
     n_iter : int, optional
         Number of iterations. Default: chosen by cross-validation on the seeds; where no class has two, by coverage.
-    normalization : {"columns", "none"}
-        η. Default ``"columns"``.
+    normalization : {"columns", "none", "rows", "sinkhorn", "gamma"}
+        η, as in `ooc_diffusion.diffuse`; Sinkhorn takes all classes as equally frequent. Default ``"columns"``.
+    reset : bool
+        Set labelled images back to their labels after each iteration. Default False.
+    power : float
+        r of ``"gamma"``. Default 2.
     settings : Settings, optional
         Options of the run.
 
@@ -64,29 +70,31 @@ def diffuse(
     rows = ("tests" if has_tests else "nodes") if rows == "auto" else rows
     if rows == "tests" and not has_tests:
         raise BadInput(f"{store} has no neighbors of tests; extract them with --role tests, or take --rows nodes")
-    if normalization not in NORMALIZATIONS:
-        raise BadInput(f"normalization {normalization!r} is not one of {', '.join(NORMALIZATIONS)}")
+    check_normalization(normalization, power)
     if n_iter is not None and n_iter < 0:
         raise BadInput(f"n_iter is {n_iter}; give 0 or more iterations")
     n_rows = len(query_table(target)) if rows == "tests" else graph.n
-    n_classes = len(given.class_names)
+    # labelled images are rows of their role, and the first nodes of the graph where that role is seeds, all of them otherwise
+    eta = {"normalization": normalization, "reset": reset, "power": power}
+    seeds = Seeds(given.rows, given.classes, len(given.class_names), eta)
     most_iter = MAX_ITER if n_iter is None else n_iter
     plan = plan_diffuse(
         graph.n,
         graph.nnz,
-        n_classes,
+        seeds.n_classes,
         most_iter,
         rows=n_rows,
         budget=settings.budget,
         folds=5,
-        held_out=held_out_bytes(len(given.rows), n_classes, most_iter),
+        held_out=held_out_bytes(len(given.rows), seeds.n_classes, most_iter),
+        coupled=seeds.diffusion(most_iter, None).coupled,
     )
     parameters = {
         "labels": _digest(given),
         "class_names": given.class_names,
         "rows": rows,
         "n_iter": n_iter,
-        "normalization": normalization,
+        **eta,
         "seed": settings.seed,
     }
     inputs = [f"graph/{name}" for name in ("indptr", "indices", "row_scale", "position")]
@@ -99,27 +107,24 @@ def diffuse(
         plan=plan,
         parameters=parameters,
         inputs=inputs,
-        total=n_classes,
+        total=seeds.n_classes,
         unit="classes",
-        work=lambda worker: _diffuse(worker, target, graph, given, rows, n_iter, normalization, settings.seed),
+        work=lambda worker: _diffuse(worker, target, graph, given, seeds, rows, n_iter, settings.seed),
     )
 
 
 def _diffuse(
-    worker: Worker, store: Store, graph: Graph, given: Labels, rows: str, n_iter: int | None, normalization: str, seed: int
+    worker: Worker, store: Store, graph: Graph, given: Labels, seeds: Seeds, rows: str, n_iter: int | None, seed: int
 ) -> dict[str, Any]:
     k = store.parameters("graph")["k"]
     queries = query_table(store)[:, :k] if rows == "tests" else None
-    # labelled images are rows of their role, and the first nodes of the graph where that role is seeds, all of them otherwise
-    seeds = Seeds(given.rows, given.classes, len(given.class_names))
     chosen, how = _choose(worker, graph, seeds, queries, n_iter, seed)
     worker.job.put("diffusion/seed_nodes", seeds.nodes)
     worker.job.put("diffusion/seed_classes", seeds.classes)
-    what = Diffusion(seeds.nodes, seeds.classes, seeds.n_classes, chosen, queries, normalization)
     details = write_scores(
         worker.job,
         graph,
-        what,
+        seeds.diffusion(chosen, queries),
         name="diffusion/scores",
         budget=worker.budget,
         threads=worker.threads,

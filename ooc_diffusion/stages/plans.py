@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from ..diffusion import FIXED_BYTES, column_bytes, make_room, masks_bytes, room_bytes
+from ..diffusion import (
+    FIXED_BYTES,
+    column_bytes,
+    columns_at_once,
+    copied_bytes,
+    coupled_bytes,
+    least_coupled_bytes,
+    make_room,
+    masks_bytes,
+    room_bytes,
+)
 from ..errors import DoesNotFit
 from ..graph import graph_bytes, least_memory
 from ..memory import MemoryBudget, StagePlan
@@ -115,20 +125,30 @@ def plan_diffuse(
     folds: int = 0,
     held_out: int = 0,
     kept: int = 1,
+    coupled: bool = False,
 ) -> StagePlan:
-    """Plan the diffusion of the classes, and of ``folds`` runs whose ``held_out`` bytes of scores are kept, over n nodes."""
+    """Plan the diffusion of the classes, and of ``folds`` runs whose ``held_out`` bytes of scores are kept, over n nodes.
+
+    With ``coupled`` η takes all columns in each iteration (`Diffusion.coupled`).
+    """
     fixed = budget.overhead() + FIXED_BYTES + masks_bytes(n) + _SLACK + held_out
-    least = fixed + column_bytes(n)
+    least = fixed + (least_coupled_bytes(n, n_classes) if coupled else column_bytes(n))
     left = MemoryBudget(max(budget.total, least) - _SLACK - held_out)
-    room = make_room(n, n_classes, budget=left)
-    columns = room.columns
+    if coupled:
+        columns, on_disk = columns_at_once(n, n_classes, budget=left), n_classes
+        arrays, copied = coupled_bytes(n, n_classes, budget=left), 0
+    else:
+        room = make_room(n, n_classes, budget=left)
+        columns, on_disk = room.columns, 1 if room.in_memory else room.columns
+        arrays, copied = room_bytes(n, room), 0 if room.in_memory else copied_bytes(n, nnz)
     passes = -(-n_classes // columns) * n_iter * (1 + folds)
     scores = 4 * rows * n_classes * kept
-    work = f"{n_classes:,} classes in batches of {columns:,}, at most {passes:,} passes over W"
-    peak = fixed + room_bytes(n, room)
+    how = "every column in every iteration, no skipping, " if coupled else ""
+    work = f"{n_classes:,} classes in batches of {columns:,}, {how}at most {passes:,} passes over W"
     operations = float(nnz) * n_classes * n_iter * (1 + folds)
-    # panels, and L_t and L_{t+1} of a batch where these lie on disk
-    scratch = scores + 8 * n * (1 if room.in_memory else columns)
+    # panels, L_t and L_{t+1} of the columns that lie on disk, rows of W that the last iterations need
+    scratch = scores + 8 * n * on_disk + copied
+    peak = fixed + arrays
     return StagePlan("diffuse", work, peak, least, scores, scratch, operations)
 
 

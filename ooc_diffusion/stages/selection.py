@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -56,11 +57,18 @@ class Seeds:
         Classes.
     n_classes : int
         Number of classes.
+    eta : dict
+        The fields of `Diffusion` that say what η is. Default: columns.
     """
 
     nodes: np.ndarray
     classes: np.ndarray
     n_classes: int
+    eta: Mapping[str, Any] = field(default_factory=dict)
+
+    def diffusion(self, n_iter: int, queries: np.ndarray | None, *, known: Any = slice(None)) -> Diffusion:
+        """Return the diffusion of these seeds, or of those among them that are ``known``."""
+        return Diffusion(self.nodes[known], self.classes[known], self.n_classes, n_iter, queries, **self.eta)
 
 
 def select_iterations(
@@ -101,8 +109,7 @@ def select_iterations(
         n = graph.n if queries is None else len(queries)
         rows = np.linspace(0, n - 1, min(_COVERAGE_ROWS, n)).astype(np.int64)
         sample = rows[:, None] if queries is None else np.ascontiguousarray(queries[rows])
-        what = Diffusion(seeds.nodes, seeds.classes, seeds.n_classes, max_iter, sample)
-        scores = diffuse_once(graph, _every(what), **options)
+        scores = diffuse_once(graph, replace(seeds.diffusion(max_iter, sample), every_iteration=True), **options)
         shares = np.array([(block > 0).mean() for block in scores])
         return Selection(fallback_iterations(shares), "coverage", folds, *nothing)
     held_out, scores = held_out_scores(graph, seeds, folds, max_iter, **options)
@@ -126,8 +133,8 @@ def held_out_scores(graph: Graph, seeds: Seeds, folds: np.ndarray, n_iter: int, 
     for fold in range(int(folds.max()) + 1):
         out, known = folds[held_out] == fold, folds != fold
         rows = seeds.nodes[held_out[out], None]
-        what = Diffusion(seeds.nodes[known], seeds.classes[known], seeds.n_classes, n_iter, rows)
-        scores[:, out] = diffuse_once(graph, _every(what), **options)
+        what = seeds.diffusion(n_iter, rows, known=known)
+        scores[:, out] = diffuse_once(graph, replace(what, every_iteration=True), **options)
     return held_out, scores
 
 
@@ -177,7 +184,3 @@ def held_out_folds(classes: np.ndarray, seed: int) -> np.ndarray:
         kept = np.random.default_rng(seed).choice(out, _MOST_HELD_OUT, replace=False)
         folds[np.setdiff1d(out, kept)] = -1
     return folds
-
-
-def _every(what: Diffusion) -> Diffusion:
-    return Diffusion(what.seeds, what.seed_classes, what.n_classes, what.n_iter, what.queries, what.normalization, True)

@@ -120,7 +120,7 @@ def test_the_budget_decides_the_batches():
         ({"seeds": [0.5]}, "float64"),
         ({"queries": np.array([[97]])}, "row 0 of the table of query neighbors holds the id 97"),
         ({"n_iter": -1}, "n_iter"),
-        ({"normalization": "rows"}, "columns, none"),
+        ({"normalization": "softmax"}, "columns, none"),
     ],
 )
 def test_bad_input(case, change, message):

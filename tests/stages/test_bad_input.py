@@ -34,7 +34,8 @@ CASES = {
     "dim": (lambda s: reduce(s, dim=-1), "dim is -1"),
     "rows": (lambda s: diffuse(s, labels=few(s), rows="all"), "rows 'all' is not one of auto, tests, nodes"),
     "n_iter": (lambda s: diffuse(s, labels=few(s), n_iter=-1), "n_iter is -1; give 0 or more"),
-    "normalization": (lambda s: diffuse(s, labels=few(s), normalization="rows"), "'rows' is not one of columns, none"),
+    "normalization": (lambda s: diffuse(s, labels=few(s), normalization="softmax"), "'softmax' is not one of columns, none"),
+    "power": (lambda s: diffuse(s, labels=few(s), power=1.0), "power is 1.0; give a number above 1 and at most 2"),
     "not diffused": (lambda s: classify(s), "has no stage 'diffuse'"),
     "a class too small": (
         lambda s: evaluate(s, n_per_class=[100], draws=1),

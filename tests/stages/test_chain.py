@@ -17,7 +17,7 @@ from ooc_diffusion.stages.reduce import reduce
 from ooc_diffusion.stages.settings import Settings
 from ooc_diffusion.store import Store
 from tests.graph.test_build import as_matrix
-from tests.reference import naive_diffuse, naive_knn_scores, naive_query_scores, naive_top_k_accuracy
+from tests.reference import naive_coupled, naive_diffuse, naive_knn_scores, naive_query_scores, naive_top_k_accuracy
 from tests.stages.chain import DIM, K, build, digits, import_roles, naive_chain, naive_vectors, write_labels
 
 SIZES = [1, 2, 5]
@@ -112,6 +112,26 @@ def test_scores_equal_naive_diffusion(store, sample, naive, rows, normalization)
     np.testing.assert_allclose(store.array("diffusion/scores"), expected, rtol=1e-5, atol=1e-12)
     assert (record["n_iter"], record["n_iter_chosen_by"], record["rows"]) == (4, "given", rows)
     assert record["class_names"] == [str(c) for c in range(10)]
+
+
+@pytest.mark.parametrize("eta", [{"normalization": "sinkhorn"}, {"normalization": "gamma", "power": 1.5, "reset": True}])
+def test_scores_of_coupled_columns_equal_the_naive_ones(store, sample, naive, eta):
+    seeds, classes = draw_seeds(sample.background_truth, n_per_class=3, seed=4)
+    seeds, classes = seeds[np.argsort(seeds)], classes[np.argsort(seeds)]
+    labels = write_labels(store.path, seeds, classes)
+    record = diffuse(store.path, labels=labels, rows="tests", n_iter=3, settings=Settings(overwrite=True), **eta)
+    L = naive_coupled(naive.W, seeds, classes, 10, 3, **eta)[-1]
+    expected = naive_query_scores(L, naive.test_table)
+    np.testing.assert_allclose(store.array("diffusion/scores"), expected, rtol=1e-5, atol=1e-12)
+    assert record["plan"]["scratch_bytes"] == 4 * expected.size + 8 * L.size
+    assert "every column in every iteration, no skipping" in record["plan"]["work"]
+    folds, places = store.array("diffusion/folds"), store.array("diffusion/held_out")
+    for fold in range(folds.max() + 1):
+        known = folds != fold
+        out = folds[places] == fold
+        L = naive_coupled(naive.W, seeds[known], classes[known], 10, 3, **eta)[-1]
+        found = store.array("diffusion/held_out_scores")[out]
+        np.testing.assert_allclose(found, L[seeds[places[out]]], rtol=1e-5, atol=1e-12)
 
 
 def shares(scores):
