@@ -13,6 +13,7 @@ from ..memory import MemoryBudget
 from ..store import ArrayWriter, Job
 from . import kernels
 from .engine import adjoint_weights, column_scale, column_sums, diffuse_batch
+from .gpu import DevicePanels
 from .iterate import InFile, InMemory, load_iterate
 from .needed import needed_rows
 from .room import Room, make_room
@@ -71,6 +72,7 @@ def write_scores(
     name: str,
     budget: MemoryBudget,
     threads: int,
+    device: str = "cpu",
     advance: Progress = lambda columns: None,
 ) -> dict[str, object]:
     """Diffuse and write the scores as array ``name`` of a job.
@@ -89,6 +91,8 @@ def write_scores(
         Limit on memory; the bytes written do not depend on it.
     threads : int
         Threads; the bytes written do not depend on it.
+    device : str
+        ``"cpu"``, or the GPU that `gpu.resolve_device` found; scores are equal within the rounding of float32.
     advance : callable
         Told the number of columns done since the last call.
 
@@ -101,10 +105,9 @@ def write_scores(
     steps: dict[str, int] = job.state.get("steps", {})
     begin = batches[-1][1] if batches else 0
     advance(begin)
-    reading = _Reading(job, graph, what, budget, threads) if begin < what.n_classes else None
-    while reading is not None and begin < what.n_classes:
-        room = make_room(graph.n, what.n_classes - begin, budget=budget, threads=threads)
-        end = reading.write_panel(begin, room, batches, steps)
+    panels = _open_panels(job, graph, what, budget, threads, device) if begin < what.n_classes else None
+    while panels is not None and begin < what.n_classes:
+        end = panels.write_panel(begin, batches, steps)
         batches = [*batches, [begin, end]]
         job.checkpoint(now=True, batches=batches, steps=steps)
         advance(end - begin)
@@ -113,11 +116,19 @@ def write_scores(
     return {"column_batches": len(batches), "steps": steps}
 
 
+def _open_panels(
+    job: Job, graph: Graph, what: Diffusion, budget: MemoryBudget, threads: int, device: str
+) -> _Reading | DevicePanels:
+    if device == "cpu":
+        return _Reading(job, graph, what, budget, threads)
+    return DevicePanels(job, graph, what, column_order(what), device=device, budget=budget)
+
+
 class _Reading:
     """What all batches of a diffusion share: which rows they need, and where their column sums come from."""
 
     def __init__(self, job: Job, graph: Graph, what: Diffusion, budget: MemoryBudget, threads: int) -> None:
-        self.job, self.graph, self.what, self.threads = job, graph, what, threads
+        self.job, self.graph, self.what, self.threads, self.budget = job, graph, what, threads, budget
         self.classes = column_order(what)
         self.needed = needed_rows(graph, what.queries, what.n_iter, every_iteration=what.every_iteration)
         room = make_room(graph.n, 1, budget=budget, threads=threads)
@@ -130,12 +141,13 @@ class _Reading:
         weights = adjoint_weights(self.graph, pairs[:, 1], what.n_iter, target=target, threads=self.threads)
         return np.stack([np.bincount(pairs[:, 0], row, minlength=what.n_classes) for row in weights])
 
-    def write_panel(self, begin: int, room: Room, batches: list[list[int]], steps: dict[str, int]) -> int:
+    def write_panel(self, begin: int, batches: list[list[int]], steps: dict[str, int]) -> int:
         """Diffuse one batch of columns into a scratch array of shape (kept * rows, columns); return its end.
 
         ``steps`` is counted up. A batch that was interrupted behind a checkpoint goes on from there, where the room allows.
         """
         what, name = self.what, f"iterate/{begin}"
+        room = make_room(self.graph.n, what.n_classes - begin, budget=self.budget, threads=self.threads)
         state: list[Any] = self.job.state.get("iterate", [0, 0, {}])
         t, end = int(state[0]), int(state[1])
         start = None
