@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # A longer row is cut: the device adds up its pieces in float32 and the sums of the pieces in float64, so that a hub with
 # millions of neighbors is as right as any other row.
-PIECE_ENTRIES = 4096
+PIECE_ENTRIES = 512
 _POSITION = 2**31 - 1
 # With more numbers than this in L, places in it are counted by int64.
 _INT32_NUMBERS = 2**31
@@ -81,7 +81,7 @@ class DeviceMatrix:
         self._slots = [] if resident else slots
 
     def blocks(self, t: int) -> Iterator[Block]:
-        """Yield the blocks that have entries, each good until the next one. Where W is streamed, each second pass is backwards."""
+        """Yield the blocks that have entries, each good until the next one; streamed ones backwards in every second pass."""
         return iter(self._blocks) if self.resident else self._streamed(self._slots, t)
 
     def _streamed(self, slots: list[_Slot], t: int) -> Iterator[Block]:
@@ -108,7 +108,8 @@ class _Slot:
         self._device = {name: torch.empty(sizes[name], dtype=dtype, device=device) for name, dtype in types.items()}
         self._place = device
         self._stream = torch.cuda.Stream(device) if cuda else None
-        self._copied, self._used = (torch.cuda.Event(), torch.cuda.Event()) if cuda else (None, None)
+        self._copied = torch.cuda.Event() if cuda else None
+        self._used = torch.cuda.Event() if cuda else None
         if cuda:
             torch.cuda.synchronize(device)  # what used this memory before is done with it
 
@@ -167,17 +168,28 @@ def add_product(block: Block, L: torch.Tensor, out: torch.Tensor) -> None:
 
     The sums of each piece are those of the device's sparse product, in float32.
     """
+    if block.owners is None:
+        out[block.begin : block.end].addcmul_(_multiply(block, L), block.scale[:, None])
+        return
+    rows, sums = _sums_of_rows(block, L) if block.cut else (block.owners, _multiply(block, L))
+    # each row once: the order in which the device adds them does not matter
+    out[block.begin : block.end].index_add_(0, rows, sums * block.scale[rows, None])
+
+
+def _sums_of_rows(block: Block, L: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the rows of a block and their sums, those of rows in several pieces added up in float64."""
     import torch
 
-    sums, rows = _multiply(block, L), block.owners
-    if rows is None:
-        out[block.begin : block.end].addcmul_(sums, block.scale[:, None])
-        return
-    if block.cut:
-        rows, pieces = torch.unique_consecutive(rows, return_counts=True)
-        sums = torch.segment_reduce(sums.double(), "sum", lengths=pieces, axis=0)
-    # each row once: the order in which the device adds them does not matter
-    out[block.begin : block.end].index_add_(0, rows, (sums * block.scale[rows, None]).float())
+    # what waits for the device stands before the product, so that the next block can be brought during it
+    rows, pieces = torch.unique_consecutive(block.owners, return_counts=True)
+    heads, several = pieces.cumsum(0) - pieces, pieces > 1
+    cut = several.nonzero()[:, 0]
+    inside = torch.repeat_interleave(several, pieces, output_size=len(block.starts) - 1).nonzero()[:, 0]
+    sums = _multiply(block, L)
+    if len(cut):
+        added = torch.segment_reduce(sums[inside].double(), "sum", lengths=pieces[cut], axis=0, unsafe=True)
+        sums[heads[cut]] = added.float()
+    return rows, sums[heads]
 
 
 def pick(block: Block, mask: torch.Tensor) -> Block:

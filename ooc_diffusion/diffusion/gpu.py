@@ -122,7 +122,8 @@ class DevicePanels:
         with _fitting(self._columns):
             self._W = DeviceMatrix(graph, place, resident=resident)
             # where W is streamed, bringing it takes longer than multiplying: masks would cost passes and save none
-            self._masks = self._needed_rows() if resident else [None] * (what.n_iter + 1)
+            all_rows: list[torch.Tensor | None] = [None] * (what.n_iter + 1)
+            self._masks = self._needed_rows() if resident else all_rows
             few = self._masks[-1] is not None
             self._sums = self._adjoint_sums() if few and what.normalization == "columns" else None
 

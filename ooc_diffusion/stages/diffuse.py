@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..diffusion import NORMALIZATIONS, Diffusion, write_scores
+from ..diffusion import NORMALIZATIONS, Diffusion, resolve_device, write_scores
 from ..errors import BadInput
 from ..graph import Graph
-from ..memory import MemoryBudget
 from ..store import Store, append_strings
 from .graph import open_graph, query_table
 from .labels import Labels, read_labels, readable_labels, seed_role
@@ -71,6 +70,7 @@ def diffuse(
     n_rows = len(query_table(target)) if rows == "tests" else graph.n
     n_classes = len(given.class_names)
     most_iter = MAX_ITER if n_iter is None else n_iter
+    device = resolve_device(settings.device)
     plan = plan_diffuse(
         graph.n,
         graph.nnz,
@@ -81,8 +81,9 @@ def diffuse(
         folds=5,
         held_out=held_out_bytes(len(given.rows), n_classes, most_iter),
         threads=settings.threads,
+        device=device,
     )
-    parameters = {
+    parameters: dict[str, Any] = {
         "labels": _digest(given),
         "class_names": given.class_names,
         "rows": rows,
@@ -90,6 +91,9 @@ def diffuse(
         "normalization": normalization,
         "seed": settings.seed,
     }
+    if device != "cpu":
+        # scores from a GPU have other last bits; left out on the CPU, so that stores from before there was a choice stay good
+        parameters["device"] = device.partition(":")[0]
     inputs = [f"graph/{name}" for name in ("indptr", "indices", "row_scale", "position")]
     if rows == "tests":
         inputs.append("graph/query_ids" if "graph/query_ids" in target else "tests/neighbor_ids")
@@ -102,18 +106,26 @@ def diffuse(
         inputs=inputs,
         total=n_classes,
         unit="classes",
-        work=lambda worker: _diffuse(worker, target, graph, given, rows, n_iter, normalization, settings.seed),
+        work=lambda worker: _diffuse(worker, target, graph, given, rows, n_iter, normalization, settings.seed, device),
     )
 
 
 def _diffuse(
-    worker: Worker, store: Store, graph: Graph, given: Labels, rows: str, n_iter: int | None, normalization: str, seed: int
+    worker: Worker,
+    store: Store,
+    graph: Graph,
+    given: Labels,
+    rows: str,
+    n_iter: int | None,
+    normalization: str,
+    seed: int,
+    device: str,
 ) -> dict[str, Any]:
     k = store.parameters("graph")["k"]
     queries = query_table(store)[:, :k] if rows == "tests" else None
     # labelled images are rows of their role, and the first nodes of the graph where that role is seeds, all of them otherwise
     seeds = Seeds(given.rows, given.classes, len(given.class_names))
-    chosen, how = _choose(worker, graph, seeds, queries, n_iter, seed)
+    chosen, how = _choose(worker, graph, seeds, queries, n_iter, seed, device)
     worker.job.put("diffusion/seed_nodes", seeds.nodes)
     worker.job.put("diffusion/seed_classes", seeds.classes)
     what = Diffusion(seeds.nodes, seeds.classes, seeds.n_classes, chosen, queries, normalization)
@@ -124,6 +136,7 @@ def _diffuse(
         name="diffusion/scores",
         budget=worker.budget,
         threads=worker.threads,
+        device=device,
         advance=worker.advance,
     )
     return {
@@ -138,13 +151,13 @@ def _diffuse(
 
 
 def _choose(
-    worker: Worker, graph: Graph, seeds: Seeds, queries: np.ndarray | None, n_iter: int | None, seed: int
+    worker: Worker, graph: Graph, seeds: Seeds, queries: np.ndarray | None, n_iter: int | None, seed: int, device: str
 ) -> tuple[int, str]:
     """Choose the iterations and write what the fusion needs, or find what an interrupted run had chosen."""
     job = worker.job
     chosen = job.array("diffusion/n_iter", "<i8", (1,))
     if chosen.rows == 0:
-        selection = _select(worker.budget, worker.threads, graph, seeds, queries, n_iter, seed)
+        selection = _select(worker, graph, seeds, queries, n_iter, seed, device)
         job.put("diffusion/folds", selection.folds)
         job.put("diffusion/held_out", selection.held_out)
         job.put("diffusion/held_out_scores", selection.held_out_scores)
@@ -156,17 +169,12 @@ def _choose(
 
 
 def _select(
-    budget: MemoryBudget,
-    threads: int,
-    graph: Graph,
-    seeds: Seeds,
-    queries: np.ndarray | None,
-    n_iter: int | None,
-    seed: int,
+    worker: Worker, graph: Graph, seeds: Seeds, queries: np.ndarray | None, n_iter: int | None, seed: int, device: str
 ) -> Selection:
+    options: dict[str, Any] = {"seed": seed, "budget": worker.budget, "threads": worker.threads, "device": device}
     if n_iter is None:
-        return select_iterations(graph, seeds, queries, seed=seed, budget=budget, threads=threads)
-    return hold_out(graph, seeds, n_iter, seed=seed, budget=budget, threads=threads)
+        return select_iterations(graph, seeds, queries, **options)
+    return hold_out(graph, seeds, n_iter, **options)
 
 
 def _digest(labels: Labels) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..diffusion import FIXED_BYTES, column_bytes, make_room, masks_bytes, room_bytes
+from ..diffusion import FIXED_BYTES, column_bytes, gpu_host_bytes, make_room, masks_bytes, room_bytes
 from ..errors import DoesNotFit
 from ..graph import graph_bytes, least_memory
 from ..memory import MemoryBudget, StagePlan
@@ -116,18 +116,27 @@ def plan_diffuse(
     held_out: int = 0,
     kept: int = 1,
     threads: int | None = None,
+    device: str = "cpu",
 ) -> StagePlan:
-    """Plan the diffusion of the classes, and of ``folds`` runs whose ``held_out`` bytes of scores are kept, over n nodes."""
+    """Plan the diffusion of the classes, and of ``folds`` runs whose ``held_out`` bytes of scores are kept, over n nodes.
+
+    On a GPU the columns lie in its memory, which decides how many there are at once: the host holds torch and two blocks of W,
+    whatever n is.
+    """
+    scores = 4 * rows * n_classes * kept
+    operations = float(nnz) * n_classes * n_iter * (1 + folds)
+    if device != "cpu":
+        peak, least = _overhead(budget, gpu_host_bytes(n_classes) + held_out, torch=True)
+        work = f"{n_classes:,} classes in batches that fit the GPU, at most {n_iter * (1 + folds):,} passes over W for each"
+        return StagePlan("diffuse", work, peak, least, scores, scores, operations)
     fixed = budget.overhead() + FIXED_BYTES + masks_bytes(n) + _SLACK + held_out
     least = fixed + column_bytes(n)
     left = MemoryBudget(max(budget.total, least) - _SLACK - held_out)
     room = make_room(n, n_classes, budget=left, threads=resolve_threads(threads))
     columns = room.columns
     passes = -(-n_classes // columns) * n_iter * (1 + folds)
-    scores = 4 * rows * n_classes * kept
     work = f"{n_classes:,} classes in batches of {columns:,}, at most {passes:,} passes over W"
     peak = fixed + room_bytes(n, room)
-    operations = float(nnz) * n_classes * n_iter * (1 + folds)
     # panels, and L_t and L_{t+1} of a batch where these lie on disk
     scratch = scores + 8 * n * (1 if room.in_memory else columns)
     return StagePlan("diffuse", work, peak, least, scores, scratch, operations)
