@@ -35,7 +35,7 @@ from ooc_diffusion.parallel import limit_threads
 
 COLUMNS = (1, 8, 32, 64, 128, 256, 507)
 # Sums of some thousand float32 in another order.
-CLOSE = {"rtol": 1e-5, "atol": 1e-12}
+CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-12}
 
 
 def on_cpu(graph: Graph, batches: list[np.ndarray], outs: list[InMemory], threads: int) -> np.ndarray:
