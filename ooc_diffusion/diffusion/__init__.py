@@ -2,6 +2,7 @@
 
 from .api import NORMALIZATIONS, check_normalization, check_seeds, diffuse, diffuse_once
 from .coupled import columns_at_once, coupled_bytes, least_coupled_bytes
+from .gpu import gpu_host_bytes, resolve_device
 from .parts import copied_bytes
 from .room import FIXED_BYTES, column_bytes, make_room, masks_bytes, room_bytes
 from .scores import Diffusion, write_scores
@@ -18,9 +19,11 @@ __all__ = [
     "coupled_bytes",
     "diffuse",
     "diffuse_once",
+    "gpu_host_bytes",
     "least_coupled_bytes",
     "make_room",
     "masks_bytes",
+    "resolve_device",
     "room_bytes",
     "write_scores",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from ..store import ArrayWriter, Job
 from . import kernels
 from .engine import adjoint_weights, column_scale, column_sums, diffuse_batch
 from .forward import Forward
+from .gpu import DevicePanels
 from .iterate import InFile, InMemory, load_iterate
 from .needed import needed_rows
 from .parts import copy_parts
@@ -87,6 +88,7 @@ def write_scores(
     name: str,
     budget: MemoryBudget,
     threads: int,
+    device: str = "cpu",
     advance: Progress = lambda columns: None,
 ) -> dict[str, object]:
     """Diffuse and write the scores as array ``name`` of a job.
@@ -105,6 +107,8 @@ def write_scores(
         Limit on memory; the bytes written do not depend on it.
     threads : int
         Threads; the bytes written do not depend on it.
+    device : str
+        ``"cpu"``, or the GPU that `gpu.resolve_device` found; scores are equal within the rounding of float32.
     advance : callable
         Told the number of columns done since the last call.
 
@@ -121,11 +125,13 @@ def write_scores(
     steps: dict[str, int] = job.state.get("steps", {})
     begin = batches[-1][1] if batches else 0
     advance(begin)
-    if begin < what.n_classes:
+    if begin < what.n_classes and device != "cpu":
+        panels: _Panels = DevicePanels(job, graph, what, column_order(what), device=device, budget=budget)
+    elif begin < what.n_classes:
         room = make_room(graph.n, what.n_classes - begin, budget=budget)
-        reading = _Reading(job, graph, what, room, threads)
+        panels = _HostPanels(job, graph, what, room, threads)
     while begin < what.n_classes:
-        end = reading.write_panel(begin, batches, steps)
+        end = panels.write_panel(begin, batches, steps)
         batches = [*batches, [begin, end]]
         job.checkpoint(now=True, batches=batches, steps=steps)
         advance(end - begin)
@@ -134,7 +140,12 @@ def write_scores(
     return {"column_batches": len(batches), "steps": steps}
 
 
-class _Reading:
+class _Panels(Protocol):
+    def write_panel(self, begin: int, batches: list[list[int]], steps: dict[str, int]) -> int:
+        """Diffuse a batch of columns into a scratch array of shape (kept * rows, columns); return its end; count up ``steps``."""
+
+
+class _HostPanels:
     """What all batches of a diffusion share: which rows they need, and where their column sums come from."""
 
     def __init__(self, job: Job, graph: Graph, what: Diffusion, room: Room, threads: int) -> None:

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..diffusion import check_normalization, write_scores
+from ..diffusion import check_normalization, resolve_device, write_scores
 from ..errors import BadInput
 from ..graph import Graph
-from ..memory import MemoryBudget
 from ..store import Store, append_strings
 from .graph import open_graph, query_table
 from .labels import Labels, read_labels, readable_labels, seed_role
@@ -78,6 +77,8 @@ def diffuse(
     eta = {"normalization": normalization, "reset": reset, "power": power}
     seeds = Seeds(given.rows, given.classes, len(given.class_names), eta)
     most_iter = MAX_ITER if n_iter is None else n_iter
+    coupled = seeds.diffusion(most_iter, None).coupled
+    device = resolve_device(settings.device, coupled=coupled)
     plan = plan_diffuse(
         graph.n,
         graph.nnz,
@@ -87,9 +88,10 @@ def diffuse(
         budget=settings.budget,
         folds=5,
         held_out=held_out_bytes(len(given.rows), seeds.n_classes, most_iter),
-        coupled=seeds.diffusion(most_iter, None).coupled,
+        coupled=coupled,
+        device=device,
     )
-    parameters = {
+    parameters: dict[str, Any] = {
         "labels": _digest(given),
         "class_names": given.class_names,
         "rows": rows,
@@ -97,6 +99,9 @@ def diffuse(
         **eta,
         "seed": settings.seed,
     }
+    if device != "cpu":
+        # scores from a GPU have other last bits; left out on the CPU, so that stores from before there was a choice stay good
+        parameters["device"] = device.partition(":")[0]
     inputs = [f"graph/{name}" for name in ("indptr", "indices", "row_scale", "position")]
     if rows == "tests":
         inputs.append("graph/query_ids" if "graph/query_ids" in target else "tests/neighbor_ids")
@@ -109,16 +114,24 @@ def diffuse(
         inputs=inputs,
         total=seeds.n_classes,
         unit="classes",
-        work=lambda worker: _diffuse(worker, target, graph, given, seeds, rows, n_iter, settings.seed),
+        work=lambda worker: _diffuse(worker, target, graph, given, seeds, rows, n_iter, settings.seed, device),
     )
 
 
 def _diffuse(
-    worker: Worker, store: Store, graph: Graph, given: Labels, seeds: Seeds, rows: str, n_iter: int | None, seed: int
+    worker: Worker,
+    store: Store,
+    graph: Graph,
+    given: Labels,
+    seeds: Seeds,
+    rows: str,
+    n_iter: int | None,
+    seed: int,
+    device: str,
 ) -> dict[str, Any]:
     k = store.parameters("graph")["k"]
     queries = query_table(store)[:, :k] if rows == "tests" else None
-    chosen, how = _choose(worker, graph, seeds, queries, n_iter, seed)
+    chosen, how = _choose(worker, graph, seeds, queries, n_iter, seed, device)
     worker.job.put("diffusion/seed_nodes", seeds.nodes)
     worker.job.put("diffusion/seed_classes", seeds.classes)
     details = write_scores(
@@ -128,6 +141,7 @@ def _diffuse(
         name="diffusion/scores",
         budget=worker.budget,
         threads=worker.threads,
+        device=device,
         advance=worker.advance,
     )
     return {
@@ -142,13 +156,13 @@ def _diffuse(
 
 
 def _choose(
-    worker: Worker, graph: Graph, seeds: Seeds, queries: np.ndarray | None, n_iter: int | None, seed: int
+    worker: Worker, graph: Graph, seeds: Seeds, queries: np.ndarray | None, n_iter: int | None, seed: int, device: str
 ) -> tuple[int, str]:
     """Choose the iterations and write what the fusion needs, or find what an interrupted run had chosen."""
     job = worker.job
     chosen = job.array("diffusion/n_iter", "<i8", (1,))
     if chosen.rows == 0:
-        selection = _select(worker.budget, worker.threads, graph, seeds, queries, n_iter, seed)
+        selection = _select(worker, graph, seeds, queries, n_iter, seed, device)
         job.put("diffusion/folds", selection.folds)
         job.put("diffusion/held_out", selection.held_out)
         job.put("diffusion/held_out_scores", selection.held_out_scores)
@@ -160,17 +174,12 @@ def _choose(
 
 
 def _select(
-    budget: MemoryBudget,
-    threads: int,
-    graph: Graph,
-    seeds: Seeds,
-    queries: np.ndarray | None,
-    n_iter: int | None,
-    seed: int,
+    worker: Worker, graph: Graph, seeds: Seeds, queries: np.ndarray | None, n_iter: int | None, seed: int, device: str
 ) -> Selection:
+    options: dict[str, Any] = {"seed": seed, "budget": worker.budget, "threads": worker.threads, "device": device}
     if n_iter is None:
-        return select_iterations(graph, seeds, queries, seed=seed, budget=budget, threads=threads)
-    return hold_out(graph, seeds, n_iter, seed=seed, budget=budget, threads=threads)
+        return select_iterations(graph, seeds, queries, **options)
+    return hold_out(graph, seeds, n_iter, **options)
 
 
 def _digest(labels: Labels) -> str:

@@ -8,6 +8,7 @@ from ..diffusion import (
     columns_at_once,
     copied_bytes,
     coupled_bytes,
+    gpu_host_bytes,
     least_coupled_bytes,
     make_room,
     masks_bytes,
@@ -126,11 +127,19 @@ def plan_diffuse(
     held_out: int = 0,
     kept: int = 1,
     coupled: bool = False,
+    device: str = "cpu",
 ) -> StagePlan:
     """Plan the diffusion of the classes, and of ``folds`` runs whose ``held_out`` bytes of scores are kept, over n nodes.
 
-    With ``coupled`` η takes all columns in each iteration (`Diffusion.coupled`).
+    With ``coupled`` η takes all columns in each iteration (`Diffusion.coupled`). On a GPU the columns lie in its memory, which
+    decides how many there are at once: the host holds torch and two blocks of W, whatever n is.
     """
+    scores = 4 * rows * n_classes * kept
+    operations = float(nnz) * n_classes * n_iter * (1 + folds)
+    if device != "cpu":
+        peak, least = _overhead(budget, gpu_host_bytes(n_classes) + held_out, torch=True)
+        work = f"{n_classes:,} classes in batches that fit the GPU, at most {n_iter * (1 + folds):,} passes over W for each"
+        return StagePlan("diffuse", work, peak, least, scores, scores, operations)
     fixed = budget.overhead() + FIXED_BYTES + masks_bytes(n) + _SLACK + held_out
     least = fixed + (least_coupled_bytes(n, n_classes) if coupled else column_bytes(n))
     left = MemoryBudget(max(budget.total, least) - _SLACK - held_out)
@@ -142,10 +151,8 @@ def plan_diffuse(
         columns, on_disk = room.columns, 1 if room.in_memory else room.columns
         arrays, copied = room_bytes(n, room), 0 if room.in_memory else copied_bytes(n, nnz)
     passes = -(-n_classes // columns) * n_iter * (1 + folds)
-    scores = 4 * rows * n_classes * kept
     how = "every column in every iteration, no skipping, " if coupled else ""
     work = f"{n_classes:,} classes in batches of {columns:,}, {how}at most {passes:,} passes over W"
-    operations = float(nnz) * n_classes * n_iter * (1 + folds)
     # panels, L_t and L_{t+1} of the columns that lie on disk, rows of W that the last iterations need
     scratch = scores + 8 * n * on_disk + copied
     peak = fixed + arrays

@@ -80,6 +80,7 @@ def select_iterations(
     seed: int,
     budget: MemoryBudget,
     threads: int,
+    device: str = "cpu",
 ) -> Selection:
     """Choose the number of iterations.
 
@@ -95,7 +96,7 @@ def select_iterations(
         Largest number tried, default 30.
     seed : int
         Seed of the folds.
-    budget, threads
+    budget, threads, device
         For the engine.
 
     Returns
@@ -103,7 +104,7 @@ def select_iterations(
     Selection
     """
     folds = held_out_folds(seeds.classes, seed)
-    options: dict[str, Any] = {"budget": budget, "threads": threads}
+    options: dict[str, Any] = {"budget": budget, "threads": threads, "device": device}
     nothing = np.empty(0, np.int64), np.empty((0, seeds.n_classes), np.float32)
     if (folds < 0).all():
         n = graph.n if queries is None else len(queries)
@@ -117,12 +118,14 @@ def select_iterations(
     return Selection(n_iter, "cross-validation", folds, held_out, scores[n_iter])
 
 
-def hold_out(graph: Graph, seeds: Seeds, n_iter: int, *, seed: int, budget: MemoryBudget, threads: int) -> Selection:
+def hold_out(
+    graph: Graph, seeds: Seeds, n_iter: int, *, seed: int, budget: MemoryBudget, threads: int, device: str = "cpu"
+) -> Selection:
     """Return a given number of iterations with the scores of held-out seeds, from which the fusion is chosen."""
     folds = held_out_folds(seeds.classes, seed)
     if (folds < 0).all():
         return Selection(n_iter, "given", folds, np.empty(0, np.int64), np.empty((0, seeds.n_classes), np.float32))
-    held_out, scores = held_out_scores(graph, seeds, folds, n_iter, budget=budget, threads=threads)
+    held_out, scores = held_out_scores(graph, seeds, folds, n_iter, budget=budget, threads=threads, device=device)
     return Selection(n_iter, "given", folds, held_out, scores[n_iter])
 
 
