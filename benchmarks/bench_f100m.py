@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from bench_diffusion import N_CLASSES, N_ITER, make_job
-from bench_out_of_core import bytes_read, disk_rate, drop_caches
+from bench_out_of_core import disk_rate, drop_caches
 from peers import machine
 
 from ooc_diffusion.diffusion import Diffusion, write_scores
 from ooc_diffusion.graph import Graph
-from ooc_diffusion.memory import MemoryBudget, MemoryMeter, format_size
+from ooc_diffusion.memory import MemoryBudget, MemoryMeter, disk_bytes_read, format_size
 from ooc_diffusion.parallel import limit_threads
 from ooc_diffusion.store import Store
 
@@ -61,7 +61,7 @@ class Clock:
     def __init__(self, file: Path) -> None:
         self.file = file
         self.before = json.loads(file.read_text()) if file.exists() else {"seconds": 0.0, "bytes_read": 0, "peak_bytes": 0}
-        self.started, self.read, self.meter, self.done = time.perf_counter(), bytes_read(), MemoryMeter(), 0
+        self.started, self.read, self.meter, self.done = time.perf_counter(), disk_bytes_read(), MemoryMeter(), 0
 
     def advance(self, columns: int) -> None:
         """Note that columns are done."""
@@ -73,7 +73,7 @@ class Clock:
         """Return the figures of this session and those before."""
         return {
             "seconds": self.before["seconds"] + time.perf_counter() - self.started,
-            "bytes_read": self.before["bytes_read"] + bytes_read() - self.read,
+            "bytes_read": self.before["bytes_read"] + disk_bytes_read() - self.read,
             "peak_bytes": max(self.before["peak_bytes"], self.meter.peak),
         }
 

@@ -28,7 +28,7 @@ from peers import machine
 
 from ooc_diffusion import build_graph, diffuse
 from ooc_diffusion.graph import Graph
-from ooc_diffusion.memory import MemoryBudget, MemoryMeter, format_size
+from ooc_diffusion.memory import MemoryBudget, MemoryMeter, disk_bytes_read, format_size
 
 N_ITER = 5
 
@@ -42,12 +42,6 @@ def drop_caches(store: Path) -> None:
         os.close(fd)
     with contextlib.suppress(OSError):
         Path("/proc/sys/vm/drop_caches").write_text("1\n")
-
-
-def bytes_read() -> int:
-    """Return the bytes that this process has had read from disk."""
-    lines = Path("/proc/self/io").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("read_bytes"))
 
 
 def disk_rate(store: Path) -> float:
@@ -70,7 +64,7 @@ def run(store: Path, budget: str, classes: int, threads: int, job: tuple[np.ndar
     diffuse(small, np.array([0]), np.array([0]), 1, queries=np.array([[500]]), **options)  # compiles
     drop_caches(store)  # before the files are mapped: what is mapped stays
     graph = Graph(store)
-    before = bytes_read()
+    before = disk_bytes_read()
     started = time.perf_counter()
     with MemoryMeter() as meter:
         scores = diffuse(graph, seeds, seed_classes, classes, queries=queries, **options)
@@ -79,7 +73,7 @@ def run(store: Path, budget: str, classes: int, threads: int, job: tuple[np.ndar
         "budget_bytes": MemoryBudget.parse(budget).total,
         "seconds": time.perf_counter() - started,
         "peak_bytes": meter.peak,
-        "bytes_read": bytes_read() - before,
+        "bytes_read": disk_bytes_read() - before,
         "digest": hashlib.sha256(scores.tobytes()).hexdigest(),
     }
     pipe.send(row)

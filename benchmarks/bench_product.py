@@ -26,6 +26,7 @@ from peers import alternate, load_mkl, machine, scipy_matrix
 from ooc_diffusion.diffusion.iterate import InMemory, step
 from ooc_diffusion.diffusion.needed import all_rows
 from ooc_diffusion.diffusion.registers import MOST_COLUMNS
+from ooc_diffusion.diffusion.room import make_rows
 from ooc_diffusion.graph import Graph
 from ooc_diffusion.parallel import limit_threads
 
@@ -33,12 +34,19 @@ COLUMNS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 256, 507)
 SCIPY_COLUMNS = (32, 96)
 
 
+def aligned(L: np.ndarray) -> np.ndarray:
+    """Copy L as the engine holds it."""
+    copy = make_rows(*L.shape)
+    copy[:] = L
+    return copy
+
+
 def measure(graph: Graph, columns: int, W: dict[str, Any], threads: int, repeats: int) -> dict[str, Any]:
     """Time all for one number of columns."""
     L = np.random.default_rng(0).random((graph.n, columns), np.float32)
     by_id = L[graph.position]
     # the engine takes batches of at most 64 columns
-    batches = [np.ascontiguousarray(part) for part in np.array_split(L, -(-columns // MOST_COLUMNS), axis=1)]
+    batches = [aligned(L[:, first : first + MOST_COLUMNS]) for first in range(0, columns, MOST_COLUMNS)]
     outs = [InMemory(batch.shape) for batch in batches]
     needed = all_rows(graph, 1)
     multiply = load_mkl(threads)

@@ -105,6 +105,10 @@ class _ToPanel:
     def __init__(self, writer: ArrayWriter) -> None:
         self._writer = writer
 
+    def first(self) -> np.ndarray:
+        """Nothing is sparse here."""
+        raise AssertionError
+
     def start(self, t: int, n_rows: int) -> None:
         """Nothing: the array is there."""
 

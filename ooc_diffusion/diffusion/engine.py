@@ -12,6 +12,7 @@ from .iterate import Target, step
 from .needed import Needed, needed_rows
 from .room import Room, make_rows
 from .sparse import SparseColumns, push, push_into_rows
+from .steps import Step, stopwatch
 
 AtIteration = Callable[[int, np.ndarray], None]
 
@@ -27,7 +28,7 @@ def diffuse_batch(
     wanted: Callable[[int], bool],
     at_iteration: AtIteration,
     threads: int,
-) -> Iterator[str]:
+) -> Iterator[Step]:
     """Diffuse one batch of columns, L_{t+1} = W L_t (equation 1 of the paper, without η).
 
     Parameters
@@ -53,8 +54,8 @@ def diffuse_batch(
 
     Yields
     ------
-    str
-        After each step how L_{t+1} was computed: ``push``, ``dense`` or ``masked``.
+    Step
+        After each step what it did.
 
     Notes
     -----
@@ -65,21 +66,31 @@ def diffuse_batch(
     del start  # which would keep the seeds
     for t in range(first, n_iter + 1):
         if wanted(t):
-            at_iteration(t, _dense(iterate, graph.n))
+            at_iteration(t, _dense(iterate, target))
         if t == n_iter:
             break
+        watch = stopwatch()
         if isinstance(iterate, SparseColumns):
-            for way in (push, push_into_rows):
-                pushed = way(graph, iterate, needed, t + 1, memory_bytes=room.sparse_bytes, threads=threads)
-                if pushed is not None:
-                    break
+            pushed = _pushed(graph, iterate, target, needed, t + 1, room=room, threads=threads)
             if pushed is not None:
-                iterate = pushed
-                yield "push"
+                iterate, figures = pushed
+                yield Step(t + 1, "push", 1, **figures, **watch())
                 continue
-        iterate = _dense(iterate, graph.n)
+        iterate = _dense(iterate, target)
         iterate = step(graph, iterate, target, needed, t + 1, threads=threads)
-        yield "dense" if needed.masks[t + 1] is None else "masked"
+        yield Step(t + 1, needed.kind(t + 1), 1, needed.count(t + 1), needed.entries[t + 1], **watch())
+
+
+def _pushed(
+    graph: Graph, columns: SparseColumns, target: Target, needed: Needed, t: int, *, room: Room, threads: int
+) -> tuple[SparseColumns | np.ndarray, dict[str, int]] | None:
+    """Return L_t and the figures of the step, where it can be pushed and that costs less than the dense product."""
+    sent = columns.count_sent(graph)
+    options = {"memory_bytes": room.sparse_bytes, "threads": threads}
+    pushed: SparseColumns | np.ndarray | None = push(graph, columns, sent, needed, t, **options)
+    if pushed is None:
+        pushed = push_into_rows(graph, columns, sent, needed, t, make_out=target.first, **options)
+    return None if pushed is None else (pushed, {"rows": columns.n_entries, "edges": int(sent.sum())})
 
 
 def adjoint_weights(graph: Graph, nodes: np.ndarray, n_iter: int, *, target: Target, threads: int) -> np.ndarray:
@@ -128,5 +139,5 @@ def column_scale(sums: np.ndarray) -> np.ndarray:
     return 1.0 / np.where(sums > 0, sums, 1.0)
 
 
-def _dense(iterate: SparseColumns | np.ndarray, n: int) -> np.ndarray:
-    return iterate.dense(n) if isinstance(iterate, SparseColumns) else iterate
+def _dense(iterate: SparseColumns | np.ndarray, target: Target) -> np.ndarray:
+    return iterate.dense(target.first()) if isinstance(iterate, SparseColumns) else iterate

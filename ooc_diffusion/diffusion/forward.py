@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..graph import Graph
 from .needed import Needed
 from .room import Room
 from .sparse import SparseColumns, push
+from .steps import Steps, stopwatch
 
 
 class Forward:
@@ -30,25 +33,25 @@ class Forward:
     def __init__(self, graph: Graph, L_0: SparseColumns, n_iter: int, needed: Needed, *, threads: int) -> None:
         self._graph, self._n_iter, self._needed, self._threads = graph, n_iter, needed, threads
         self._groups = [(0, L_0)]
-        self.pushes = 0
 
-    def take(self, room: Room) -> tuple[int, SparseColumns]:
-        """Return t and L_t of the columns that come next, at most ``room.columns`` of them."""
+    def take(self, room: Room, steps: Steps) -> tuple[int, SparseColumns]:
+        """Return t and L_t of the columns that come next, at most ``room.columns`` of them; add what was done to ``steps``."""
         while True:
             t, columns = self._groups.pop()
             if columns.n_columns <= room.columns:
                 return t, columns
-            pushed = self._push(t, columns, room) if t < self._n_iter else None
+            watch, sent = stopwatch(), columns.count_sent(self._graph)
+            pushed = self._push(t, columns, sent, room) if t < self._n_iter else None
             if pushed is not None:
-                self.pushes += 1
+                steps.add(t + 1, "push", batches=1, rows=columns.n_entries, edges=int(sent.sum()), **watch())
                 self._groups.append((t + 1, pushed))
             else:
                 half = max(1, columns.n_columns // room.columns // 2)
                 head, rest = columns.split(half * room.columns)
                 self._groups += [(t, rest), (t, head)]
 
-    def _push(self, t: int, columns: SparseColumns, room: Room) -> SparseColumns | None:
+    def _push(self, t: int, columns: SparseColumns, sent: np.ndarray, room: Room) -> SparseColumns | None:
         # groups that were split hold the same arrays
         others = {id(group.positions): 8 * len(group.positions) for _, group in self._groups}
         memory = room.kept_bytes - sum(others.values())
-        return push(self._graph, columns, self._needed, t + 1, memory_bytes=memory, threads=self._threads)
+        return push(self._graph, columns, sent, self._needed, t + 1, memory_bytes=memory, threads=self._threads)

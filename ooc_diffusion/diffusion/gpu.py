@@ -16,6 +16,7 @@ from ..memory import MemoryBudget, format_size
 from ..store import Job
 from . import room
 from .device_matrix import DeviceMatrix, add_product, pick, product_bytes, resident_bytes, slot_bytes
+from .steps import Steps
 
 if TYPE_CHECKING:
     import torch
@@ -131,7 +132,7 @@ class DevicePanels:
             few = self._masks[-1] is not None
             self._sums = self._adjoint_sums() if few and what.normalization == "columns" else None
 
-    def write_panel(self, begin: int, batches: list[list[int]], steps: dict[str, int]) -> int:
+    def write_panel(self, begin: int, batches: list[list[int]], steps: Steps) -> int:
         """Diffuse one batch of columns into a scratch array of shape (kept * rows, columns); return its end."""
         what, end = self._what, min(begin + self._columns, len(self._classes))
         self._job.drop(f"panel/{begin}")  # of a batch that was cut off, perhaps of another width
@@ -140,8 +141,7 @@ class DevicePanels:
         with _fitting(end - begin):
             for t, L in iterates(self._W, self._seeds(classes), what.n_iter, self._masks):
                 if t > 0:
-                    kind = "dense" if self._masks[t] is None else "masked"
-                    steps[kind] = steps.get(kind, 0) + 1
+                    steps.add(t, "dense" if self._masks[t] is None else "masked", batches=1)
                 if what.every_iteration or t == what.n_iter:
                     for block in _scores(self._graph, what, L, self._scale(t, L, classes)):
                         panel.append(block)

@@ -23,6 +23,9 @@ _SECONDS_BETWEEN_SAVES = 60
 class Target(Protocol):
     """Where the rows of L_{t+1} go."""
 
+    def first(self) -> np.ndarray:
+        """Return an array (N, C') of anything for the first L that is dense."""
+
     def start(self, t: int, n_rows: int) -> None:
         """Begin L_``t``, of which ``n_rows`` rows will be put."""
 
@@ -66,6 +69,10 @@ class InMemory:
         self._shape = shape
         self._next: np.ndarray | None = None
 
+    def first(self) -> np.ndarray:
+        """Make one of the two."""
+        return make_rows(*self._shape)
+
     def start(self, t: int, n_rows: int) -> None:
         """Nothing: the array is made when it is first written to."""
 
@@ -101,25 +108,30 @@ class InFile:
         Its name without the iteration.
     graph : Graph
         W.
-    columns : int
-        Number of columns C'.
+    L : numpy.ndarray of shape (N, C'), float32
+        Memory for the iterates, one after the other. It is the caller's, since making it anew for each batch costs as much as a
+        quarter of a product: the system takes it from its cache of W.
     save : callable, optional
         Called with t when L_t is on disk and a minute has passed, to write a checkpoint from which `load_iterate` takes it.
     """
 
-    def __init__(self, job: Job, name: str, graph: Graph, columns: int, *, save: Callable[[int], None] | None = None) -> None:
-        self._job, self._name, self._graph, self._columns, self._save = job, name, graph, columns, save
+    def __init__(self, job: Job, name: str, graph: Graph, L: np.ndarray, *, save: Callable[[int], None] | None = None) -> None:
+        self._job, self._name, self._graph, self._L, self._save = job, name, graph, L, save
         self._last_save = time.monotonic()
         self._writer: ArrayWriter | None = None
+
+    def first(self) -> np.ndarray:
+        """Return the memory."""
+        return self._L
 
     def start(self, t: int, n_rows: int) -> None:
         """Reserve the space of the rows."""
         self._job.drop(f"{self._name}/{t}")  # of a step that was cut off
-        self._writer = self._job.array(f"{self._name}/{t}", "<f4", (n_rows, self._columns), scratch=True)
+        self._writer = self._job.array(f"{self._name}/{t}", "<f4", (n_rows, self._L.shape[1]), scratch=True)
 
     def rows(self, block: Block) -> np.ndarray:
         """Return an array for the rows."""
-        return np.empty((len(block.rows), self._columns), np.float32)
+        return np.empty((len(block.rows), self._L.shape[1]), np.float32)
 
     def put(self, block: Block, rows: np.ndarray) -> None:
         """Write the rows behind those before."""
@@ -138,12 +150,10 @@ class InFile:
         return L
 
 
-def load_iterate(job: Job, name: str, graph: Graph, columns: int, needed: Needed, t: int) -> np.ndarray:
-    """Return the L_t that `InFile` had on disk at a checkpoint, float32 (N, C')."""
-    L = make_rows(graph.n, columns)
-    rows = job.array(f"{name}/{t}", "<f4", (needed.count(t), columns), scratch=True).view()
+def load_iterate(job: Job, name: str, graph: Graph, L: np.ndarray, needed: Needed, t: int) -> None:
+    """Write the L_t that `InFile` had on disk at a checkpoint into L, float32 (N, C')."""
+    rows = job.array(f"{name}/{t}", "<f4", (needed.count(t), L.shape[1]), scratch=True).view()
     _read_back(rows, L, graph, needed, t)
-    return L
 
 
 def _read_back(rows: np.ndarray, L: np.ndarray, graph: Graph, needed: Needed, t: int) -> None:

@@ -41,6 +41,10 @@ class Needed:
     entries: list[int]
     parts: dict[int, Part] = field(default_factory=dict)
 
+    def kind(self, t: int) -> str:
+        """Return what the step to L_t is called where rows are gathered."""
+        return "dense" if self.masks[t] is None else "masked"
+
     def count(self, t: int) -> int:
         """Return how many rows are needed."""
         mask = self.masks[t]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,11 +15,12 @@ from . import kernels
 from .engine import adjoint_weights, column_scale, column_sums, diffuse_batch
 from .forward import Forward
 from .gpu import DevicePanels
-from .iterate import InFile, InMemory, load_iterate
+from .iterate import InFile, InMemory, Target, load_iterate
 from .needed import needed_rows
 from .parts import copy_parts
-from .room import Room, make_room
+from .room import Room, make_room, make_rows
 from .sparse import SparseColumns
+from .steps import Steps
 
 _SCORE_ROWS = 16384
 
@@ -115,14 +116,15 @@ def write_scores(
     Returns
     -------
     dict
-        ``column_batches``, and ``steps``: how many steps of each kind (``push``, ``dense``, ``masked``) there were.
+        ``column_batches``; ``steps``: how many of each kind (``push``, ``dense``, ``masked``) there were; ``iterations``: what
+        they did, by iteration (see `Step`).
     """
     if what.coupled:
         from .coupled import write_coupled_scores  # which imports this module
 
         return write_coupled_scores(job, graph, what, name=name, budget=budget, threads=threads, advance=advance)
     batches: list[list[int]] = job.state.get("batches", [])
-    steps: dict[str, int] = job.state.get("steps", {})
+    steps = Steps(job.state.get("steps"))
     begin = batches[-1][1] if batches else 0
     advance(begin)
     if begin < what.n_classes and device != "cpu":
@@ -133,15 +135,15 @@ def write_scores(
     while begin < what.n_classes:
         end = panels.write_panel(begin, batches, steps)
         batches = [*batches, [begin, end]]
-        job.checkpoint(now=True, batches=batches, steps=steps)
+        job.checkpoint(now=True, batches=batches, steps=steps.as_state())
         advance(end - begin)
         begin = end
     _assemble(job, graph, what, batches, name)
-    return {"column_batches": len(batches), "steps": steps}
+    return {"column_batches": len(batches), "steps": steps.count(), "iterations": steps.as_state()}
 
 
 class _Panels(Protocol):
-    def write_panel(self, begin: int, batches: list[list[int]], steps: dict[str, int]) -> int:
+    def write_panel(self, begin: int, batches: list[list[int]], steps: Steps) -> int:
         """Diffuse a batch of columns into a scratch array of shape (kept * rows, columns); return its end; count up ``steps``."""
 
 
@@ -154,17 +156,19 @@ class _HostPanels:
         self.needed = needed_rows(graph, what.queries, what.n_iter, every_iteration=what.every_iteration)
         self.sums = self._adjoint_sums() if self.needed.few and what.normalization == "columns" else None
         self.forward: Forward | None = None
+        self.memory: np.ndarray | None = None
         if not room.in_memory:
             copy_parts(job, graph, self.needed)
 
     def _adjoint_sums(self) -> np.ndarray:
         what = self.what
-        target = InMemory((self.graph.n, 1)) if self.room.in_memory else InFile(self.job, "adjoint", self.graph, 1)
+        n = self.graph.n
+        target = InMemory((n, 1)) if self.room.in_memory else InFile(self.job, "adjoint", self.graph, make_rows(n, 1))
         pairs = np.unique(np.stack([what.seed_classes, what.seeds], axis=1), axis=0)
         weights = adjoint_weights(self.graph, pairs[:, 1], what.n_iter, target=target, threads=self.threads)
         return np.stack([np.bincount(pairs[:, 0], row, minlength=what.n_classes) for row in weights])
 
-    def write_panel(self, begin: int, batches: list[list[int]], steps: dict[str, int]) -> int:
+    def write_panel(self, begin: int, batches: list[list[int]], steps: Steps) -> int:
         """Diffuse one batch of columns into a scratch array of shape (kept * rows, columns); return its end.
 
         ``steps`` is counted up. A batch that was interrupted behind a checkpoint goes on from there, where the room allows.
@@ -180,48 +184,56 @@ class _HostPanels:
             _read(self.graph, what, L, self._scale(t, L, classes), panel)
 
         def save(t: int) -> None:
-            kind = "dense" if self.needed.masks[t] is None else "masked"
-            counted = {**steps, kind: steps.get(kind, 0) + 1}
-            self.job.checkpoint(now=True, batches=batches, steps=steps, iterate=[t, end, counted])
+            counted = Steps(steps.as_state())
+            counted.add(t, self.needed.kind(t), batches=1, rows=self.needed.count(t), edges=self.needed.entries[t])
+            self.job.checkpoint(now=True, batches=batches, steps=steps.as_state(), iterate=[t, end, counted.as_state()])
             for before in saved:
                 self.job.drop(f"{name}/{before}")
             saved[:] = [t]
 
-        shape = self.graph.n, columns
-        for kind in diffuse_batch(
+        for step in diffuse_batch(
             self.graph,
             (t, start),
             what.n_iter,
             room=self.room,
-            target=InMemory(shape) if self.room.in_memory else InFile(self.job, name, self.graph, columns, save=save),
+            target=self._target(name, columns, save),
             needed=self.needed,
             wanted=lambda t: what.every_iteration or t == what.n_iter,
             at_iteration=at_iteration,
             threads=self.threads,
         ):
-            steps[kind] = steps.get(kind, 0) + 1
+            steps.add(**asdict(step))
         for t in saved:
             self.job.drop(f"{name}/{t}")
         return end
 
-    def _start(self, begin: int, name: str, steps: dict[str, int]) -> tuple[int, SparseColumns | np.ndarray]:
+    def _start(self, begin: int, name: str, steps: Steps) -> tuple[int, SparseColumns | np.ndarray]:
         """Return t and L_t of the batch that begins with column ``begin``."""
-        state: list[Any] = self.job.state.get("iterate", [0, 0, {}])
+        state: list[Any] = self.job.state.get("iterate", [0, 0, []])
         t, end = int(state[0]), int(state[1])
         if begin < end <= begin + self.room.columns and f"{name}/{t}" in self.job:
-            steps.update(state[2])
-            return t, load_iterate(self.job, name, self.graph, end - begin, self.needed, t)
+            steps.replace(state[2])
+            L = make_rows(self.graph.n, end - begin) if self.room.in_memory else self._memory(end - begin)
+            load_iterate(self.job, name, self.graph, L, self.needed, t)
+            return t, L
         self.job.drop(f"panel/{begin}")  # of a batch that was cut off, perhaps of another width
         if 8 * len(self.what.seeds) > self.room.kept_bytes:
             return 0, self._seeds(self.classes[begin : begin + self.room.columns])
         if self.forward is None:
             n_iter = 0 if self.what.every_iteration else self.what.n_iter
             self.forward = Forward(self.graph, self._seeds(self.classes[begin:]), n_iter, self.needed, threads=self.threads)
-        pushed = self.forward.pushes
-        t, columns = self.forward.take(self.room)
-        if self.forward.pushes > pushed:
-            steps["push"] = steps.get("push", 0) + self.forward.pushes - pushed
-        return t, columns
+        return self.forward.take(self.room, steps)
+
+    def _target(self, name: str, columns: int, save: Callable[[int], None]) -> Target:
+        if self.room.in_memory:
+            return InMemory((self.graph.n, columns))
+        return InFile(self.job, name, self.graph, self._memory(columns), save=save)
+
+    def _memory(self, columns: int) -> np.ndarray:
+        """Return the memory of the batches, for so many columns."""
+        if self.memory is None:
+            self.memory = make_rows(self.graph.n, self.room.columns)
+        return self.memory.reshape(-1)[: self.graph.n * columns].reshape(-1, columns)
 
     def _seeds(self, classes: np.ndarray) -> SparseColumns:
         """Return L_0 of some classes."""

@@ -6,7 +6,7 @@ of targets at a time, whose sums stay in cache: memory sees long reads and write
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,6 @@ from ..graph import Graph
 from . import kernels
 from .blocks import ahead, ask_for_pieces, row_blocks
 from .needed import Needed
-from .room import make_rows
 
 # Sending and adding up this many records costs as much as one entry of W in the dense product, per 16 columns of L (a line of
 # the cache).
@@ -61,9 +60,9 @@ class SparseColumns:
         return len(self.starts) - 1
 
     @property
-    def n_bytes(self) -> int:
-        """Bytes of the entries."""
-        return 8 * int(self.starts[-1] - self.starts[0])
+    def n_entries(self) -> int:
+        """Number of entries that are not zero."""
+        return int(self.starts[-1] - self.starts[0])
 
     def split(self, columns: int) -> tuple[SparseColumns, SparseColumns]:
         """Return the first columns and the others; both keep all entries in memory."""
@@ -76,15 +75,14 @@ class SparseColumns:
         kernels.count_sent(self.starts, self.positions, graph.indptr, sent)
         return sent
 
-    def dense(self, n: int) -> np.ndarray:
-        """Return the columns as an array of shape (n, C'), float32."""
-        L = make_rows(n, self.n_columns)
-        kernels.spread(self.starts, self.positions, self.values, 0, L)
-        return L
+    def dense(self, out: np.ndarray) -> np.ndarray:
+        """Write the columns into an array of shape (N, C'), float32, and return it."""
+        kernels.spread(self.starts, self.positions, self.values, 0, out)
+        return out
 
 
 def push(
-    graph: Graph, columns: SparseColumns, needed: Needed, t: int, *, memory_bytes: int, threads: int
+    graph: Graph, columns: SparseColumns, sent: np.ndarray, needed: Needed, t: int, *, memory_bytes: int, threads: int
 ) -> SparseColumns | None:
     """Return L_t from sparse columns of L_{t-1}, unless the dense product costs less or memory is short.
 
@@ -94,6 +92,8 @@ def push(
         W.
     columns : SparseColumns
         L_{t-1}.
+    sent : numpy.ndarray of shape (C',), int64
+        Its `SparseColumns.count_sent`.
     needed : Needed
         Rows that must be right: no others are in the result.
     t : int
@@ -108,40 +108,47 @@ def push(
     SparseColumns or None
         L_t.
     """
-    most = _most_records(graph, columns, needed, t)
+    most = _most_records(graph, sent, needed, t)
     if most is None or _held(graph, columns, most, threads) > memory_bytes:
         return None
     return _push(graph, columns, needed.masks[t], most, threads)
 
 
 def push_into_rows(
-    graph: Graph, columns: SparseColumns, needed: Needed, t: int, *, memory_bytes: int, threads: int
+    graph: Graph,
+    columns: SparseColumns,
+    sent: np.ndarray,
+    needed: Needed,
+    t: int,
+    *,
+    make_out: Callable[[], np.ndarray],
+    memory_bytes: int,
+    threads: int,
 ) -> np.ndarray | None:
     """Do the same for a few columns at a time where the records of all are too many; return L_t as an array (N, C').
 
-    ``memory_bytes`` is what columns and records may take besides that array.
+    ``make_out`` returns that array, besides which columns and records may take ``memory_bytes``.
     """
-    most = _most_records(graph, columns, needed, t)
+    most = _most_records(graph, sent, needed, t)
     if most is None:
         return None
-    parts = [_held(graph, columns, most[c : c + _COLUMNS_PER_LINE], threads) for c in range(0, len(most), _COLUMNS_PER_LINE)]
-    if max(parts) > memory_bytes:
+    parts = range(0, columns.n_columns, _COLUMNS_PER_LINE)
+    if max(_held(graph, columns, most[c : c + _COLUMNS_PER_LINE], threads) for c in parts) > memory_bytes:
         return None
-    L = make_rows(graph.n, columns.n_columns)
-    for first in range(0, columns.n_columns, _COLUMNS_PER_LINE):
+    out = make_out()
+    for first in parts:
         part = slice(first, first + _COLUMNS_PER_LINE)
         some = SparseColumns(columns.starts[first : part.stop + 1], columns.positions, columns.values)
         pushed = _push(graph, some, needed.masks[t], most[part], threads)
         if pushed is None:
             return None
-        kernels.spread(pushed.starts, pushed.positions, pushed.values, first, L)
-    return L
+        kernels.spread(pushed.starts, pushed.positions, pushed.values, first, out)
+    return out
 
 
-def _most_records(graph: Graph, columns: SparseColumns, needed: Needed, t: int) -> np.ndarray | None:
+def _most_records(graph: Graph, sent: np.ndarray, needed: Needed, t: int) -> np.ndarray | None:
     """Return how many records each column may send, int64 (C',); None where the dense product costs less."""
-    sent = columns.count_sent(graph)
-    lines = -(-columns.n_columns // _COLUMNS_PER_LINE)
+    lines = -(-len(sent) // _COLUMNS_PER_LINE)
     if int(sent.sum()) > RECORDS_PER_LINE * lines * needed.entries[t]:
         return None
     if needed.masks[t] is None:
@@ -153,7 +160,7 @@ def _most_records(graph: Graph, columns: SparseColumns, needed: Needed, t: int) 
 def _held(graph: Graph, columns: SparseColumns, most: np.ndarray, threads: int) -> int:
     """Return the bytes of the columns, of the records of some of them, and of those of one column per thread again."""
     record = 8 if graph.weights is None else 16
-    return columns.n_bytes + record * (int(most.sum()) + threads * int(most.max()))
+    return 8 * columns.n_entries + record * (int(most.sum()) + threads * int(most.max()))
 
 
 def _push(

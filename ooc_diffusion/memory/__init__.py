@@ -1,7 +1,7 @@
 """The memory budget: reading sizes, measuring what is used, turning a budget into rows and columns."""
 
 from .budget import MemoryBudget, StagePlan
-from .meter import MemoryMeter, anonymous_bytes
+from .meter import MemoryMeter, anonymous_bytes, disk_bytes_read
 from .sizes import format_size, machine_memory, parse_size
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "MemoryMeter",
     "StagePlan",
     "anonymous_bytes",
+    "disk_bytes_read",
     "format_size",
     "machine_memory",
     "parse_size",

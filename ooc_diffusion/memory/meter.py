@@ -46,6 +46,15 @@ def anonymous_bytes(pid: int | None = None) -> int:
     return total
 
 
+def disk_bytes_read() -> int:
+    """Return the bytes that this process has had read from disk; 0 where the system does not tell."""
+    try:
+        lines = Path("/proc/self/io").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("read_bytes")), 0)
+
+
 class MemoryMeter:
     """Sample the memory of the process tree in the background.
 

@@ -132,8 +132,8 @@ def test_rows_that_are_not_needed_may_hold_anything(case, monkeypatch, every, in
     masked = []
     step = engine.step
 
-    def poisoned(graph, L, target, wanted, t, *, threads):
-        done = step(graph, L, target, wanted, t, threads=threads)
+    def poisoned(graph, L, target, wanted, t, **options):
+        done = step(graph, L, target, wanted, t, **options)
         if wanted.masks[t] is not None:
             kept = np.unpackbits(wanted.masks[t], count=graph.n).astype(bool)
             masked.append(kept.mean())
