@@ -46,7 +46,10 @@ def _show_plans(plans: list[dict[str, Any]], record: dict[str, Any]) -> None:
     _table(["stage", "memory", "smallest budget", "disk", "scratch disk", "multiply-adds", "work"], rows)
     peak, least = (max(plan[key] for plan in plans) for key in ("memory_bytes", "least_bytes"))
     disk = sum(plan["disk_bytes"] for plan in plans) + max(plan["scratch_bytes"] for plan in plans)
-    click.echo(f"all: memory {format_size(peak)}, smallest budget {format_size(least)}, disk {format_size(disk)}; time unknown")
+    seconds = sum(step["seconds"] for step in record.get("planned", []))
+    time = f"{seconds:.1f} s for one diffusion, without choices by cross-validation" if seconds else "time unknown"
+    click.echo(f"all: memory {format_size(peak)}, smallest budget {format_size(least)}, disk {format_size(disk)}; {time}")
+    _show_steps(record)
 
 
 def _show_stage(record: dict[str, Any]) -> None:
@@ -56,6 +59,31 @@ def _show_stage(record: dict[str, Any]) -> None:
     if record.get("steps"):
         facts.append("steps " + " + ".join(f"{number:,} {kind}" for kind, number in record["steps"].items()))
     click.echo(f"{record['stage']}: {', '.join([*facts, figures])}")
+    _show_steps(record)
+
+
+def _show_steps(record: dict[str, Any]) -> None:
+    """Print the steps of a diffusion, those planned beside those taken."""
+    planned, done = ({(step["t"], step["kind"]): step for step in record.get(name, [])} for name in ("planned", "iterations"))
+    if not planned and not done:
+        return
+    rows = [
+        [
+            str(t) if t else "all",
+            kind,
+            *(f"{step[name]:,}" if step else "-" for name in ("batches", "rows", "edges") for step in (planned.get((t, kind)),)),
+            format_size(planned[t, kind]["bytes"]) if (t, kind) in planned else "-",
+            f"{planned[t, kind]['seconds']:.2f}" if (t, kind) in planned else "-",
+            *(f"{step[name]:,}" if step else "-" for name in ("batches", "rows", "edges") for step in (done.get((t, kind)),)),
+            format_size(done[t, kind]["disk_bytes"]) if (t, kind) in done else "-",
+            f"{done[t, kind]['seconds']:.2f}" if (t, kind) in done else "-",
+        ]
+        for t, kind in sorted({*planned, *done})
+    ]
+    figures = ["batches", "rows", "edges"]
+    _table(
+        ["L_t", "step", *[f"planned {name}" for name in [*figures, "bytes", "seconds"]], *figures, "from disk", "seconds"], rows
+    )
 
 
 def _facts(record: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 from .api import NORMALIZATIONS, check_normalization, check_seeds, diffuse, diffuse_once
 from .coupled import columns_at_once, coupled_bytes, least_coupled_bytes
+from .forecast import forecast
 from .gpu import gpu_host_bytes, resolve_device
 from .parts import copied_bytes
 from .room import FIXED_BYTES, column_bytes, make_room, masks_bytes, room_bytes
@@ -19,6 +20,7 @@ __all__ = [
     "coupled_bytes",
     "diffuse",
     "diffuse_once",
+    "forecast",
     "gpu_host_bytes",
     "least_coupled_bytes",
     "make_room",

@@ -19,7 +19,7 @@ from .needed import Needed
 # Sending and adding up this many records costs as much as one entry of W in the dense product, per 16 columns of L (a line of
 # the cache).
 RECORDS_PER_LINE = 2
-_COLUMNS_PER_LINE = 16
+COLUMNS_PER_LINE = 16
 # Targets added up at once, as a power of two: their float64 sums fill 1 MiB.
 RANGE_BITS = 17
 # Records for needed targets, relative to the number expected; a batch with more of them takes the dense step.
@@ -132,12 +132,12 @@ def push_into_rows(
     most = _most_records(graph, sent, needed, t)
     if most is None:
         return None
-    parts = range(0, columns.n_columns, _COLUMNS_PER_LINE)
-    if max(_held(graph, columns, most[c : c + _COLUMNS_PER_LINE], threads) for c in parts) > memory_bytes:
+    parts = range(0, columns.n_columns, COLUMNS_PER_LINE)
+    if max(_held(graph, columns, most[c : c + COLUMNS_PER_LINE], threads) for c in parts) > memory_bytes:
         return None
     out = make_out()
     for first in parts:
-        part = slice(first, first + _COLUMNS_PER_LINE)
+        part = slice(first, first + COLUMNS_PER_LINE)
         some = SparseColumns(columns.starts[first : part.stop + 1], columns.positions, columns.values)
         pushed = _push(graph, some, needed.masks[t], most[part], threads)
         if pushed is None:
@@ -148,7 +148,7 @@ def push_into_rows(
 
 def _most_records(graph: Graph, sent: np.ndarray, needed: Needed, t: int) -> np.ndarray | None:
     """Return how many records each column may send, int64 (C',); None where the dense product costs less."""
-    lines = -(-len(sent) // _COLUMNS_PER_LINE)
+    lines = -(-len(sent) // COLUMNS_PER_LINE)
     if int(sent.sum()) > RECORDS_PER_LINE * lines * needed.entries[t]:
         return None
     if needed.masks[t] is None:

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..diffusion import check_normalization, resolve_device, write_scores
+from ..diffusion import Diffusion, check_normalization, forecast, resolve_device, write_scores
 from ..errors import BadInput
 from ..graph import Graph
+from ..memory import MemoryBudget
+from ..parallel import resolve_threads
 from ..store import Store, append_strings
 from .graph import open_graph, query_table
 from .labels import Labels, read_labels, readable_labels, seed_role
@@ -115,6 +117,9 @@ def diffuse(
         total=seeds.n_classes,
         unit="classes",
         work=lambda worker: _diffuse(worker, target, graph, given, seeds, rows, n_iter, settings.seed, device),
+        forecast=lambda: _forecast(
+            graph, seeds.diffusion(most_iter, _queries(target, rows)), settings.budget, resolve_threads(settings.threads), device
+        ),
     )
 
 
@@ -129,15 +134,16 @@ def _diffuse(
     seed: int,
     device: str,
 ) -> dict[str, Any]:
-    k = store.parameters("graph")["k"]
-    queries = query_table(store)[:, :k] if rows == "tests" else None
+    queries = _queries(store, rows)
     chosen, how = _choose(worker, graph, seeds, queries, n_iter, seed, device)
     worker.job.put("diffusion/seed_nodes", seeds.nodes)
     worker.job.put("diffusion/seed_classes", seeds.classes)
+    what = seeds.diffusion(chosen, queries)
+    planned = _forecast(graph, what, worker.budget, worker.threads, device)
     details = write_scores(
         worker.job,
         graph,
-        seeds.diffusion(chosen, queries),
+        what,
         name="diffusion/scores",
         budget=worker.budget,
         threads=worker.threads,
@@ -152,7 +158,16 @@ def _diffuse(
         "n_iter": chosen,
         "n_iter_chosen_by": how,
         **details,
+        "planned": planned,
     }
+
+
+def _queries(store: Store, rows: str) -> np.ndarray | None:
+    return query_table(store)[:, : store.parameters("graph")["k"]] if rows == "tests" else None
+
+
+def _forecast(graph: Graph, what: Diffusion, budget: MemoryBudget, threads: int, device: str) -> list[dict[str, Any]]:
+    return forecast(graph, what, budget=budget, threads=threads) if device == "cpu" else []
 
 
 def _choose(

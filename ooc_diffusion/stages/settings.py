@@ -87,6 +87,7 @@ def run_stage(
     replaces: Sequence[str] = (),
     total: int | None = None,
     unit: str = "rows",
+    forecast: Callable[[], list[dict[str, Any]]] | None = None,
 ) -> Record:
     """Plan, check, run, measure and publish one stage.
 
@@ -110,6 +111,8 @@ def run_stage(
         Stages that make the same arrays in another way.
     total, unit : int and str
         For the progress.
+    forecast : callable, optional
+        Says more of what will be done, for ``dry_run``: ``planned`` in the record.
 
     Returns
     -------
@@ -126,7 +129,7 @@ def run_stage(
     budget = settings.budget
     check_plan(plan, budget)
     if settings.dry_run:
-        return {"stage": stage, "plan": asdict(plan)}
+        return {"stage": stage, "plan": asdict(plan)} | ({"planned": forecast()} if forecast else {})
     with (
         limit_threads(settings.threads) as threads,
         store.job(stage, parameters=parameters, inputs=inputs, replaces=replaces, overwrite=settings.overwrite) as job,

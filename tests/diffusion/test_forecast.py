@@ -1,0 +1,81 @@
+"""What is planned is what is done: the same steps of the same edges, where these can be counted beforehand."""
+
+import numpy as np
+import pytest
+
+from ooc_diffusion import build_graph
+from ooc_diffusion.diffusion import Diffusion, forecast, room, write_scores
+from ooc_diffusion.diffusion.steps import Steps
+from ooc_diffusion.memory import MemoryBudget
+from ooc_diffusion.store import Store
+
+N, C, T = 20_000, 40, 4
+BUDGET = MemoryBudget(2**31)
+
+
+@pytest.fixture(scope="module")
+def graph():
+    rng = np.random.default_rng(5)
+    # some nodes are listed far more often than others
+    ids = np.minimum(rng.integers(0, N, (N, 6)), rng.integers(0, N, (N, 6)))
+    return build_graph(ids)
+
+
+def run(graph, what, **options):
+    with Store.temporary().job("diffuse", parameters={}) as job:
+        return write_scores(job, graph, what, name="scores", budget=BUDGET, threads=2, **options)
+
+
+@pytest.mark.parametrize("n_queries", [None, 5, 5000])
+@pytest.mark.parametrize("seeds_per_class", [1, 30])
+def test_steps_and_edges_are_those_that_are_taken(graph, n_queries, seeds_per_class):
+    rng = np.random.default_rng(1)
+    queries = None if n_queries is None else rng.integers(0, N, (n_queries, 4))
+    what = Diffusion(rng.choice(N, C * seeds_per_class, replace=False), np.repeat(np.arange(C), seeds_per_class), C, T, queries)
+    planned = {(step["t"], step["kind"]): step for step in forecast(graph, what, budget=BUDGET, threads=2)}
+    done = {(step["t"], step["kind"]): step for step in run(graph, what)["iterations"]}
+    assert planned.keys() - {(0, "sums")} == done.keys()
+    assert ((0, "sums") in planned) == (n_queries is not None)
+    for (t, kind), step in done.items():
+        plan = planned[t, kind]
+        assert plan["batches"] == step["batches"] == 1
+        if kind == "push":  # which nodes the labels reach is drawn at random, as it were
+            assert 0.7 < plan["edges"] / step["edges"] < 1.4
+            assert 0.7 < plan["rows"] / step["rows"] < 1.4
+        else:
+            assert (plan["rows"], plan["edges"]) == (step["rows"], step["edges"])
+        assert plan["bytes"] == 4 * min(plan["edges"], graph.nnz)
+        assert plan["seconds"] > 0
+        assert step["seconds"] > 0
+
+
+def test_rows_and_edges_of_several_batches_are_added_up(graph, monkeypatch):
+    monkeypatch.setattr(room, "MOST_COLUMNS", 16)
+    what = Diffusion(np.arange(C), np.arange(C), C, 1)
+    (plan,) = forecast(graph, what, budget=BUDGET, threads=2)
+    done = run(graph, what)["iterations"]
+    assert plan["batches"] == 3
+    assert plan["rows"] == C == sum(step["rows"] for step in done)
+    degrees = np.diff(graph.indptr)[graph.position[:C]]
+    assert sum(step["edges"] for step in done) == degrees.sum()
+
+
+def test_figures_of_steps_come_back_from_their_state():
+    steps = Steps()
+    steps.add(2, "dense", batches=1, rows=5, edges=7, seconds=0.5)
+    steps.add(1, "push", batches=1, edges=3)
+    steps.add(2, "dense", batches=1, rows=5, edges=7, disk_bytes=9)
+    again = Steps(steps.as_state())
+    again.add(2, "masked", batches=4)
+    assert again.count() == {"push": 1, "dense": 2, "masked": 4}
+    assert again.as_state()[1] == {
+        "t": 2,
+        "kind": "dense",
+        "batches": 2,
+        "rows": 10,
+        "edges": 14,
+        "disk_bytes": 9,
+        "seconds": 0.5,
+    }
+    again.replace(steps.as_state())
+    assert again.as_state() == steps.as_state()
