@@ -13,6 +13,7 @@ from ..store import ArrayWriter, Job
 from . import kernels
 from .blocks import Block, ahead, ask_for_rows
 from .needed import Needed, blocks_of
+from .precision import ELEMENTS
 from .room import make_rows
 
 # Parts of a block that threads take one after the other; the product does not depend on them.
@@ -62,8 +63,8 @@ def _equal_parts(indptr: np.ndarray, rows: np.ndarray, parts: int) -> np.ndarray
 class InMemory:
     """L_{t+1} in a second array, which then changes places with the first."""
 
-    def __init__(self, shape: tuple[int, int]) -> None:
-        self._shape = shape
+    def __init__(self, shape: tuple[int, int], dtype: np.dtype = ELEMENTS["float32"]) -> None:
+        self._shape, self._dtype = shape, dtype
         self._next: np.ndarray | None = None
 
     def start(self, t: int, n_rows: int) -> None:
@@ -72,10 +73,10 @@ class InMemory:
     def rows(self, block: Block) -> np.ndarray:
         """Return the rows themselves where all of a block are wanted, else an array of their own."""
         if self._next is None:
-            self._next = make_rows(*self._shape)
+            self._next = make_rows(*self._shape, self._dtype)
         if isinstance(block.positions, slice):
             return self._next[block.positions]
-        return np.empty((len(block.rows), self._shape[1]), np.float32)
+        return np.empty((len(block.rows), self._shape[1]), self._dtype)
 
     def put(self, block: Block, rows: np.ndarray) -> None:
         """Copy rows that were computed apart."""
@@ -85,7 +86,7 @@ class InMemory:
 
     def complete(self, L: np.ndarray, needed: Needed, t: int) -> np.ndarray:
         """Change places."""
-        done = make_rows(*self._shape) if self._next is None else self._next  # None: no row was needed
+        done = make_rows(*self._shape, self._dtype) if self._next is None else self._next  # None: no row was needed
         self._next = L
         return done
 
@@ -103,23 +104,34 @@ class InFile:
         W.
     columns : int
         Number of columns C'.
+    dtype : numpy.dtype
+        Type of the entries of L. Default float32.
     save : callable, optional
         Called with t when L_t is on disk and a minute has passed, to write a checkpoint from which `load_iterate` takes it.
     """
 
-    def __init__(self, job: Job, name: str, graph: Graph, columns: int, *, save: Callable[[int], None] | None = None) -> None:
-        self._job, self._name, self._graph, self._columns, self._save = job, name, graph, columns, save
+    def __init__(
+        self,
+        job: Job,
+        name: str,
+        graph: Graph,
+        columns: int,
+        dtype: np.dtype = ELEMENTS["float32"],
+        *,
+        save: Callable[[int], None] | None = None,
+    ) -> None:
+        self._job, self._name, self._graph, self._columns, self._dtype, self._save = job, name, graph, columns, dtype, save
         self._last_save = time.monotonic()
         self._writer: ArrayWriter | None = None
 
     def start(self, t: int, n_rows: int) -> None:
         """Reserve the space of the rows."""
         self._job.drop(f"{self._name}/{t}")  # of a step that was cut off
-        self._writer = self._job.array(f"{self._name}/{t}", "<f4", (n_rows, self._columns), scratch=True)
+        self._writer = self._job.array(f"{self._name}/{t}", self._dtype.str, (n_rows, self._columns), scratch=True)
 
     def rows(self, block: Block) -> np.ndarray:
         """Return an array for the rows."""
-        return np.empty((len(block.rows), self._columns), np.float32)
+        return np.empty((len(block.rows), self._columns), self._dtype)
 
     def put(self, block: Block, rows: np.ndarray) -> None:
         """Write the rows behind those before."""
@@ -138,10 +150,10 @@ class InFile:
         return L
 
 
-def load_iterate(job: Job, name: str, graph: Graph, columns: int, needed: Needed, t: int) -> np.ndarray:
-    """Return the L_t that `InFile` had on disk at a checkpoint, float32 (N, C')."""
-    L = make_rows(graph.n, columns)
-    rows = job.array(f"{name}/{t}", "<f4", (needed.count(t), columns), scratch=True).view()
+def load_iterate(job: Job, name: str, graph: Graph, columns: int, dtype: np.dtype, needed: Needed, t: int) -> np.ndarray:
+    """Return the L_t that `InFile` had on disk at a checkpoint, (N, C')."""
+    L = make_rows(graph.n, columns, dtype)
+    rows = job.array(f"{name}/{t}", dtype.str, (needed.count(t), columns), scratch=True).view()
     _read_back(rows, L, graph, needed, t)
     return L
 

@@ -15,9 +15,10 @@ from . import kernels
 from .engine import adjoint_weights, column_scale, column_sums, diffuse_batch
 from .forward import Forward
 from .gpu import DevicePanels
-from .iterate import InFile, InMemory, load_iterate
+from .iterate import InFile, InMemory, Target, load_iterate
 from .needed import needed_rows
 from .parts import copy_parts
+from .precision import ELEMENTS, widened
 from .room import Room, make_room
 from .sparse import SparseColumns
 
@@ -52,6 +53,8 @@ class Diffusion:
         r of ``"gamma"``.
     prior : numpy.ndarray of shape (C,), float64, or None
         Shares of the classes for ``"sinkhorn"``; None: all the same.
+    precision : {"float32", "bfloat16"}
+        How L_t is stored; ``"bfloat16"`` on the CPU only, and with η that is linear.
     """
 
     seeds: np.ndarray
@@ -64,6 +67,12 @@ class Diffusion:
     reset: bool = False
     power: float = 2.0
     prior: np.ndarray | None = None
+    precision: str = "float32"
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the entries of L_t."""
+        return ELEMENTS[self.precision]
 
     @property
     def coupled(self) -> bool:
@@ -128,7 +137,7 @@ def write_scores(
     if begin < what.n_classes and device != "cpu":
         panels: _Panels = DevicePanels(job, graph, what, column_order(what), device=device, budget=budget)
     elif begin < what.n_classes:
-        room = make_room(graph.n, what.n_classes - begin, budget=budget)
+        room = make_room(graph.n, what.n_classes - begin, budget=budget, itemsize=what.dtype.itemsize)
         panels = _HostPanels(job, graph, what, room, threads)
     while begin < what.n_classes:
         end = panels.write_panel(begin, batches, steps)
@@ -187,13 +196,12 @@ class _HostPanels:
                 self.job.drop(f"{name}/{before}")
             saved[:] = [t]
 
-        shape = self.graph.n, columns
         for kind in diffuse_batch(
             self.graph,
             (t, start),
             what.n_iter,
             room=self.room,
-            target=InMemory(shape) if self.room.in_memory else InFile(self.job, name, self.graph, columns, save=save),
+            target=self._target(name, columns, save),
             needed=self.needed,
             wanted=lambda t: what.every_iteration or t == what.n_iter,
             at_iteration=at_iteration,
@@ -204,13 +212,19 @@ class _HostPanels:
             self.job.drop(f"{name}/{t}")
         return end
 
+    def _target(self, name: str, columns: int, save: Callable[[int], None]) -> Target:
+        dtype = self.what.dtype
+        if self.room.in_memory:
+            return InMemory((self.graph.n, columns), dtype)
+        return InFile(self.job, name, self.graph, columns, dtype, save=save)
+
     def _start(self, begin: int, name: str, steps: dict[str, int]) -> tuple[int, SparseColumns | np.ndarray]:
         """Return t and L_t of the batch that begins with column ``begin``."""
         state: list[Any] = self.job.state.get("iterate", [0, 0, {}])
         t, end = int(state[0]), int(state[1])
         if begin < end <= begin + self.room.columns and f"{name}/{t}" in self.job:
             steps.update(state[2])
-            return t, load_iterate(self.job, name, self.graph, end - begin, self.needed, t)
+            return t, load_iterate(self.job, name, self.graph, end - begin, self.what.dtype, self.needed, t)
         self.job.drop(f"panel/{begin}")  # of a batch that was cut off, perhaps of another width
         if 8 * len(self.what.seeds) > self.room.kept_bytes:
             return 0, self._seeds(self.classes[begin : begin + self.room.columns])
@@ -229,7 +243,7 @@ class _HostPanels:
         column[classes] = np.arange(len(classes))
         columns = column[self.what.seed_classes]
         positions = self.graph.position[self.what.seeds[columns >= 0]].astype(np.int64)
-        return SparseColumns.of_seeds(positions, columns[columns >= 0], len(classes))
+        return SparseColumns.of_seeds(positions, columns[columns >= 0], len(classes), self.what.dtype)
 
     def _scale(self, t: int, L: np.ndarray, classes: np.ndarray) -> np.ndarray:
         """Return what each column of L_t is multiplied by when it is read."""
@@ -247,7 +261,7 @@ def _read(graph: Graph, what: Diffusion, L: np.ndarray, scale: np.ndarray, panel
     for first in range(0, what.n_rows(graph), _SCORE_ROWS):
         rows = slice(first, min(first + _SCORE_ROWS, what.n_rows(graph)))
         if what.queries is None:
-            block = (L[graph.position[rows]] * scale).astype(np.float32)
+            block = (widened(L[graph.position[rows]]) * scale).astype(np.float32)
         else:
             block = np.empty((rows.stop - first, L.shape[1]), np.float32)
             kernels.read_rows(what.queries[rows], graph.position, L, scale, block)
