@@ -78,12 +78,13 @@ class Clock:
         }
 
 
-def diffuse_job(folder: Path, job: str, budget: str, threads: int) -> tuple[np.ndarray, dict[str, Any]]:
+def diffuse_job(folder: Path, job: str, precision: str, budget: str, threads: int) -> tuple[np.ndarray, dict[str, Any]]:
     """Diffuse the paper's job into a store of its own; return scores and figures."""
     graph = Graph(folder / "lift" / "store")
     seeds, classes, queries = make_job(graph, job)
-    what = Diffusion(seeds, classes, N_CLASSES, N_ITER, queries)
-    target, clock = Store(folder / f"scores-{job}", create=True), Clock(folder / f"clock-{job}.json")
+    what = Diffusion(seeds, classes, N_CLASSES, N_ITER, queries, precision=precision)
+    name = f"{job}-{precision}"
+    target, clock = Store(folder / f"scores-{name}", create=True), Clock(folder / f"clock-{name}.json")
     with clock.meter, limit_threads(threads) as n_threads, target.job("diffuse", parameters={"job": job}) as work:
         if not work.published:
             limit = MemoryBudget.parse(budget)
@@ -122,6 +123,7 @@ def main() -> None:
     parser.add_argument("--memory-budget", default="8GiB", help="default: 8GiB")
     parser.add_argument("--layers", type=int, default=500, help="times 200 000 nodes; default: 500")
     parser.add_argument("--jobs", nargs="+", choices=["protocol", "few"], default=["protocol"], help="default: protocol")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="of L; default: float32")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all cores")
     parser.add_argument(
         "--check", action="store_true", help="recompute two columns with SciPy, which takes 2 GB and some minutes"
@@ -137,12 +139,17 @@ def main() -> None:
         raise SystemExit("give a folder on a larger disk, or fewer --layers")
     collection = build(options.folder, options.layers, options.memory_budget)
     store = options.folder / "lift" / "store"
-    about: dict[str, Any] = {"collection": collection, "memory_budget": options.memory_budget, **machine()}
+    about: dict[str, Any] = {
+        "collection": collection,
+        "memory_budget": options.memory_budget,
+        "precision": options.precision,
+        **machine(),
+    }
     about |= {"disk_bytes_per_second": disk_rate(store), "jobs": {}}
     print(f"{collection['nodes']:,} nodes, {collection['non_zeros']:,} non-zeros; graph built in {collection['seconds']} seconds")
     for job in options.jobs:
         drop_caches(store)
-        scores, record = diffuse_job(options.folder, job, options.memory_budget, options.threads)
+        scores, record = diffuse_job(options.folder, job, options.precision, options.memory_budget, options.threads)
         if options.check:
             record = {**record, "largest_difference": check(Graph(store), job, scores)}
         about["jobs"][job] = record

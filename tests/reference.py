@@ -11,9 +11,11 @@ import scipy.sparse as sp
 
 __all__ = [
     "awkward_table",
+    "naive_bfloat16",
     "naive_coupled",
     "naive_csr",
     "naive_diffuse",
+    "naive_diffuse_rounded",
     "naive_knn_scores",
     "naive_merge",
     "naive_neighbors",
@@ -122,6 +124,36 @@ def naive_diffuse(W, seeds, seed_classes, n_classes, n_iter, normalization="colu
         sums = L.sum(axis=0)
         result.append(L / np.where(sums > 0, sums, 1.0))
     return result
+
+
+def naive_bfloat16(values):
+    """Values rounded to float32, and from there to the nearest bfloat16, ties to the even one; float64."""
+    bits = np.asarray(values).astype(np.float32).view(np.uint32).astype(np.int64)
+    upper, rest = bits // 2**16, bits % 2**16
+    upper += (rest > 2**15) | ((rest == 2**15) & (upper % 2 == 1))
+    return (upper * 2**16).astype(np.uint32).view(np.float32).astype(np.float64)
+
+
+def naive_diffuse_rounded(
+    neighbor_ids, seeds, seed_classes, n_classes, n_iter, *, weights=None, order=None, rounded=naive_bfloat16
+):
+    """L_0 .. L_T, unnormalized, to the last bit: float64 sums in the order of the entries at rest, each then ``rounded``.
+
+    One row and one entry after the other, over the graph of `naive_csr`; (n, n_classes) float64 by node id.
+    """
+    indptr, entries, scale, weights = naive_csr(neighbor_ids, weights, order)
+    position = np.arange(len(scale)) if order is None else np.argsort(order)
+    L = np.zeros((len(scale), n_classes))
+    L[position[seeds], seed_classes] = 1.0
+    result = [L]
+    for _ in range(n_iter):
+        sums = np.zeros_like(L)
+        for i in range(len(sums)):
+            for e in range(indptr[i], indptr[i + 1]):
+                times = 1.0 + float(entries[e] >> 31) if weights is None else float(weights[e])
+                sums[i] += times * result[-1][entries[e] & (2**31 - 1)]
+        result.append(rounded(sums * scale[:, None].astype(np.float64)))
+    return [L[position] for L in result]
 
 
 def naive_normalized(L, normalization, power=2.0, prior=None):

@@ -57,6 +57,14 @@ METHOD = click.option(
     show_default=True,
     help="r of gamma, the power of each entry.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="How L is stored; bfloat16 takes half the memory and rounds each entry to 8 bits in each iteration. "
+    "Not with rows, sinkhorn, gamma, --reset or a GPU.",
+)
 @common_options
 def diffuse_command(store: str, **options: Any) -> dict[str, Any]:
     """Diffuse the labels of a few images over the graph, L ← W L.

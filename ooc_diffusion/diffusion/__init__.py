@@ -5,14 +5,17 @@ from .coupled import columns_at_once, coupled_bytes, least_coupled_bytes
 from .forecast import forecast
 from .gpu import gpu_host_bytes, resolve_device
 from .parts import copied_bytes
+from .precision import ELEMENTS, check_precision
 from .room import FIXED_BYTES, column_bytes, make_room, masks_bytes, room_bytes
 from .scores import Diffusion, write_scores
 
 __all__ = [
+    "ELEMENTS",
     "FIXED_BYTES",
     "NORMALIZATIONS",
     "Diffusion",
     "check_normalization",
+    "check_precision",
     "check_seeds",
     "column_bytes",
     "columns_at_once",

@@ -48,7 +48,7 @@ def diffuse_batch(
     wanted : callable
         Whether L_t is to be handed out.
     at_iteration : callable
-        Called with t and L_t, (N, C') float32 by position, not to be kept; rows that are not needed hold anything.
+        Called with t and L_t, (N, C') by position, not to be kept; rows that are not needed hold anything.
     threads : int
         Threads in use.
 

@@ -14,7 +14,8 @@ from ..memory import MemoryBudget
 from . import kernels, sparse
 from .blocks import row_blocks
 from .needed import Needed, needed_rows
-from .room import Room, make_room, make_rows
+from .precision import ELEMENTS
+from .room import Room, columns_per_line, make_room, make_rows
 from .scores import Diffusion, column_order
 from .sparse import SparseColumns
 from .steps import Steps
@@ -71,15 +72,15 @@ def forecast(graph: Graph, what: Diffusion, *, budget: MemoryBudget, threads: in
     """
     if what.coupled:
         return []
-    room = make_room(graph.n, what.n_classes, budget=budget)
+    room = make_room(graph.n, what.n_classes, budget=budget, itemsize=what.dtype.itemsize)
     needed = needed_rows(graph, what.queries, what.n_iter, every_iteration=what.every_iteration)
-    rates, steps = measure_rates(graph, room, threads), Steps()
+    rates, steps = measure_rates(graph, room.columns, what.dtype, threads), Steps()
     if needed.few and what.normalization == "columns":
         steps.add(0, "sums", batches=1, rows=graph.n, edges=what.n_iter * graph.nnz)
     spread = _Spread(graph)
     seeds = np.bincount(what.seed_classes, minlength=what.n_classes)[column_order(what)]
     for begin in range(0, what.n_classes, room.columns):
-        _add_batch(steps, seeds[begin : begin + room.columns].astype(np.float64), what.n_iter, room, needed, spread)
+        _add_batch(steps, seeds[begin : begin + room.columns].astype(np.float64), what, room, needed, spread)
     costs = {"push": rates.record, "dense": rates.gather, "masked": rates.gather, "sums": rates.gather_one}
     state = steps.as_state()
     for step in state:
@@ -109,13 +110,13 @@ class _Spread:
         return self.n * -np.expm1(-sent / self.n)
 
 
-def _add_batch(steps: Steps, entries: np.ndarray, n_iter: int, room: Room, needed: Needed, spread: _Spread) -> None:
-    lines = -(-len(entries) // sparse.COLUMNS_PER_LINE)
+def _add_batch(steps: Steps, entries: np.ndarray, what: Diffusion, room: Room, needed: Needed, spread: _Spread) -> None:
+    line = columns_per_line(what.dtype.itemsize)
+    lines = -(-len(entries) // line)
     dense = False
-    for t in range(1, n_iter + 1):
+    for t in range(1, what.n_iter + 1):
         sent = spread.sent(entries, first=t == 1)
         records = sent * (needed.entries[t] / max(1, spread.nnz))
-        line = sparse.COLUMNS_PER_LINE
         held = 8 * max(records[c : c + line].sum() for c in range(0, len(records), line))
         dense = dense or bool(
             sent.sum() > sparse.RECORDS_PER_LINE * lines * needed.entries[t] or held + 8 * entries.sum() > room.sparse_bytes
@@ -127,21 +128,21 @@ def _add_batch(steps: Steps, entries: np.ndarray, n_iter: int, room: Room, neede
         entries = spread.reached(records)
 
 
-def measure_rates(graph: Graph, room: Room, threads: int) -> Rates:
-    """Multiply some rows of W by columns like those of a batch, and push some values along them; a second or two."""
+def measure_rates(graph: Graph, columns: int, dtype: np.dtype, threads: int) -> Rates:
+    """Multiply some rows of W by a batch of columns, and push some values along them; a second or two."""
     blocks = list(row_blocks(graph.indptr))
     begin, end = blocks[len(blocks) // 2]
     end = begin + max(1, int(np.searchsorted(graph.indptr[begin : end + 1], graph.indptr[begin] + _SAMPLE_ENTRIES)) - 1)
     return Rates(
-        _gather_seconds(graph, begin, end, room.columns, threads),
-        _gather_seconds(graph, begin, end, 1, threads),
+        _gather_seconds(graph, begin, end, columns, dtype, threads),
+        _gather_seconds(graph, begin, end, 1, ELEMENTS["float32"], threads),
         _record_seconds(graph, begin, end, threads),
     )
 
 
-def _gather_seconds(graph: Graph, begin: int, end: int, columns: int, threads: int) -> float:
-    n = max(1, min(graph.n, _SAMPLE_BYTES // (4 * columns)))
-    L, out = make_rows(n, columns), make_rows(end - begin, columns)
+def _gather_seconds(graph: Graph, begin: int, end: int, columns: int, dtype: np.dtype, threads: int) -> float:
+    n = max(1, min(graph.n, _SAMPLE_BYTES // (dtype.itemsize * columns)))
+    L, out = make_rows(n, columns, dtype), make_rows(end - begin, columns, dtype)
     L[:] = 1
     indptr = graph.indptr[begin : end + 1]
     entries = graph.indices[indptr[0] : indptr[-1]]

@@ -35,7 +35,7 @@ _WORTH = 0.75
 _MOST_MASKS = 8
 
 
-def resolve_device(device: str, *, coupled: bool = False) -> str:
+def resolve_device(device: str, *, coupled: bool = False, precision: str = "float32") -> str:
     """Return ``cpu``, or the GPU that torch is to use.
 
     Parameters
@@ -44,6 +44,8 @@ def resolve_device(device: str, *, coupled: bool = False) -> str:
         ``"cpu"``, ``"cuda"``, ``"cuda:N"``, or ``"auto"``: the GPU where there is one. torch is imported only where a driver is.
     coupled : bool
         Whether η is one that takes all columns together, which is done on the CPU only.
+    precision : str
+        How L is stored; on a GPU as float32 only.
 
     Raises
     ------
@@ -54,7 +56,9 @@ def resolve_device(device: str, *, coupled: bool = False) -> str:
         raise BadInput(f"device {device!r} is not one of auto, cpu, cuda")
     if coupled and device.startswith("cuda"):
         raise BadInput(f"rows, sinkhorn, gamma and reset run on the CPU, but the device is {device}; give --device cpu")
-    if device == "cpu" or coupled:
+    if precision != "float32" and device.startswith("cuda"):
+        raise BadInput(f"precision {precision} runs on the CPU, but the device is {device}; give --device cpu")
+    if device == "cpu" or coupled or precision != "float32":
         return "cpu"
     gpus = _count_gpus()
     if device == "auto":

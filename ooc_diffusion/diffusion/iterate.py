@@ -13,6 +13,7 @@ from ..store import ArrayWriter, Job
 from . import kernels
 from .blocks import Block, ahead, ask_for_rows
 from .needed import Needed, blocks_of
+from .precision import ELEMENTS
 from .room import make_rows
 
 # Parts of a block that threads take one after the other; the product does not depend on them.
@@ -65,13 +66,13 @@ def _equal_parts(indptr: np.ndarray, rows: np.ndarray, parts: int) -> np.ndarray
 class InMemory:
     """L_{t+1} in a second array, which then changes places with the first."""
 
-    def __init__(self, shape: tuple[int, int]) -> None:
-        self._shape = shape
+    def __init__(self, shape: tuple[int, int], dtype: np.dtype = ELEMENTS["float32"]) -> None:
+        self._shape, self._dtype = shape, dtype
         self._next: np.ndarray | None = None
 
     def first(self) -> np.ndarray:
         """Make one of the two."""
-        return make_rows(*self._shape)
+        return make_rows(*self._shape, self._dtype)
 
     def start(self, t: int, n_rows: int) -> None:
         """Nothing: the array is made when it is first written to."""
@@ -79,10 +80,10 @@ class InMemory:
     def rows(self, block: Block) -> np.ndarray:
         """Return the rows themselves where all of a block are wanted, else an array of their own."""
         if self._next is None:
-            self._next = make_rows(*self._shape)
+            self._next = make_rows(*self._shape, self._dtype)
         if isinstance(block.positions, slice):
             return self._next[block.positions]
-        return np.empty((len(block.rows), self._shape[1]), np.float32)
+        return np.empty((len(block.rows), self._shape[1]), self._dtype)
 
     def put(self, block: Block, rows: np.ndarray) -> None:
         """Copy rows that were computed apart."""
@@ -92,7 +93,7 @@ class InMemory:
 
     def complete(self, L: np.ndarray, needed: Needed, t: int) -> np.ndarray:
         """Change places."""
-        done = make_rows(*self._shape) if self._next is None else self._next  # None: no row was needed
+        done = make_rows(*self._shape, self._dtype) if self._next is None else self._next  # None: no row was needed
         self._next = L
         return done
 
@@ -108,7 +109,7 @@ class InFile:
         Its name without the iteration.
     graph : Graph
         W.
-    L : numpy.ndarray of shape (N, C'), float32
+    L : numpy.ndarray of shape (N, C'), float32 or the bits of bfloat16
         Memory for the iterates, one after the other. It is the caller's, since making it anew for each batch costs as much as a
         quarter of a product: the system takes it from its cache of W.
     save : callable, optional
@@ -127,11 +128,11 @@ class InFile:
     def start(self, t: int, n_rows: int) -> None:
         """Reserve the space of the rows."""
         self._job.drop(f"{self._name}/{t}")  # of a step that was cut off
-        self._writer = self._job.array(f"{self._name}/{t}", "<f4", (n_rows, self._L.shape[1]), scratch=True)
+        self._writer = self._job.array(f"{self._name}/{t}", self._L.dtype.str, (n_rows, self._L.shape[1]), scratch=True)
 
     def rows(self, block: Block) -> np.ndarray:
         """Return an array for the rows."""
-        return np.empty((len(block.rows), self._L.shape[1]), np.float32)
+        return np.empty((len(block.rows), self._L.shape[1]), self._L.dtype)
 
     def put(self, block: Block, rows: np.ndarray) -> None:
         """Write the rows behind those before."""
@@ -151,8 +152,8 @@ class InFile:
 
 
 def load_iterate(job: Job, name: str, graph: Graph, L: np.ndarray, needed: Needed, t: int) -> None:
-    """Write the L_t that `InFile` had on disk at a checkpoint into L, float32 (N, C')."""
-    rows = job.array(f"{name}/{t}", "<f4", (needed.count(t), L.shape[1]), scratch=True).view()
+    """Write the L_t that `InFile` had on disk at a checkpoint into L (N, C')."""
+    rows = job.array(f"{name}/{t}", L.dtype.str, (needed.count(t), L.shape[1]), scratch=True).view()
     _read_back(rows, L, graph, needed, t)
 
 

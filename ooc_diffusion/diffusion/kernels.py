@@ -3,6 +3,8 @@
 Sums over neighbors are accumulated in float64, in the order of the neighbors: an entry of L depends neither on the rows and
 columns processed beside it, nor on the number of threads, nor on whether its neighbors were gathered (`multiply`) or sent it
 their values (`send`, `add_up`), since adding zeros changes nothing.
+
+L is float32, or uint16 with the bits of bfloat16, to which sums are then rounded in all of these ways alike, by way of float32.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from .registers import sum_rows, sum_weighted_rows
+from .registers import narrow, sum_rows, sum_weighted_rows, widen
 
 POSITION = np.uint32((1 << 31) - 1)
 SUM_ROWS = 8192
@@ -91,7 +93,7 @@ def _partition(targets, products, bits, ends, out_targets, out_products):
 
 
 @nb.njit(cache=True, nogil=True)
-def _add_range(first, targets, products, row_scale, total, touched, at, out_targets, out_values):
+def _add_range(first, targets, products, row_scale, like, total, touched, at, out_targets, out_values):
     """Add up the records of the targets from ``first`` on and append the sums, ascending, from ``at`` on; return their end."""
     for r in range(targets.shape[0]):
         p = targets[r] - first
@@ -103,7 +105,7 @@ def _add_range(first, targets, products, row_scale, total, touched, at, out_targ
             p = (word << 6) + _lowest_bit(bits)
             bits &= bits - np.uint64(1)
             out_targets[at] = first + p
-            out_values[at] = total[p] * row_scale[first + p]
+            out_values[at] = widen(narrow(total[p] * row_scale[first + p], like))
             total[p] = 0.0
             at += 1
         touched[word] = 0
@@ -111,13 +113,13 @@ def _add_range(first, targets, products, row_scale, total, touched, at, out_targ
 
 
 @nb.njit(cache=True, nogil=True, parallel=True)
-def add_up(starts, ends, records, row_scale, bits, scratch, total, touched, out_counts, out_targets, out_values):
+def add_up(starts, ends, records, row_scale, like, bits, scratch, total, touched, out_counts, out_targets, out_values):
     """Add up the records from ``starts[c]`` to ``ends[c]`` of each column c, in their order, for each target.
 
-    ``records`` is (targets, products). The sums times ``row_scale`` go, by ascending target, from ``starts[c]`` on,
-    ``out_counts[c]`` of them, also over the records. Ranges of 2^bits targets are added up in cache: ``total`` (workers, 2^bits)
-    and ``touched`` (workers, 2^bits / 64) are zero before and after; ``scratch`` is (ends of ranges, targets, products), a row
-    for each worker.
+    ``records`` is (targets, products). The sums times ``row_scale``, rounded to entries of ``like``, go, by ascending target,
+    from ``starts[c]`` on, ``out_counts[c]`` of them, also over the records. Ranges of 2^bits targets are added up in cache:
+    ``total`` (workers, 2^bits) and ``touched`` (workers, 2^bits / 64) are zero before and after; ``scratch`` is (ends of ranges,
+    targets, products), a row for each worker.
     """
     targets, products = records
     for worker in nb.prange(total.shape[0]):
@@ -133,6 +135,7 @@ def add_up(starts, ends, records, row_scale, bits, scratch, total, touched, out_
                     own_targets[some],
                     own_products[some],
                     row_scale,
+                    like,
                     total[worker],
                     touched[worker],
                     at,
@@ -171,7 +174,7 @@ def spread(starts, positions, values, first, out):
         for c in range(starts.shape[0] - 1):
             s = starts[c] + np.searchsorted(positions[starts[c] : starts[c + 1]], np.uint32(begin))
             while s < starts[c + 1] and positions[s] < end:
-                out[positions[s], first + c] = values[s]
+                out[positions[s], first + c] = narrow(values[s], out)
                 s += 1
 
 
@@ -237,7 +240,7 @@ def sum_columns(L, partial, out):
         partial[block, :] = 0.0
         for i in range(block * SUM_ROWS, min((block + 1) * SUM_ROWS, L.shape[0])):
             for c in range(L.shape[1]):
-                partial[block, c] += L[i, c]
+                partial[block, c] += widen(L[i, c])
     out[:] = 0.0
     for block in range(partial.shape[0]):
         for c in range(out.shape[0]):
@@ -254,7 +257,7 @@ def read_rows(neighbors, position, L, column_scale, out):
             j = neighbors[q, place]
             if j >= 0:
                 for c in range(columns):
-                    total[c] += L[position[j], c]
+                    total[c] += widen(L[position[j], c])
         for c in range(columns):
             out[q, c] = total[c] * column_scale[c]
 

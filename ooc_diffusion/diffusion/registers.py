@@ -3,6 +3,8 @@
 Numba keeps the sums of a row in memory, so that each neighbor loads, adds and stores them again. Here the loop over the entries
 of W is written in LLVM's own terms: up to 64 columns are held in vectors of 8 float64, how many is a constant in each branch, and
 the rows of the neighbors that come a few places later are fetched ahead.
+
+Entries of L are float32, or uint16 that hold the bits of bfloat16; both are read and rounded here alone, one or many at a time.
 """
 
 from __future__ import annotations
@@ -19,13 +21,64 @@ _AHEAD = 16
 _LINE_BYTES = 64
 _POSITION = (1 << 31) - 1
 
-_I32, _I64, _F32, _F64 = ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.DoubleType()
+_I16, _I32, _I64, _F32, _F64 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.DoubleType()
 _BYTES = ir.IntType(8).as_pointer()
 
 # Lanes of a vector and number of vectors for a width. The last vector ends with the last column and may overlap the one before;
 # it then writes the same sums a second time.
 _SHAPES = {1: (1, 1), 2: (2, 1), 3: (2, 2), 4: (4, 1), 5: (4, 2), 6: (4, 2), 7: (4, 2)}
 _SHAPES |= {width: (8, -(-width // 8)) for width in range(8, MOST_COLUMNS + 1)}
+
+
+@intrinsic
+def widen(typing: Any, entry: Any) -> tuple[Any, Any]:
+    """Return an entry of L, float32 or the bits of a bfloat16, as float64."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _widened(builder, args[0])
+
+    return types.float64(entry), generate
+
+
+@intrinsic
+def narrow(typing: Any, value: Any, like: Any) -> tuple[Any, Any]:
+    """Return a float32 or float64 rounded to an entry of ``like``, an array of such entries of L."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _narrowed(builder, builder.fpext(args[0], _F64), context.get_data_type(like.dtype))
+
+    return like.dtype(value, like), generate
+
+
+def _widened(builder: ir.IRBuilder, value: Any) -> Any:
+    """Return one entry or a vector of them as float64."""
+    if _of(value, _I16) == value.type:
+        bits = builder.shl(builder.zext(value, _of(value, _I32)), _everywhere(value, 16))
+        value = builder.bitcast(bits, _of(value, _F32))
+    return builder.fpext(value, _of(value, _F64))
+
+
+def _narrowed(builder: ir.IRBuilder, value: Any, element: ir.Type) -> Any:
+    """Return one float64 or a vector of them rounded to float32, and from there to bfloat16: to nearest, ties to even."""
+    value = builder.fptrunc(value, _of(value, _F32))
+    if element == _F32:
+        return value
+    bits = builder.bitcast(value, _of(value, _I32))
+    shift = _everywhere(value, 16)
+    odd = builder.and_(builder.lshr(bits, shift), _everywhere(value, 1))
+    rounded = builder.add(bits, builder.add(odd, _everywhere(value, 0x7FFF)))
+    return builder.trunc(builder.lshr(rounded, shift), _of(value, _I16))
+
+
+def _of(value: Any, element: ir.Type) -> ir.Type:
+    """Return the type of as many ``element`` as a value holds."""
+    return ir.VectorType(element, value.type.count) if isinstance(value.type, ir.VectorType) else element
+
+
+def _everywhere(value: Any, number: int) -> ir.Constant:
+    """Return an int32 in as many places as a value holds."""
+    kind = _of(value, _I32)
+    return ir.Constant(kind, [number] * kind.count if isinstance(kind, ir.VectorType) else number)
 
 
 def _make_sum_rows(weighted: bool) -> Any:
@@ -38,7 +91,7 @@ def _make_sum_rows(weighted: bool) -> Any:
                 context.make_array(kind)(context, builder, value) if isinstance(kind, types.Array) else value
                 for kind, value in zip(signature.args, args, strict=True)
             ]
-            _Code(builder, weighted, *operands).write()
+            _Code(builder, weighted, context.get_data_type(L.dtype), *operands).write()
             return context.get_dummy_value()
 
         integer = types.int64
@@ -54,6 +107,7 @@ class _Code:
         self,
         builder: ir.IRBuilder,
         weighted: bool,
+        element: ir.Type,
         indices: Any,
         weights: Any,
         begin: Any,
@@ -64,6 +118,7 @@ class _Code:
         row: Any,
     ) -> None:
         self.builder, self.indices, self.begin, self.end = builder, indices.data, begin, end
+        self.element, self.bytes = element, 2 if element == _I16 else 4
         self.width = builder.extract_value(L.shape, 1)
         self.scale = builder.fpext(scale, _F64)
         self.out = builder.gep(out.data, [builder.mul(row, self.width)])
@@ -90,7 +145,7 @@ class _Code:
         self.builder.position_at_end(done)
 
     def _sum(self, lanes: int, vectors: int) -> None:
-        builder, narrow, wide = self.builder, ir.VectorType(_F32, lanes), ir.VectorType(_F64, lanes)
+        builder, stored, wide = self.builder, ir.VectorType(self.element, lanes), ir.VectorType(_F64, lanes)
         nothing = ir.Constant(wide, None)
         offsets = [*(_I64(lanes * v) for v in range(vectors - 1)), builder.sub(self.width, _I64(lanes))]
         before, entries, after = builder.block, builder.append_basic_block("entries"), builder.append_basic_block("after")
@@ -98,7 +153,7 @@ class _Code:
 
         builder.position_at_end(entries)
         entry, sums = builder.phi(_I64), [builder.phi(wide) for _ in offsets]
-        self._fetch_ahead(entry, 4 * lanes * vectors)
+        self._fetch_ahead(entry, self.bytes * lanes * vectors)
         added = self._add(entry, sums, offsets, lanes)
         following = builder.add(entry, _I64(1))
         for value, start, end in zip([entry, *sums], [self.begin, *[nothing] * vectors], [following, *added], strict=True):
@@ -111,28 +166,28 @@ class _Code:
         for total, value in zip(totals, added, strict=True):
             total.add_incoming(nothing, before)
             total.add_incoming(value, entries)
-        scale = self._everywhere(self.scale, lanes)
+        scale = self._in_all_lanes(self.scale, lanes)
         for total, offset in zip(totals, offsets, strict=True):
-            value = builder.fptrunc(builder.fmul(total, scale), narrow)
-            builder.store(value, builder.bitcast(builder.gep(self.out, [offset]), narrow.as_pointer()), align=4)
+            value = _narrowed(builder, builder.fmul(total, scale), self.element)
+            builder.store(value, builder.bitcast(builder.gep(self.out, [offset]), stored.as_pointer()), align=self.bytes)
 
     def _add(self, entry: Any, sums: list[Any], offsets: list[Any], lanes: int) -> list[Any]:
         """Return the sums with the row of an entry added."""
         builder = self.builder
-        narrow, wide = ir.VectorType(_F32, lanes), ir.VectorType(_F64, lanes)
+        stored, wide = ir.VectorType(self.element, lanes), ir.VectorType(_F64, lanes)
         # fused or not, it rounds alike: the product of two float32 is exact in float64
         kind = ir.FunctionType(wide, [wide] * 3)
         multiply_add = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{lanes}f64")
         index = builder.load(builder.gep(self.indices, [entry]))
-        weight = self._everywhere(self._weight(entry, index), lanes)
-        row = builder.bitcast(self._row(index), _F32.as_pointer())
+        weight = self._in_all_lanes(self._weight(entry, index), lanes)
+        row = builder.bitcast(self._row(index), self.element.as_pointer())
         added = []
         for total, offset in zip(sums, offsets, strict=True):
-            values = builder.load(builder.bitcast(builder.gep(row, [offset]), narrow.as_pointer()), align=4)
-            added.append(builder.call(multiply_add, [weight, builder.fpext(values, wide), total]))
+            values = builder.load(builder.bitcast(builder.gep(row, [offset]), stored.as_pointer()), align=self.bytes)
+            added.append(builder.call(multiply_add, [weight, _widened(builder, values), total]))
         return added
 
-    def _everywhere(self, value: Any, lanes: int) -> Any:
+    def _in_all_lanes(self, value: Any, lanes: int) -> Any:
         """Return a vector of one float64."""
         nothing = ir.Constant(ir.VectorType(_F64, lanes), ir.Undefined)
         first = self.builder.insert_element(nothing, value, _I32(0))
@@ -160,6 +215,6 @@ class _Code:
 # sum_rows(indices, weights, begin, end, scale, L, out, row) writes, for each of the 1 to MOST_COLUMNS columns c of L,
 # out[row, c] = scale * sum over e = begin .. end - 1 of w_e L[j_e, c], summed in float64 and in the order of e. ``indices`` is
 # uint32 with j_e in the low 31 bits. In `sum_rows` w_e is 2 where the high bit is set, else 1, and ``weights`` is not read; in
-# `sum_weighted_rows` it is ``weights[e]``. All arrays are in C order; scale, L and out are float32.
+# `sum_weighted_rows` it is ``weights[e]``. All arrays are in C order; scale is float32, L and out are float32 or bfloat16 bits.
 sum_rows = _make_sum_rows(weighted=False)
 sum_weighted_rows = _make_sum_rows(weighted=True)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..memory import MemoryBudget
 from . import kernels
+from .precision import ELEMENTS
 from .registers import MOST_COLUMNS
 
 # Rows of W processed at once: enough work to keep all threads busy, little enough that a block of L_{t+1} is small.
@@ -44,8 +45,8 @@ class Room:
     kept_bytes: int
 
 
-def make_room(n: int, n_columns: int, *, budget: MemoryBudget) -> Room:
-    """Divide the memory for at most ``n_columns`` columns over n nodes.
+def make_room(n: int, n_columns: int, *, budget: MemoryBudget, itemsize: int = 4) -> Room:
+    """Divide the memory for at most ``n_columns`` columns over n nodes, with ``itemsize`` bytes for each entry.
 
     Raises
     ------
@@ -55,37 +56,50 @@ def make_room(n: int, n_columns: int, *, budget: MemoryBudget) -> Room:
     fixed = FIXED_BYTES + masks_bytes(n)
     budget.require(fixed + column_bytes(n), what=f"diffusing over {n} nodes")
     left = budget.room() - fixed
-    column = column_bytes(n) + sparse_bytes(n)
+    sparse_column = sparse_bytes(n, itemsize)
+    column = column_bytes(n, itemsize) + sparse_column
     most = min(n_columns, MOST_COLUMNS)
-    in_memory = left // (column + 4 * n) >= min(most, _ENOUGH_COLUMNS)
-    whole = column + 4 * n if in_memory else column
-    kept = min(left // _KEPT_PART, n_columns * sparse_bytes(n)) if left // whole < n_columns and left // whole > 1 else 0
-    columns = whole_lines(max(1, min(most, (left - kept) // whole)), most)
-    sparse = min(left - kept - columns * (whole - sparse_bytes(n)), columns * sparse_bytes(n))
-    return Room(columns, in_memory, max(0, sparse) + (4 * n * columns if in_memory else 0), kept)
+    enough = left // (column + itemsize * n) >= min(most, _ENOUGH_COLUMNS)
+    in_memory = enough and left >= _adjoint_bytes(n, in_memory=True)
+    whole = column + itemsize * n if in_memory else column
+    kept = min(left // _KEPT_PART, n_columns * sparse_column) if left // whole < n_columns and left // whole > 1 else 0
+    columns = whole_lines(max(1, min(most, (left - kept) // whole)), most, itemsize)
+    sparse = min(left - kept - columns * (whole - sparse_column), columns * sparse_column)
+    return Room(columns, in_memory, max(0, sparse) + (itemsize * n * columns if in_memory else 0), kept)
 
 
-def whole_lines(columns: int, most: int) -> int:
+def whole_lines(columns: int, most: int, itemsize: int) -> int:
     """Return a number of columns whose rows fill lines of the cache, or divide one; ``most`` is all there are."""
     if columns == most:
         return columns
-    per_line = _LINE_BYTES // 4
+    per_line = columns_per_line(itemsize)
     return columns // per_line * per_line if columns >= per_line else 1 << (columns.bit_length() - 1)
 
 
-def room_bytes(n: int, room: Room) -> int:
-    """Return the bytes that a batch takes besides `FIXED_BYTES` and `masks_bytes`."""
-    return room.columns * column_bytes(n) + room.sparse_bytes + room.kept_bytes
+def columns_per_line(itemsize: int) -> int:
+    """Return how many entries of a row of L a line of the cache holds."""
+    return _LINE_BYTES // itemsize
 
 
-def column_bytes(n: int) -> int:
+def room_bytes(n: int, room: Room, itemsize: int = 4) -> int:
+    """Return the bytes that a batch takes besides `FIXED_BYTES` and `masks_bytes`, or the adjoint before it."""
+    batch = room.columns * column_bytes(n, itemsize) + room.sparse_bytes + room.kept_bytes
+    return max(batch, _adjoint_bytes(n, in_memory=room.in_memory))
+
+
+def column_bytes(n: int, itemsize: int = 4) -> int:
     """Return the bytes that one column takes at least: L_t, its partial sums, a block of L_{t+1}, of scores."""
-    return 4 * n + 8 * (n // kernels.SUM_ROWS + 1) + 8 * min(n, BLOCK_ROWS)
+    return itemsize * n + 8 * (n // kernels.SUM_ROWS + 1) + 8 * min(n, BLOCK_ROWS)
 
 
-def sparse_bytes(n: int) -> int:
-    """Return the bytes that a column may take while it is sparse, beside a dense one."""
-    return n // 2 + 64
+def _adjoint_bytes(n: int, *, in_memory: bool) -> int:
+    """Return the bytes of the column that gives the column sums where few rows are read: float32 in either precision."""
+    return column_bytes(n) + (4 * n if in_memory else 0)
+
+
+def sparse_bytes(n: int, itemsize: int = 4) -> int:
+    """Return the bytes that a column may take while it is sparse, beside a dense one: an eighth of these."""
+    return itemsize * n // 8 + 64
 
 
 def masks_bytes(n: int) -> int:
@@ -93,11 +107,12 @@ def masks_bytes(n: int) -> int:
     return 9 * n // 4
 
 
-def make_rows(n: int, columns: int) -> np.ndarray:
-    """Return an array (n, columns) float32 of anything, its rows aligned with the lines of the cache as far as these allow.
+def make_rows(n: int, columns: int, dtype: np.dtype = ELEMENTS["float32"]) -> np.ndarray:
+    """Return an array (n, columns) of anything, its rows aligned with the lines of the cache as far as these allow.
 
-    NumPy's own begin 16 bytes behind a line, so that each row of 16 columns would touch two.
+    NumPy's own begin 16 bytes behind a line, so that each row of 64 bytes would touch two.
     """
-    held = np.empty(4 * n * columns + _LINE_BYTES, np.uint8)
+    size = dtype.itemsize * n * columns
+    held = np.empty(size + _LINE_BYTES, np.uint8)
     first = -held.ctypes.data % _LINE_BYTES
-    return held[first : first + 4 * n * columns].view(np.float32).reshape(n, columns)
+    return held[first : first + size].view(dtype).reshape(n, columns)

@@ -18,6 +18,7 @@ from .gpu import DevicePanels
 from .iterate import InFile, InMemory, Target, load_iterate
 from .needed import needed_rows
 from .parts import copy_parts
+from .precision import ELEMENTS, widened
 from .room import Room, make_room, make_rows
 from .sparse import SparseColumns
 from .steps import Steps
@@ -53,6 +54,8 @@ class Diffusion:
         r of ``"gamma"``.
     prior : numpy.ndarray of shape (C,), float64, or None
         Shares of the classes for ``"sinkhorn"``; None: all the same.
+    precision : {"float32", "bfloat16"}
+        How L_t is stored; ``"bfloat16"`` on the CPU only, and with η that is linear.
     """
 
     seeds: np.ndarray
@@ -65,6 +68,12 @@ class Diffusion:
     reset: bool = False
     power: float = 2.0
     prior: np.ndarray | None = None
+    precision: str = "float32"
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the entries of L_t."""
+        return ELEMENTS[self.precision]
 
     @property
     def coupled(self) -> bool:
@@ -130,7 +139,7 @@ def write_scores(
     if begin < what.n_classes and device != "cpu":
         panels: _Panels = DevicePanels(job, graph, what, column_order(what), device=device, budget=budget)
     elif begin < what.n_classes:
-        room = make_room(graph.n, what.n_classes - begin, budget=budget)
+        room = make_room(graph.n, what.n_classes - begin, budget=budget, itemsize=what.dtype.itemsize)
         panels = _HostPanels(job, graph, what, room, threads)
     while begin < what.n_classes:
         end = panels.write_panel(begin, batches, steps)
@@ -213,7 +222,8 @@ class _HostPanels:
         t, end = int(state[0]), int(state[1])
         if begin < end <= begin + self.room.columns and f"{name}/{t}" in self.job:
             steps.replace(state[2])
-            L = make_rows(self.graph.n, end - begin) if self.room.in_memory else self._memory(end - begin)
+            shared = not self.room.in_memory
+            L = self._memory(end - begin) if shared else make_rows(self.graph.n, end - begin, self.what.dtype)
             load_iterate(self.job, name, self.graph, L, self.needed, t)
             return t, L
         self.job.drop(f"panel/{begin}")  # of a batch that was cut off, perhaps of another width
@@ -226,13 +236,13 @@ class _HostPanels:
 
     def _target(self, name: str, columns: int, save: Callable[[int], None]) -> Target:
         if self.room.in_memory:
-            return InMemory((self.graph.n, columns))
+            return InMemory((self.graph.n, columns), self.what.dtype)
         return InFile(self.job, name, self.graph, self._memory(columns), save=save)
 
     def _memory(self, columns: int) -> np.ndarray:
         """Return the memory of the batches, for so many columns."""
         if self.memory is None:
-            self.memory = make_rows(self.graph.n, self.room.columns)
+            self.memory = make_rows(self.graph.n, self.room.columns, self.what.dtype)
         return self.memory.reshape(-1)[: self.graph.n * columns].reshape(-1, columns)
 
     def _seeds(self, classes: np.ndarray) -> SparseColumns:
@@ -241,7 +251,7 @@ class _HostPanels:
         column[classes] = np.arange(len(classes))
         columns = column[self.what.seed_classes]
         positions = self.graph.position[self.what.seeds[columns >= 0]].astype(np.int64)
-        return SparseColumns.of_seeds(positions, columns[columns >= 0], len(classes))
+        return SparseColumns.of_seeds(positions, columns[columns >= 0], len(classes), self.what.dtype)
 
     def _scale(self, t: int, L: np.ndarray, classes: np.ndarray) -> np.ndarray:
         """Return what each column of L_t is multiplied by when it is read."""
@@ -259,7 +269,7 @@ def _read(graph: Graph, what: Diffusion, L: np.ndarray, scale: np.ndarray, panel
     for first in range(0, what.n_rows(graph), _SCORE_ROWS):
         rows = slice(first, min(first + _SCORE_ROWS, what.n_rows(graph)))
         if what.queries is None:
-            block = (L[graph.position[rows]] * scale).astype(np.float32)
+            block = (widened(L[graph.position[rows]]) * scale).astype(np.float32)
         else:
             block = np.empty((rows.stop - first, L.shape[1]), np.float32)
             kernels.read_rows(what.queries[rows], graph.position, L, scale, block)

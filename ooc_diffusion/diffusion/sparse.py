@@ -7,7 +7,7 @@ of targets at a time, whose sums stay in cache: memory sees long reads and write
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,11 +15,12 @@ from ..graph import Graph
 from . import kernels
 from .blocks import ahead, ask_for_pieces, row_blocks
 from .needed import Needed
+from .precision import ELEMENTS
+from .room import columns_per_line
 
-# Sending and adding up this many records costs as much as one entry of W in the dense product, per 16 columns of L (a line of
-# the cache).
+# Sending and adding up this many records costs as much as one entry of W in the dense product, per line of the cache that a row
+# of L fills.
 RECORDS_PER_LINE = 2
-COLUMNS_PER_LINE = 16
 # Targets added up at once, as a power of two: their float64 sums fill 1 MiB.
 RANGE_BITS = 17
 # Records for needed targets, relative to the number expected; a batch with more of them takes the dense step.
@@ -40,19 +41,24 @@ class SparseColumns:
     positions : numpy.ndarray of shape (entries,), uint32
         Rows, ascending in each column.
     values : numpy.ndarray of shape (entries,), float32
-        Their values.
+        Their values, rounded as entries of L are.
+    dtype : numpy.dtype
+        Type of these entries. Default float32.
     """
 
     starts: np.ndarray
     positions: np.ndarray
     values: np.ndarray
+    dtype: np.dtype = ELEMENTS["float32"]
 
     @classmethod
-    def of_seeds(cls, positions: np.ndarray, columns: np.ndarray, n_columns: int) -> SparseColumns:
+    def of_seeds(
+        cls, positions: np.ndarray, columns: np.ndarray, n_columns: int, dtype: np.dtype = ELEMENTS["float32"]
+    ) -> SparseColumns:
         """Return L_0: a one for each seed; a seed given twice to a column counts once."""
         pairs = np.unique(np.stack([columns, positions], axis=1), axis=0) if len(columns) else np.empty((0, 2), np.int64)
         starts = np.searchsorted(pairs[:, 0], np.arange(n_columns + 1))
-        return cls(starts, pairs[:, 1].astype(np.uint32), np.ones(len(pairs), np.float32))
+        return cls(starts, pairs[:, 1].astype(np.uint32), np.ones(len(pairs), np.float32), dtype)
 
     @property
     def n_columns(self) -> int:
@@ -66,8 +72,11 @@ class SparseColumns:
 
     def split(self, columns: int) -> tuple[SparseColumns, SparseColumns]:
         """Return the first columns and the others; both keep all entries in memory."""
-        head = SparseColumns(self.starts[: columns + 1], self.positions, self.values)
-        return head, SparseColumns(self.starts[columns:], self.positions, self.values)
+        return self.part(0, columns), self.part(columns, self.n_columns)
+
+    def part(self, begin: int, end: int) -> SparseColumns:
+        """Return some columns; they keep all entries in memory."""
+        return replace(self, starts=self.starts[begin : end + 1])
 
     def count_sent(self, graph: Graph) -> np.ndarray:
         """Return for each column the entries of W in the rows that are not zero, int64 (C',)."""
@@ -76,7 +85,7 @@ class SparseColumns:
         return sent
 
     def dense(self, out: np.ndarray) -> np.ndarray:
-        """Write the columns into an array of shape (N, C'), float32, and return it."""
+        """Write the columns into an array of shape (N, C') and return it."""
         kernels.spread(self.starts, self.positions, self.values, 0, out)
         return out
 
@@ -108,7 +117,7 @@ def push(
     SparseColumns or None
         L_t.
     """
-    most = _most_records(graph, sent, needed, t)
+    most = _most_records(graph, columns, sent, needed, t)
     if most is None or _held(graph, columns, most, threads) > memory_bytes:
         return None
     return _push(graph, columns, needed.masks[t], most, threads)
@@ -129,26 +138,25 @@ def push_into_rows(
 
     ``make_out`` returns that array, besides which columns and records may take ``memory_bytes``.
     """
-    most = _most_records(graph, sent, needed, t)
+    most = _most_records(graph, columns, sent, needed, t)
     if most is None:
         return None
-    parts = range(0, columns.n_columns, COLUMNS_PER_LINE)
-    if max(_held(graph, columns, most[c : c + COLUMNS_PER_LINE], threads) for c in parts) > memory_bytes:
+    at_once = columns_per_line(columns.dtype.itemsize)
+    parts = [slice(first, first + at_once) for first in range(0, columns.n_columns, at_once)]
+    if max(_held(graph, columns, most[part], threads) for part in parts) > memory_bytes:
         return None
     out = make_out()
-    for first in parts:
-        part = slice(first, first + COLUMNS_PER_LINE)
-        some = SparseColumns(columns.starts[first : part.stop + 1], columns.positions, columns.values)
-        pushed = _push(graph, some, needed.masks[t], most[part], threads)
+    for part in parts:
+        pushed = _push(graph, columns.part(part.start, part.stop), needed.masks[t], most[part], threads)
         if pushed is None:
             return None
-        kernels.spread(pushed.starts, pushed.positions, pushed.values, first, out)
+        kernels.spread(pushed.starts, pushed.positions, pushed.values, part.start, out)
     return out
 
 
-def _most_records(graph: Graph, sent: np.ndarray, needed: Needed, t: int) -> np.ndarray | None:
+def _most_records(graph: Graph, columns: SparseColumns, sent: np.ndarray, needed: Needed, t: int) -> np.ndarray | None:
     """Return how many records each column may send, int64 (C',); None where the dense product costs less."""
-    lines = -(-len(sent) // COLUMNS_PER_LINE)
+    lines = -(-len(sent) // columns_per_line(columns.dtype.itemsize))
     if int(sent.sum()) > RECORDS_PER_LINE * lines * needed.entries[t]:
         return None
     if needed.masks[t] is None:
@@ -182,7 +190,7 @@ def _push(
         kernels.send(begin, end, entries, block, wanted, limits, threads, cursors, ends, targets, products)
     if (ends > limits).any():
         return None
-    return _added(graph, starts, ends, targets, products, threads)
+    return _added(graph, columns.dtype, starts, ends, targets, products, threads)
 
 
 def _blocks(graph: Graph, columns: SparseColumns) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -196,9 +204,15 @@ def _blocks(graph: Graph, columns: SparseColumns) -> Iterator[tuple[int, int, np
 
 
 def _added(
-    graph: Graph, starts: np.ndarray, ends: np.ndarray, targets: np.ndarray, products: np.ndarray, threads: int
+    graph: Graph,
+    dtype: np.dtype,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    targets: np.ndarray,
+    products: np.ndarray,
+    threads: int,
 ) -> SparseColumns:
-    """Return the sums of records, in the place of the records where their type allows."""
+    """Return the sums of records, rounded to entries of L, in the place of the records where their type allows."""
     most = int((ends - starts).max(initial=0))
     values = products if products.dtype == np.float32 else np.empty(len(products), np.float32)
     ranges = (graph.n >> RANGE_BITS) + 1
@@ -209,12 +223,12 @@ def _added(
     )
     total = np.zeros((threads, 1 << RANGE_BITS), np.float64)
     touched = np.zeros((threads, -(-(1 << RANGE_BITS) // 64)), np.uint64)
-    counts = np.empty(len(starts), np.int64)
+    counts, like = np.empty(len(starts), np.int64), np.empty(0, dtype)
     kernels.add_up(
-        starts, ends, (targets, products), graph.row_scale, RANGE_BITS, scratch, total, touched, counts, targets, values
+        starts, ends, (targets, products), graph.row_scale, like, RANGE_BITS, scratch, total, touched, counts, targets, values
     )
     kernels.pack(starts, counts, targets, values)
     packed = np.concatenate([[0], np.cumsum(counts)])
     targets.resize(packed[-1], refcheck=False)  # gives memory back without a copy
     values.resize(packed[-1], refcheck=False)
-    return SparseColumns(packed, targets, values)
+    return SparseColumns(packed, targets, values, dtype)

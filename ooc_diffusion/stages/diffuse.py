@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..diffusion import Diffusion, check_normalization, forecast, resolve_device, write_scores
+from ..diffusion import Diffusion, check_normalization, check_precision, forecast, resolve_device, write_scores
 from ..errors import BadInput
 from ..graph import Graph
 from ..memory import MemoryBudget
@@ -30,6 +30,7 @@ def diffuse(
     normalization: str = "columns",
     reset: bool = False,
     power: float = 2.0,
+    precision: str = "float32",
     settings: Settings | None = None,
 ) -> Record:
     """Diffuse the labels of a few images: L_{t+1} = η(W L_t).
@@ -52,6 +53,8 @@ def diffuse(
         Set labelled images back to their labels after each iteration. Default False.
     power : float
         r of ``"gamma"``. Default 2.
+    precision : {"float32", "bfloat16"}
+        How L is stored, as in `ooc_diffusion.diffuse`. Default ``"float32"``.
     settings : Settings, optional
         Options of the run.
 
@@ -77,10 +80,11 @@ def diffuse(
     n_rows = len(query_table(target)) if rows == "tests" else graph.n
     # labelled images are rows of their role, and the first nodes of the graph where that role is seeds, all of them otherwise
     eta = {"normalization": normalization, "reset": reset, "power": power}
-    seeds = Seeds(given.rows, given.classes, len(given.class_names), eta)
+    seeds = Seeds(given.rows, given.classes, len(given.class_names), {**eta, "precision": precision})
     most_iter = MAX_ITER if n_iter is None else n_iter
     coupled = seeds.diffusion(most_iter, None).coupled
-    device = resolve_device(settings.device, coupled=coupled)
+    check_precision(precision, coupled=coupled)
+    device = resolve_device(settings.device, coupled=coupled, precision=precision)
     plan = plan_diffuse(
         graph.n,
         graph.nnz,
@@ -92,6 +96,7 @@ def diffuse(
         held_out=held_out_bytes(len(given.rows), seeds.n_classes, most_iter),
         coupled=coupled,
         device=device,
+        precision=precision,
     )
     parameters: dict[str, Any] = {
         "labels": _digest(given),
@@ -104,6 +109,8 @@ def diffuse(
     if device != "cpu":
         # scores from a GPU have other last bits; left out on the CPU, so that stores from before there was a choice stay good
         parameters["device"] = device.partition(":")[0]
+    if precision != "float32":
+        parameters["precision"] = precision  # left out for the same reason
     inputs = [f"graph/{name}" for name in ("indptr", "indices", "row_scale", "position")]
     if rows == "tests":
         inputs.append("graph/query_ids" if "graph/query_ids" in target else "tests/neighbor_ids")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..diffusion import (
+    ELEMENTS,
     FIXED_BYTES,
     column_bytes,
     columns_at_once,
@@ -128,13 +129,14 @@ def plan_diffuse(
     kept: int = 1,
     coupled: bool = False,
     device: str = "cpu",
+    precision: str = "float32",
 ) -> StagePlan:
     """Plan the diffusion of the classes, and of ``folds`` runs whose ``held_out`` bytes of scores are kept, over n nodes.
 
     With ``coupled`` η takes all columns in each iteration (`Diffusion.coupled`). On a GPU the columns lie in its memory, which
     decides how many there are at once: the host holds torch and two blocks of W, whatever n is.
     """
-    scores = 4 * rows * n_classes * kept
+    scores, itemsize = 4 * rows * n_classes * kept, ELEMENTS[precision].itemsize
     operations = float(nnz) * n_classes * n_iter * (1 + folds)
     if device != "cpu":
         peak, least = _overhead(budget, gpu_host_bytes(n_classes) + held_out, torch=True)
@@ -147,14 +149,14 @@ def plan_diffuse(
         columns, on_disk = columns_at_once(n, n_classes, budget=left), n_classes
         arrays, copied = coupled_bytes(n, n_classes, budget=left), 0
     else:
-        room = make_room(n, n_classes, budget=left)
+        room = make_room(n, n_classes, budget=left, itemsize=itemsize)
         columns, on_disk = room.columns, 1 if room.in_memory else room.columns
-        arrays, copied = room_bytes(n, room), 0 if room.in_memory else copied_bytes(n, nnz)
+        arrays, copied = room_bytes(n, room, itemsize), 0 if room.in_memory else copied_bytes(n, nnz)
     passes = -(-n_classes // columns) * n_iter * (1 + folds)
     how = "every column in every iteration, no skipping, " if coupled else ""
     work = f"{n_classes:,} classes in batches of {columns:,}, {how}at most {passes:,} passes over W"
     # panels, L_t and L_{t+1} of the columns that lie on disk, rows of W that the last iterations need
-    scratch = scores + 8 * n * on_disk + copied
+    scratch = scores + 2 * itemsize * n * on_disk + copied
     peak = fixed + arrays
     return StagePlan("diffuse", work, peak, least, scores, scratch, operations)
 

@@ -58,7 +58,7 @@ class Seeds:
     n_classes : int
         Number of classes.
     eta : dict
-        The fields of `Diffusion` that say what η is. Default: columns.
+        The fields of `Diffusion` that say what η is, and how L is stored. Default: columns, in float32.
     """
 
     nodes: np.ndarray

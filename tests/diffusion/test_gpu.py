@@ -260,6 +260,7 @@ def test_a_missing_gpu_is_an_error_and_not_a_fallback(case, monkeypatch):
         diffuse(graph, seeds, classes, C, device="tpu")
     monkeypatch.setattr(gpu, "_count_gpus", lambda: 2)
     assert [gpu.resolve_device(name) for name in ("auto", "cpu", "cuda", "cuda:1")] == ["cuda", "cpu", "cuda", "cuda:1"]
+    assert gpu.resolve_device("auto", precision="bfloat16") == "cpu"
     with pytest.raises(BadInput, match=r"cuda:2 is not there \(2 GPUs found\)"):
         gpu.resolve_device("cuda:2")
 

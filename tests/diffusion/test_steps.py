@@ -8,13 +8,17 @@ import pytest
 
 from ooc_diffusion import build_graph, diffuse
 from ooc_diffusion.diffusion import Diffusion, engine, iterate, kernels, needed, room, scores, sparse, write_scores
+from ooc_diffusion.diffusion.precision import ELEMENTS, widened
 from ooc_diffusion.diffusion.room import Room
 from ooc_diffusion.memory import MemoryBudget
 from ooc_diffusion.store import Store
-from tests.reference import awkward_table, naive_diffuse, naive_query_scores, naive_w
+from tests.reference import awkward_table, naive_bfloat16, naive_diffuse, naive_query_scores, naive_w
 
 N, C = 203, 9
 NEVER = ALWAYS = 10**12
+TOLERANCE = {"float32": 1e-5, "bfloat16": 6 * 2**-8}
+# two ways of running, each with each in float32; both of each once in bfloat16
+WAYS = [(a, b, "float32") for a in (False, True) for b in (False, True)] + [(a, not a, "bfloat16") for a in (False, True)]
 
 
 def ring_table(n, k, rng):
@@ -45,15 +49,14 @@ def plan(monkeypatch, room, *, records=2, bits=17, margin=1.5, spare=65536):
     monkeypatch.setattr(scores, "make_room", lambda n, left, **kw: replace(room, columns=min(room.columns, left)))
 
 
-@pytest.mark.parametrize("every", [False, True])
-@pytest.mark.parametrize("outside", [False, True])
-def test_any_plan_gives_the_same_bytes(case, monkeypatch, every, outside):
+@pytest.mark.parametrize(("every", "outside", "precision"), WAYS)
+def test_any_plan_gives_the_same_bytes(case, monkeypatch, every, outside, precision):
     graph, W, seeds, classes, queries = case
-    options = {"queries": queries if outside else None, "n_iter": 6, "every_iteration": every}
+    options = {"queries": queries if outside else None, "n_iter": 6, "every_iteration": every, "precision": precision}
     expected = naive_diffuse(W, seeds, classes, C, 6)
     expected = [naive_query_scores(L, queries) for L in expected] if outside else expected
     found = np.array(diffuse(graph, seeds, classes, C, **options))
-    np.testing.assert_allclose(found, np.stack(expected) if every else expected[-1], rtol=1e-5, atol=1e-12)
+    np.testing.assert_allclose(found, np.stack(expected) if every else expected[-1], rtol=TOLERANCE[precision], atol=1e-12)
     for records, sparse_bytes, kept_bytes in itertools.product((1, ALWAYS), (0, 4000, ALWAYS), (0, 2000)):
         plan(monkeypatch, Room(4, True, sparse_bytes, kept_bytes), records=records, bits=5)
         assert np.array(diffuse(graph, seeds, classes, C, **options)).tobytes() == found.tobytes()
@@ -67,13 +70,13 @@ class Crash(Exception):
     pass
 
 
-@pytest.mark.parametrize("every", [False, True])
-def test_an_interrupted_batch_goes_on_behind_its_last_step(case, tmp_path, monkeypatch, every):
+@pytest.mark.parametrize(("every", "precision"), [(False, "float32"), (True, "float32"), (True, "bfloat16")])
+def test_an_interrupted_batch_goes_on_behind_its_last_step(case, tmp_path, monkeypatch, every, precision):
     graph, _, seeds, classes, _ = case
-    expected = np.array(diffuse(graph, seeds, classes, C, n_iter=4, every_iteration=every)).tobytes()
+    expected = np.array(diffuse(graph, seeds, classes, C, n_iter=4, every_iteration=every, precision=precision)).tobytes()
     plan(monkeypatch, Room(4, False, 0, 0))
     monkeypatch.setattr(iterate, "_SECONDS_BETWEEN_SAVES", 0)
-    what = Diffusion(seeds, classes, C, 4, every_iteration=every)
+    what = Diffusion(seeds, classes, C, 4, every_iteration=every, precision=precision)
     step, taken = engine.step, []
 
     def run(store, crash_at):
@@ -103,7 +106,7 @@ def test_an_interrupted_batch_goes_on_behind_its_last_step(case, tmp_path, monke
 
 def naive_rows(graph, L):
     """Sum the rows of L one neighbor after the other in float64, as the contract of the bytes has it."""
-    out = np.empty((graph.n, L.shape[1]), np.float32)
+    out = np.empty((graph.n, L.shape[1]))
     for i in range(graph.n):
         total = np.zeros(L.shape[1])
         for e in range(graph.indptr[i], graph.indptr[i + 1]):
@@ -118,15 +121,18 @@ def test_the_product_of_any_width_is_that_of_the_loops(case, columns):
     graph, *_ = case
     L = np.random.default_rng(columns).normal(size=(N, columns)).astype(np.float32)
     done = iterate.step(graph, L.copy(), iterate.InMemory(L.shape), needed.all_rows(graph, 1), 1, threads=2)
-    assert done.tobytes() == naive_rows(graph, L).tobytes()
+    assert done.tobytes() == naive_rows(graph, L).astype(np.float32).tobytes()
+    dtype, bits = ELEMENTS["bfloat16"], (L.view(np.uint32) >> 16).astype(np.uint16)
+    done = iterate.step(graph, bits.copy(), iterate.InMemory(L.shape, dtype), needed.all_rows(graph, 1), 1, threads=2)
+    assert widened(done).tobytes() == naive_bfloat16(naive_rows(graph, widened(bits))).astype(np.float32).tobytes()
 
 
-@pytest.mark.parametrize("every", [False, True])
-@pytest.mark.parametrize("in_memory", [False, True])
-def test_rows_that_are_not_needed_may_hold_anything(case, monkeypatch, every, in_memory):
+@pytest.mark.parametrize(("every", "in_memory", "precision"), WAYS)
+def test_rows_that_are_not_needed_may_hold_anything(case, monkeypatch, every, in_memory, precision):
     graph, _, seeds, classes, queries = case
     queries = queries[:2]
-    expected = diffuse(graph, seeds, classes, C, queries=queries, n_iter=5, every_iteration=every)
+    options = {"queries": queries, "n_iter": 5, "every_iteration": every, "precision": precision}
+    expected = diffuse(graph, seeds, classes, C, **options)
     assert np.isfinite(expected).all()
     plan(monkeypatch, Room(4, in_memory, 0, 0))
     masked = []
@@ -137,11 +143,11 @@ def test_rows_that_are_not_needed_may_hold_anything(case, monkeypatch, every, in
         if wanted.masks[t] is not None:
             kept = np.unpackbits(wanted.masks[t], count=graph.n).astype(bool)
             masked.append(kept.mean())
-            done[~kept] = np.nan
+            done[~kept] = np.nan if done.dtype == np.float32 else 0x7FC0
         return done
 
     monkeypatch.setattr(engine, "step", poisoned)
-    found = diffuse(graph, seeds, classes, C, queries=queries, n_iter=5, every_iteration=every)
+    found = diffuse(graph, seeds, classes, C, **options)
     assert found.tobytes() == expected.tobytes()
     assert len(masked) >= 3
     assert min(masked) < 0.1
@@ -192,21 +198,35 @@ def test_the_record_says_which_steps_were_taken(case, monkeypatch):
     assert steps(None, 6).keys() <= {"push", "dense"}
 
 
+@pytest.mark.parametrize("itemsize", [4, 2])
 @pytest.mark.parametrize("n", [1, 1000, 10**6, 10**8])
-def test_no_room_is_larger_than_the_budget(n):
+def test_no_room_is_larger_than_the_budget(n, itemsize):
     overhead = MemoryBudget(1).overhead()
     least = room.FIXED_BYTES + room.masks_bytes(n) + room.column_bytes(n)
     seen = set()
     for size in (least, least + 2 * n, 2 * least, 8 * least, 30 * least, 100 * least, 1000 * least):
         for columns in (1, 20, 507):
-            made = room.make_room(n, columns, budget=MemoryBudget(overhead + size + 2**24))
+            made = room.make_room(n, columns, budget=MemoryBudget(overhead + size + 2**24), itemsize=itemsize)
             assert 1 <= made.columns <= columns
-            assert made.columns in (columns, 1, 2, 4, 8, 16, 32, 48, 64)
-            held = room.FIXED_BYTES + room.masks_bytes(n) + room.room_bytes(n, made)
+            assert made.columns in {4: (columns, 1, 2, 4, 8, 16, 32, 48, 64), 2: (columns, 1, 2, 4, 8, 16, 32, 64)}[itemsize]
+            held = room.FIXED_BYTES + room.masks_bytes(n) + room.room_bytes(n, made, itemsize)
             assert held <= size + 2**24 + 2**23
             seen.add((made.in_memory, made.sparse_bytes > 0, made.kept_bytes > 0))
     assert (True, True, False) in seen
     assert n < 10**6 or (False, True, True) in seen
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 7, 17, 35, 40, 66])
+def test_bfloat16_has_room_for_twice_the_columns_or_for_keeping_them_in_memory(columns):
+    n = 10**8
+    size = room.FIXED_BYTES + room.masks_bytes(n) + columns * 5 * n
+    budget = MemoryBudget(MemoryBudget(1).overhead() + size)
+    one, other = (room.make_room(n, 507, budget=budget, itemsize=itemsize) for itemsize in (4, 2))
+    if one.in_memory == other.in_memory:
+        assert other.columns == min(2 * one.columns, 64)
+    else:
+        assert other.in_memory
+        assert other.columns == one.columns == 32
 
 
 def break_graph(graph, how):

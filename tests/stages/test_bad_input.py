@@ -36,6 +36,15 @@ CASES = {
     "n_iter": (lambda s: diffuse(s, labels=few(s), n_iter=-1), "n_iter is -1; give 0 or more"),
     "normalization": (lambda s: diffuse(s, labels=few(s), normalization="softmax"), "'softmax' is not one of columns, none"),
     "power": (lambda s: diffuse(s, labels=few(s), power=1.0), "power is 1.0; give a number above 1 and at most 2"),
+    "precision": (lambda s: diffuse(s, labels=few(s), precision="half"), "precision 'half' is not one of float32, bfloat16"),
+    "precision of rows": (
+        lambda s: diffuse(s, labels=few(s), normalization="rows", precision="bfloat16"),
+        "rows, sinkhorn, gamma and reset take no bfloat16; give --precision float32, or columns or none",
+    ),
+    "precision on a GPU": (
+        lambda s: diffuse(s, labels=few(s), precision="bfloat16", settings=Settings(device="cuda")),
+        "precision bfloat16 runs on the CPU, but the device is cuda; give --device cpu",
+    ),
     "not diffused": (lambda s: classify(s), "has no stage 'diffuse'"),
     "a class too small": (
         lambda s: evaluate(s, n_per_class=[100], draws=1),

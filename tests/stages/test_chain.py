@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ooc_diffusion.classify import train_logistic
+from ooc_diffusion.errors import BadInput
 from ooc_diffusion.evaluation import choose_iterations, draw_seeds, fallback_iterations, seed_folds
 from ooc_diffusion.graph import Graph
 from ooc_diffusion.stages.classify import classify
@@ -112,6 +113,25 @@ def test_scores_equal_naive_diffusion(store, sample, naive, rows, normalization)
     np.testing.assert_allclose(store.array("diffusion/scores"), expected, rtol=1e-5, atol=1e-12)
     assert (record["n_iter"], record["n_iter_chosen_by"], record["rows"]) == (4, "given", rows)
     assert record["class_names"] == [str(c) for c in range(10)]
+
+
+def test_precision_is_a_parameter_where_it_is_not_float32_and_holds_for_what_is_held_out(store, sample):
+    labels = write_labels(store.path, *draw_seeds(sample.background_truth, n_per_class=3, seed=4))
+    stage = functools.partial(diffuse, store.path, labels=labels, n_iter=4, normalization="none")
+    stage(settings=Settings(overwrite=True))
+    assert "precision" not in store.parameters("diffuse")
+    names = ("diffusion/scores", "diffusion/held_out_scores")
+    expected = [np.array(store.array(name)) for name in names]
+    with pytest.raises(BadInput, match=r"precision = None \(now bfloat16\)"):
+        stage(precision="bfloat16")
+    record = stage(precision="bfloat16", settings=Settings(overwrite=True))
+    assert store.parameters("diffuse")["precision"] == "bfloat16"
+    assert record["plan"]["scratch_bytes"] == 4 * expected[0].size + 4 * Graph(store).n
+    for name, exact in zip(names, expected, strict=True):
+        np.testing.assert_allclose(store.array(name), exact, rtol=4 * 2**-8, atol=0)
+    # the row of one node is not a sum of rows: its numbers are bfloat16 themselves
+    assert (store.array(names[1]).view(np.uint32) % 2**16 == 0).all()
+    assert (expected[1].view(np.uint32) % 2**16 != 0).any()
 
 
 @pytest.mark.parametrize("eta", [{"normalization": "sinkhorn"}, {"normalization": "gamma", "power": 1.5, "reset": True}])
