@@ -170,12 +170,16 @@ class _HostPanels:
             copy_parts(job, graph, self.needed)
 
     def _adjoint_sums(self) -> np.ndarray:
-        what = self.what
-        n = self.graph.n
-        target = InMemory((n, 1)) if self.room.in_memory else InFile(self.job, "adjoint", self.graph, make_rows(n, 1))
-        pairs = np.unique(np.stack([what.seed_classes, what.seeds], axis=1), axis=0)
-        weights = adjoint_weights(self.graph, pairs[:, 1], what.n_iter, target=target, threads=self.threads)
-        return np.stack([np.bincount(pairs[:, 0], row, minlength=what.n_classes) for row in weights])
+        """Return the column sums of each L_t, float64 (T + 1, C), without all its rows; an interrupted run has them on disk."""
+        what, n = self.what, self.graph.n
+        kept = self.job.array("column_sums", "<f8", (what.n_iter + 1, what.n_classes), scratch=True)
+        if kept.rows == 0:
+            target = InMemory((n, 1)) if self.room.in_memory else InFile(self.job, "adjoint", self.graph, make_rows(n, 1))
+            pairs = np.unique(np.stack([what.seed_classes, what.seeds], axis=1), axis=0)
+            weights = adjoint_weights(self.graph, pairs[:, 1], what.n_iter, target=target, threads=self.threads)
+            kept.append(np.stack([np.bincount(pairs[:, 0], row, minlength=what.n_classes) for row in weights]))
+            self.job.checkpoint(now=True)
+        return kept.view()
 
     def write_panel(self, begin: int, batches: list[list[int]], steps: Steps) -> int:
         """Diffuse one batch of columns into a scratch array of shape (kept * rows, columns); return its end.

@@ -104,6 +104,31 @@ def test_an_interrupted_batch_goes_on_behind_its_last_step(case, tmp_path, monke
         assert len(taken) == 12 - crash_at
 
 
+def test_column_sums_are_computed_once_also_by_a_run_that_was_interrupted(case, monkeypatch):
+    graph, _, seeds, classes, queries = case
+    what = Diffusion(seeds, classes, C, 4, queries[:1])
+    adjoint, calls = scores.adjoint_weights, []
+    monkeypatch.setattr(scores, "adjoint_weights", lambda *args, **options: calls.append(1) or adjoint(*args, **options))
+    store = Store.temporary()
+
+    def run():
+        with store.job("diffuse", parameters={}) as job:
+            write_scores(job, graph, what, name="scores", budget=MemoryBudget(2**31), threads=2)
+            job.publish({})
+
+    def crash(*args, **options):
+        raise Crash
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scores, "diffuse_batch", crash)
+        with pytest.raises(Crash):
+            run()
+    run()
+    assert calls == [1]
+    expected = diffuse(graph, seeds, classes, C, queries=queries[:1], n_iter=4)
+    assert store.array("scores").tobytes() == expected.tobytes()
+
+
 def naive_rows(graph, L):
     """Sum the rows of L one neighbor after the other in float64, as the contract of the bytes has it."""
     out = np.empty((graph.n, L.shape[1]))
