@@ -19,11 +19,6 @@ from .room import make_rows
 # Parts of a block that threads take one after the other; the product does not depend on them.
 _PARTS_PER_THREAD = 4
 _SECONDS_BETWEEN_SAVES = 60
-# A random read in more memory than this takes twice as long: the system does not find its pages fast. It is gone through in
-# segments. Measured for rows of 64 bytes: 6 ns in 1 GB, 15 ns in 6.4 GB, 8 ns there by segments of 0.8 GB.
-NEAR_BYTES = 2 * 2**30
-_SEGMENT_BYTES = 2**30
-_NO_WEIGHTS = np.empty(0, np.float32)
 
 
 class Target(Protocol):
@@ -49,56 +44,23 @@ def step(graph: Graph, L: np.ndarray, target: Target, needed: Needed, t: int, *,
     """Return L_t, the rows that are needed computed, from L_{t-1}."""
     target.start(t, needed.count(t))
     for block in ahead(blocks_of(graph, needed, t), ask_for_rows):
-        out = target.rows(block)
-        multiply_block(block, L, out, threads=threads)
+        source, out = block.source, target.rows(block)
+        indptr, indices, scale = block.indptr, source.indices[block.entries], source.row_scale[block.begin : block.end]
+        bounds = _equal_parts(indptr, block.rows, threads * _PARTS_PER_THREAD)
+        if source.weights is None:
+            kernels.multiply(bounds, block.rows, indptr, indices, scale, L, out)
+        else:
+            kernels.multiply_weighted(bounds, block.rows, indptr, indices, source.weights[block.entries], scale, L, out)
         target.put(block, out)
     return target.complete(L, needed, t)
 
 
-def multiply_block(block: Block, L: np.ndarray, out: np.ndarray, *, threads: int) -> None:
-    """Write rows of W L, those at work in a block, to ``out`` (rows, C')."""
-    source, indptr, rows = block.source, block.indptr, block.rows
-    indices, scale = source.indices[block.entries], source.row_scale[block.begin : block.end]
-    weights = _NO_WEIGHTS if source.weights is None else source.weights[block.entries]
-    if L.nbytes > NEAR_BYTES:
-        ends = _ends(indptr, rows)
-        bounds = _equal_parts(ends, threads)
-        _multiply_far(bounds, np.concatenate([[0], ends])[bounds], rows, (indptr, indices, weights), scale, L, out)
-        return
-    bounds = _equal_parts(_ends(indptr, rows), threads * _PARTS_PER_THREAD)
-    if source.weights is None:
-        kernels.multiply(bounds, rows, indptr, indices, scale, L, out)
-    else:
-        kernels.multiply_weighted(bounds, rows, indptr, indices, weights, scale, L, out)
-
-
-def _multiply_far(
-    bounds: np.ndarray,
-    firsts: np.ndarray,
-    rows: np.ndarray,
-    block: tuple[np.ndarray, np.ndarray, np.ndarray],
-    scale: np.ndarray,
-    L: np.ndarray,
-    out: np.ndarray,
-) -> None:
-    bits = max(0, int(_SEGMENT_BYTES // (L.itemsize * L.shape[1])).bit_length() - 1)
-    segments = (len(L) - 1 >> bits) + 1
-    ends, starts = np.empty((len(bounds) - 1, segments), np.int64), np.empty((len(rows), segments), np.int64)
-    ordered = np.empty(firsts[-1], np.uint32), np.empty(firsts[-1] if len(block[2]) else 0, np.float32)
-    sums = np.empty(out.shape, np.float64)
-    kernels.multiply_by_segments(bounds, firsts, rows, block, scale, bits, L, ends, starts, ordered, sums, out)
-
-
-def _ends(indptr: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Count the entries of rows up to the end of each."""
-    everything = len(rows) == len(indptr) - 1
-    return indptr[1:] - indptr[0] if everything else np.cumsum(indptr[rows + 1] - indptr[rows])
-
-
-def _equal_parts(ends: np.ndarray, parts: int) -> np.ndarray:
+def _equal_parts(indptr: np.ndarray, rows: np.ndarray, parts: int) -> np.ndarray:
     """Cut rows into parts with about as many entries each."""
+    everything = len(rows) == len(indptr) - 1
+    ends = indptr[1:] - indptr[0] if everything else np.cumsum(indptr[rows + 1] - indptr[rows])
     shares = np.linspace(0, ends[-1], parts + 1)[1:-1]
-    return np.concatenate([[0], np.searchsorted(ends, shares), [len(ends)]])
+    return np.concatenate([[0], np.searchsorted(ends, shares), [len(rows)]])
 
 
 class InMemory:

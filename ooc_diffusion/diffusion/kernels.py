@@ -46,51 +46,6 @@ def multiply_weighted(bounds, rows, indptr, indices, weights, row_scale, L, out)
             sum_weighted_rows(indices, weights, indptr[i] - first, indptr[i + 1] - first, row_scale[i], L, out, k)
 
 
-@nb.njit(cache=True, nogil=True)
-def _by_segment(begin, end, rows, block, bits, first, ends, out_starts, out_indices, out_weights):
-    """Copy the entries of the rows ``begin`` to ``end`` from ``first`` on, by segments of 2^bits positions, then by rows."""
-    indptr, indices, weights = block
-    ends[:] = 0
-    for k in range(begin, end):
-        for e in range(indptr[rows[k]] - indptr[0], indptr[rows[k] + 1] - indptr[0]):
-            ends[(indices[e] & POSITION) >> bits] += 1
-    for segment in range(ends.shape[0]):
-        first, ends[segment] = first + ends[segment], first
-    for k in range(begin, end):
-        out_starts[k] = ends
-        for e in range(indptr[rows[k]] - indptr[0], indptr[rows[k] + 1] - indptr[0]):
-            segment = (indices[e] & POSITION) >> bits
-            out_indices[ends[segment]] = indices[e]
-            if weights.shape[0] > 0:
-                out_weights[ends[segment]] = weights[e]
-            ends[segment] += 1
-
-
-@nb.njit(cache=True, nogil=True, parallel=True)
-def multiply_by_segments(bounds, firsts, rows, block, row_scale, bits, L, ends, starts, ordered, sums, out):
-    """Do the same as `multiply`, ``block`` being (indptr, indices, weights), where L is larger than the system finds pages fast.
-
-    The entries of the rows of a part are multiplied segment after segment of 2^bits rows of L, ascending, so that the sums, kept
-    in ``sums`` (rows, C) float64, are made in the same order. ``firsts`` counts the entries before each part; ``ends`` (parts,
-    segments), ``starts`` (rows, segments) and ``ordered``, (indices, weights) of as many entries, are scratch.
-    """
-    weighted = block[2].shape[0] > 0
-    for part in nb.prange(bounds.shape[0] - 1):
-        begin, end = bounds[part], bounds[part + 1]
-        _by_segment(begin, end, rows, block, bits, firsts[part], ends[part], starts, ordered[0], ordered[1])
-        sums[begin:end] = 0.0
-        for segment in range(ends.shape[1]):
-            for k in range(begin, end):
-                after = starts[k + 1, segment] if k + 1 < end else ends[part, segment]
-                if weighted:
-                    sum_weighted_rows(ordered[0], ordered[1], starts[k, segment], after, row_scale[0], L, sums, k)
-                else:
-                    sum_rows(ordered[0], ordered[0], starts[k, segment], after, row_scale[0], L, sums, k)
-        for k in range(begin, end):
-            for c in range(out.shape[1]):
-                out[k, c] = narrow(sums[k, c] * row_scale[rows[k]], out)
-
-
 @nb.njit(cache=True, nogil=True, parallel=True)
 def send(first, end, columns, block, wanted, limits, workers, cursors, out_ends, out_targets, out_products):
     """Append what the entries of sparse columns in the rows ``first`` to ``end`` send along the edges of these rows.

@@ -152,27 +152,6 @@ def test_the_product_of_any_width_is_that_of_the_loops(case, columns):
     assert widened(done).tobytes() == naive_bfloat16(naive_rows(graph, widened(bits))).astype(np.float32).tobytes()
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("columns", [1, 3, 13, 64])
-@pytest.mark.parametrize("rows_at_once", [1, 5, N])
-def test_going_through_the_rows_by_segments_changes_no_byte(case, monkeypatch, precision, columns, rows_at_once):
-    graph, *_, queries = case
-    dtype = Diffusion(queries[0], queries[0], 1, 1, precision=precision).dtype
-    L, rng = room.make_rows(N, columns, dtype), np.random.default_rng(columns)
-    L[:] = rng.integers(0x3C00, 0x4000, L.shape) if precision == "bfloat16" else rng.random(L.shape)
-    few = needed.needed_rows(graph, queries[:2], 2, every_iteration=False)
-    for wanted in (needed.all_rows(graph, 2), few):
-        rows = wanted.rows(2, 0, N)
-        for threads in (1, 2):
-            expected = iterate.step(graph, L.copy(), iterate.InMemory(L.shape, dtype), wanted, 2, threads=threads)
-            with monkeypatch.context() as patched:
-                patched.setattr(iterate, "NEAR_BYTES", 0)
-                patched.setattr(iterate, "_SEGMENT_BYTES", rows_at_once * columns * dtype.itemsize)
-                found = iterate.step(graph, L.copy(), iterate.InMemory(L.shape, dtype), wanted, 2, threads=threads)
-            assert found[rows].tobytes() == expected[rows].tobytes()
-            assert (found[rows] != 0).any()
-
-
 @pytest.mark.parametrize(("every", "in_memory", "precision"), WAYS)
 def test_rows_that_are_not_needed_may_hold_anything(case, monkeypatch, every, in_memory, precision):
     graph, _, seeds, classes, queries = case
