@@ -5,8 +5,8 @@ Claims: graph and diffusion stay within the stated memory budget, and the diffus
     python benchmarks/bench_f100m.py f100m --memory-budget 8GiB --json f100m.json
 
 makes, in the folder f100m, a searched collection of 200 000 images, its lift to 100 million nodes (500 layers; see
-tools/lift_graph.py) and the scores of 25 000 queries. It needs some 60 GB of disk and says so first. Every part is resumed
-where it was stopped; what is there already is taken as it is. The folder is removed at the end unless --keep is given. --check
+tools/lift_graph.py) and the scores of 25 000 queries. It needs some 60 GB of disk and says so first. A diffusion goes on where it
+was stopped; a collection that is complete is taken as it is. The folder is removed at the end unless --keep is given. --check
 recomputes two columns, one with 1280 seeds and one with 2, block by block with SciPy in float64, and compares.
 """
 
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="of L; default: float32")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all cores")
     parser.add_argument(
-        "--check", action="store_true", help="recompute two columns with SciPy, which takes 2 GB and some minutes"
+        "--check", action="store_true", help="recompute two columns with SciPy, which takes 4 GB and some minutes"
     )
     parser.add_argument("--keep", action="store_true", help="leave the folder")
     parser.add_argument("--json", type=Path, help="file for the results")

@@ -47,7 +47,7 @@ METHOD = click.option(
     default="columns",
     show_default=True,
     help="η: every class has the same mass (columns), every image (rows), both (sinkhorn); none; or Γ_r of Markov clustering. "
-    "The last three kinds and --reset take all classes in every iteration, with 8 bytes of disk per image and class.",
+    "rows, sinkhorn, gamma and --reset take all classes in every iteration, with 8 bytes of disk per image and class.",
 )
 @click.option("--reset", is_flag=True, help="Set labelled images back to their labels after each iteration.")
 @click.option(

@@ -6,7 +6,7 @@ from .forecast import forecast
 from .gpu import gpu_host_bytes, resolve_device
 from .parts import copied_bytes
 from .precision import ELEMENTS, check_precision
-from .room import FIXED_BYTES, column_bytes, make_room, masks_bytes, room_bytes
+from .room import FIXED_BYTES, column_bytes, make_room, masks_bytes, room_bytes, seed_bytes
 from .scores import Diffusion, write_scores
 
 __all__ = [
@@ -30,5 +30,6 @@ __all__ = [
     "masks_bytes",
     "resolve_device",
     "room_bytes",
+    "seed_bytes",
     "write_scores",
 ]

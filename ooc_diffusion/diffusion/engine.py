@@ -63,7 +63,7 @@ def diffuse_batch(
     gathered, at the end only those that are needed. An entry has the same bytes either way.
     """
     first, iterate = start
-    del start  # which would keep the seeds
+    del start
     for t in range(first, n_iter + 1):
         if wanted(t):
             at_iteration(t, _dense(iterate, target))

@@ -15,7 +15,7 @@ from . import kernels, sparse
 from .blocks import row_blocks
 from .needed import Needed, needed_rows
 from .precision import ELEMENTS
-from .room import Room, columns_per_line, make_room, make_rows
+from .room import Room, columns_per_line, make_room, make_rows, seed_bytes
 from .scores import Diffusion, column_order
 from .sparse import SparseColumns
 from .steps import Steps
@@ -72,15 +72,21 @@ def forecast(graph: Graph, what: Diffusion, *, budget: MemoryBudget, threads: in
     """
     if what.coupled:
         return []
-    room = make_room(graph.n, what.n_classes, budget=budget, itemsize=what.dtype.itemsize)
+    beside = seed_bytes(len(what.seeds), what.n_iter)
+    room = make_room(graph.n, what.n_classes, budget=budget, itemsize=what.dtype.itemsize, beside=beside)
     needed = needed_rows(graph, what.queries, what.n_iter, every_iteration=what.every_iteration)
     rates, steps = measure_rates(graph, room.columns, what.dtype, threads), Steps()
     if needed.few and what.normalization == "columns":
         steps.add(0, "sums", batches=1, rows=graph.n, edges=what.n_iter * graph.nnz)
     spread = _Spread(graph)
-    seeds = np.bincount(what.seed_classes, minlength=what.n_classes)[column_order(what)]
+    positions = graph.position[what.seeds].astype(np.int64)
+    seeds, sent = (
+        np.bincount(what.seed_classes, values, minlength=what.n_classes)[column_order(what)]
+        for values in (None, graph.indptr[positions + 1] - graph.indptr[positions])
+    )
     for begin in range(0, what.n_classes, room.columns):
-        _add_batch(steps, seeds[begin : begin + room.columns].astype(np.float64), what, room, needed, spread)
+        batch = slice(begin, begin + room.columns)
+        _add_batch(steps, seeds[batch].astype(np.float64), sent[batch], what, room, needed, spread)
     costs = {"push": rates.record, "dense": rates.gather, "masked": rates.gather, "sums": rates.gather_one}
     state = steps.as_state()
     for step in state:
@@ -100,22 +106,23 @@ class _Spread:
         )
         self.growth = squares / max(1, self.nnz) / max(1e-9, self.nnz / self.n)
 
-    def sent(self, entries: np.ndarray, *, first: bool) -> np.ndarray:
-        """Return what columns with so many entries send; seeds have the mean degree, nodes that were reached a larger one."""
-        share = np.minimum(1.0, entries / self.n)
-        return self.nnz * (share if first else 1 - (1 - share) ** self.growth)
+    def sent(self, entries: np.ndarray) -> np.ndarray:
+        """Return what columns send from so many entries that were reached."""
+        return self.nnz * (1 - (1 - np.minimum(1.0, entries / self.n)) ** self.growth)
 
     def reached(self, sent: np.ndarray) -> np.ndarray:
         """Return how many entries so many values that were sent become."""
         return self.n * -np.expm1(-sent / self.n)
 
 
-def _add_batch(steps: Steps, entries: np.ndarray, what: Diffusion, room: Room, needed: Needed, spread: _Spread) -> None:
+def _add_batch(
+    steps: Steps, entries: np.ndarray, sent: np.ndarray, what: Diffusion, room: Room, needed: Needed, spread: _Spread
+) -> None:
+    """Add the steps of a batch whose seeds are so many ``entries`` per column and send so many values."""
     line = columns_per_line(what.dtype.itemsize)
     lines = -(-len(entries) // line)
     dense = False
     for t in range(1, what.n_iter + 1):
-        sent = spread.sent(entries, first=t == 1)
         records = sent * (needed.entries[t] / max(1, spread.nnz))
         held = 8 * max(records[c : c + line].sum() for c in range(0, len(records), line))
         dense = dense or bool(
@@ -126,6 +133,7 @@ def _add_batch(steps: Steps, entries: np.ndarray, what: Diffusion, room: Room, n
         else:
             steps.add(t, "push", batches=1, rows=int(entries.sum()), edges=int(sent.sum()))
         entries = spread.reached(records)
+        sent = spread.sent(entries)
 
 
 def measure_rates(graph: Graph, columns: int, dtype: np.dtype, threads: int) -> Rates:

@@ -51,7 +51,7 @@ class Forward:
                 self._groups += [(t, rest), (t, head)]
 
     def _push(self, t: int, columns: SparseColumns, sent: np.ndarray, room: Room) -> SparseColumns | None:
-        # groups that were split hold the same arrays
-        others = {id(group.positions): 8 * len(group.positions) for _, group in self._groups}
-        memory = room.kept_bytes - sum(others.values())
+        # groups that were split hold the same arrays; of this one's, push counts the entries that are its own
+        held = {id(group.positions): 8 * len(group.positions) for _, group in [*self._groups, (t, columns)]}
+        memory = room.kept_bytes - sum(held.values()) + 8 * columns.n_entries
         return push(self._graph, columns, sent, self._needed, t + 1, memory_bytes=memory, threads=self._threads)

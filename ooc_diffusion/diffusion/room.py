@@ -45,15 +45,17 @@ class Room:
     kept_bytes: int
 
 
-def make_room(n: int, n_columns: int, *, budget: MemoryBudget, itemsize: int = 4) -> Room:
+def make_room(n: int, n_columns: int, *, budget: MemoryBudget, itemsize: int = 4, beside: int = 0) -> Room:
     """Divide the memory for at most ``n_columns`` columns over n nodes, with ``itemsize`` bytes for each entry.
+
+    ``beside`` are bytes that are held besides, for the seeds.
 
     Raises
     ------
     DoesNotFit
         Where not one column fits.
     """
-    fixed = FIXED_BYTES + masks_bytes(n)
+    fixed = FIXED_BYTES + masks_bytes(n) + beside
     budget.require(fixed + column_bytes(n), what=f"diffusing over {n} nodes")
     left = budget.room() - fixed
     sparse_column = sparse_bytes(n, itemsize)
@@ -100,6 +102,11 @@ def _adjoint_bytes(n: int, *, in_memory: bool) -> int:
 def sparse_bytes(n: int, itemsize: int = 4) -> int:
     """Return the bytes that a column may take while it is sparse, beside a dense one: an eighth of these."""
     return itemsize * n // 8 + 64
+
+
+def seed_bytes(n_seeds: int, n_iter: int) -> int:
+    """Return the bytes that seeds take: while L_0 is made of them, and for what each adds to its column in every iteration."""
+    return n_seeds * (64 + 16 * (n_iter + 1))
 
 
 def masks_bytes(n: int) -> int:

@@ -19,9 +19,9 @@ from .iterate import InFile, InMemory, Target, load_iterate
 from .needed import needed_rows
 from .parts import copy_parts
 from .precision import ELEMENTS, widened
-from .room import Room, make_room, make_rows
+from .room import Room, make_room, make_rows, seed_bytes
 from .sparse import SparseColumns
-from .steps import Steps
+from .steps import Steps, stopwatch
 
 _SCORE_ROWS = 16384
 
@@ -139,8 +139,9 @@ def write_scores(
     if begin < what.n_classes and device != "cpu":
         panels: _Panels = DevicePanels(job, graph, what, column_order(what), device=device, budget=budget)
     elif begin < what.n_classes:
-        room = make_room(graph.n, what.n_classes - begin, budget=budget, itemsize=what.dtype.itemsize)
-        panels = _HostPanels(job, graph, what, room, threads)
+        beside = seed_bytes(len(what.seeds), what.n_iter)
+        room = make_room(graph.n, what.n_classes - begin, budget=budget, itemsize=what.dtype.itemsize, beside=beside)
+        panels = _HostPanels(job, graph, what, room, threads, steps)
     while begin < what.n_classes:
         end = panels.write_panel(begin, batches, steps)
         batches = [*batches, [begin, end]]
@@ -159,26 +160,28 @@ class _Panels(Protocol):
 class _HostPanels:
     """What all batches of a diffusion share: which rows they need, and where their column sums come from."""
 
-    def __init__(self, job: Job, graph: Graph, what: Diffusion, room: Room, threads: int) -> None:
+    def __init__(self, job: Job, graph: Graph, what: Diffusion, room: Room, threads: int, steps: Steps) -> None:
         self.job, self.graph, self.what, self.room, self.threads = job, graph, what, room, threads
         self.classes = column_order(what)
         self.needed = needed_rows(graph, what.queries, what.n_iter, every_iteration=what.every_iteration)
-        self.sums = self._adjoint_sums() if self.needed.few and what.normalization == "columns" else None
+        self.sums = self._adjoint_sums(steps) if self.needed.few and what.normalization == "columns" else None
         self.forward: Forward | None = None
         self.memory: np.ndarray | None = None
         if not room.in_memory:
             copy_parts(job, graph, self.needed)
 
-    def _adjoint_sums(self) -> np.ndarray:
+    def _adjoint_sums(self, steps: Steps) -> np.ndarray:
         """Return the column sums of each L_t, float64 (T + 1, C), without all its rows; an interrupted run has them on disk."""
         what, n = self.what, self.graph.n
         kept = self.job.array("column_sums", "<f8", (what.n_iter + 1, what.n_classes), scratch=True)
         if kept.rows == 0:
+            watch = stopwatch()
             target = InMemory((n, 1)) if self.room.in_memory else InFile(self.job, "adjoint", self.graph, make_rows(n, 1))
             pairs = np.unique(np.stack([what.seed_classes, what.seeds], axis=1), axis=0)
             weights = adjoint_weights(self.graph, pairs[:, 1], what.n_iter, target=target, threads=self.threads)
             kept.append(np.stack([np.bincount(pairs[:, 0], row, minlength=what.n_classes) for row in weights]))
-            self.job.checkpoint(now=True)
+            steps.add(0, "sums", batches=1, rows=n, edges=what.n_iter * self.graph.nnz, **watch())
+            self.job.checkpoint(now=True, batches=self.job.state.get("batches", []), steps=steps.as_state())
         return kept.view()
 
     def write_panel(self, begin: int, batches: list[list[int]], steps: Steps) -> int:
@@ -187,7 +190,7 @@ class _HostPanels:
         ``steps`` is counted up. A batch that was interrupted behind a checkpoint goes on from there, where the room allows.
         """
         what, name = self.what, f"iterate/{begin}"
-        t, start = self._start(begin, name, steps)
+        t, start = self._start(begin, name, batches, steps)
         columns = start.shape[1] if isinstance(start, np.ndarray) else start.n_columns
         end, saved = begin + columns, [t] if isinstance(start, np.ndarray) else []
         panel = self.job.array(f"panel/{begin}", "<f4", (what.kept * what.n_rows(self.graph), columns), scratch=True)
@@ -204,7 +207,7 @@ class _HostPanels:
                 self.job.drop(f"{name}/{before}")
             saved[:] = [t]
 
-        for step in diffuse_batch(
+        batch = diffuse_batch(
             self.graph,
             (t, start),
             what.n_iter,
@@ -214,22 +217,27 @@ class _HostPanels:
             wanted=lambda t: what.every_iteration or t == what.n_iter,
             at_iteration=at_iteration,
             threads=self.threads,
-        ):
+        )
+        del start  # it would be kept until the end
+        for step in batch:
             steps.add(**asdict(step))
         for t in saved:
             self.job.drop(f"{name}/{t}")
         return end
 
-    def _start(self, begin: int, name: str, steps: Steps) -> tuple[int, SparseColumns | np.ndarray]:
+    def _start(self, begin: int, name: str, batches: list[list[int]], steps: Steps) -> tuple[int, SparseColumns | np.ndarray]:
         """Return t and L_t of the batch that begins with column ``begin``."""
         state: list[Any] = self.job.state.get("iterate", [0, 0, []])
         t, end = int(state[0]), int(state[1])
-        if begin < end <= begin + self.room.columns and f"{name}/{t}" in self.job:
+        # rows lie there in the order of their blocks, which are those of the copied parts: in memory there are none
+        if not self.room.in_memory and begin < end <= begin + self.room.columns and f"{name}/{t}" in self.job:
             steps.replace(state[2])
-            shared = not self.room.in_memory
-            L = self._memory(end - begin) if shared else make_rows(self.graph.n, end - begin, self.what.dtype)
+            L = self._memory(end - begin)
             load_iterate(self.job, name, self.graph, L, self.needed, t)
             return t, L
+        if end:  # a batch of another width goes under the same names
+            self.job.checkpoint(now=True, batches=batches, steps=steps.as_state())
+            self.job.drop(f"{name}/{t}")
         self.job.drop(f"panel/{begin}")  # of a batch that was cut off, perhaps of another width
         if 8 * len(self.what.seeds) > self.room.kept_bytes:
             return 0, self._seeds(self.classes[begin : begin + self.room.columns])

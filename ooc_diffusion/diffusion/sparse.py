@@ -23,6 +23,8 @@ from .room import columns_per_line
 RECORDS_PER_LINE = 2
 # Targets added up at once, as a power of two: their float64 sums fill 1 MiB.
 RANGE_BITS = 17
+# Columns added up at once, each with such sums.
+_MOST_WORKERS = 8
 # Records for needed targets, relative to the number expected; a batch with more of them takes the dense step.
 _MARGIN = 1.5
 _SPARE = 65536
@@ -151,6 +153,7 @@ def push_into_rows(
         if pushed is None:
             return None
         kernels.spread(pushed.starts, pushed.positions, pushed.values, part.start, out)
+        del pushed  # or it is kept while the next columns are pushed
     return out
 
 
@@ -162,13 +165,13 @@ def _most_records(graph: Graph, columns: SparseColumns, sent: np.ndarray, needed
     if needed.masks[t] is None:
         return sent
     # S is symmetric: this part of all entries leads to rows that are needed
-    return np.minimum(sent, (_MARGIN * needed.entries[t] / graph.nnz * sent).astype(np.int64) + _SPARE)
+    return np.minimum(sent, (_MARGIN * needed.entries[t] / max(1, graph.nnz) * sent).astype(np.int64) + _SPARE)
 
 
 def _held(graph: Graph, columns: SparseColumns, most: np.ndarray, threads: int) -> int:
     """Return the bytes of the columns, of the records of some of them, and of those of one column per thread again."""
     record = 8 if graph.weights is None else 16
-    return 8 * columns.n_entries + record * (int(most.sum()) + threads * int(most.max()))
+    return 8 * columns.n_entries + record * (int(most.sum()) + min(threads, _MOST_WORKERS) * int(most.max()))
 
 
 def _push(
@@ -214,15 +217,16 @@ def _added(
 ) -> SparseColumns:
     """Return the sums of records, rounded to entries of L, in the place of the records where their type allows."""
     most = int((ends - starts).max(initial=0))
+    workers = min(threads, _MOST_WORKERS)
     values = products if products.dtype == np.float32 else np.empty(len(products), np.float32)
     ranges = (graph.n >> RANGE_BITS) + 1
     scratch = (
-        np.empty((threads, ranges), np.int64),
-        np.empty((threads, most), np.uint32),
-        np.empty((threads, most), products.dtype),
+        np.empty((workers, ranges), np.int64),
+        np.empty((workers, most), np.uint32),
+        np.empty((workers, most), products.dtype),
     )
-    total = np.zeros((threads, 1 << RANGE_BITS), np.float64)
-    touched = np.zeros((threads, -(-(1 << RANGE_BITS) // 64)), np.uint64)
+    total = np.zeros((workers, 1 << RANGE_BITS), np.float64)
+    touched = np.zeros((workers, -(-(1 << RANGE_BITS) // 64)), np.uint64)
     counts, like = np.empty(len(starts), np.int64), np.empty(0, dtype)
     kernels.add_up(
         starts, ends, (targets, products), graph.row_scale, like, RANGE_BITS, scratch, total, touched, counts, targets, values

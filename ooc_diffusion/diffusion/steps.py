@@ -19,7 +19,7 @@ class Step:
     t : int
         The iteration.
     kind : str
-        ``push``, ``dense`` or ``masked``.
+        ``push``, ``dense`` or ``masked``; ``sums`` with t = 0 is the column that gives the sums of all others.
     batches : int
         Batches of columns.
     rows : int
@@ -70,8 +70,9 @@ class Steps:
     def count(self) -> dict[str, int]:
         """Return how many steps of each kind there were."""
         counts: dict[str, int] = {}
-        for (_, kind), step in sorted(self._steps.items()):
-            counts[kind] = counts.get(kind, 0) + step.batches
+        for (t, kind), step in sorted(self._steps.items()):
+            if t > 0:
+                counts[kind] = counts.get(kind, 0) + step.batches
         return counts
 
 

@@ -94,6 +94,7 @@ def diffuse(
         budget=settings.budget,
         folds=5,
         held_out=held_out_bytes(len(given.rows), seeds.n_classes, most_iter),
+        n_seeds=len(given.rows),
         coupled=coupled,
         device=device,
         precision=precision,

@@ -14,6 +14,7 @@ from ..diffusion import (
     make_room,
     masks_bytes,
     room_bytes,
+    seed_bytes,
 )
 from ..errors import DoesNotFit
 from ..graph import graph_bytes, least_memory
@@ -127,6 +128,7 @@ def plan_diffuse(
     folds: int = 0,
     held_out: int = 0,
     kept: int = 1,
+    n_seeds: int = 0,
     coupled: bool = False,
     device: str = "cpu",
     precision: str = "float32",
@@ -142,14 +144,15 @@ def plan_diffuse(
         peak, least = _overhead(budget, gpu_host_bytes(n_classes) + held_out, torch=True)
         work = f"{n_classes:,} classes in batches that fit the GPU, at most {n_iter * (1 + folds):,} passes over W for each"
         return StagePlan("diffuse", work, peak, least, scores, scores, operations)
-    fixed = budget.overhead() + FIXED_BYTES + masks_bytes(n) + _SLACK + held_out
+    beside = seed_bytes(n_seeds, n_iter)
+    fixed = budget.overhead() + FIXED_BYTES + masks_bytes(n) + beside + _SLACK + held_out
     least = fixed + (least_coupled_bytes(n, n_classes) if coupled else column_bytes(n))
     left = MemoryBudget(max(budget.total, least) - _SLACK - held_out)
     if coupled:
         columns, on_disk = columns_at_once(n, n_classes, budget=left), n_classes
         arrays, copied = coupled_bytes(n, n_classes, budget=left), 0
     else:
-        room = make_room(n, n_classes, budget=left, itemsize=itemsize)
+        room = make_room(n, n_classes, budget=left, itemsize=itemsize, beside=beside)
         columns, on_disk = room.columns, 1 if room.in_memory else room.columns
         arrays, copied = room_bytes(n, room, itemsize), 0 if room.in_memory else copied_bytes(n, nnz)
     passes = -(-n_classes // columns) * n_iter * (1 + folds)

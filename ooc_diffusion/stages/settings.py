@@ -129,7 +129,8 @@ def run_stage(
     budget = settings.budget
     check_plan(plan, budget)
     if settings.dry_run:
-        return {"stage": stage, "plan": asdict(plan)} | ({"planned": forecast()} if forecast else {})
+        with limit_threads(settings.threads):
+            return {"stage": stage, "plan": asdict(plan)} | ({"planned": forecast()} if forecast else {})
     with (
         limit_threads(settings.threads) as threads,
         store.job(stage, parameters=parameters, inputs=inputs, replaces=replaces, overwrite=settings.overwrite) as job,

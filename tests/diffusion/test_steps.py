@@ -104,6 +104,45 @@ def test_an_interrupted_batch_goes_on_behind_its_last_step(case, tmp_path, monke
         assert len(taken) == 12 - crash_at
 
 
+def test_an_interrupted_batch_goes_on_under_any_other_budget(tmp_path, monkeypatch):
+    n = 1000
+    graph = build_graph((np.arange(n)[:, None] + np.array([1, 2, 3, -1, -2])) % n)
+    rng = np.random.default_rng(0)
+    what = Diffusion(rng.choice(n, 60, replace=False), np.arange(60) % 4, 4, 6, np.arange(0, n, 60)[:, None])
+    monkeypatch.setattr(room, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(iterate, "_SECONDS_BETWEEN_SAVES", 0)
+    step = engine.step
+
+    def run(store, columns, in_memory, crash_at=None):
+        def crashing(graph, L, target, needed, t, **options):
+            if t == crash_at and L.shape[1] > 1:
+                raise Crash
+            return step(graph, L, target, needed, t, **options)
+
+        plan(monkeypatch, Room(columns, in_memory, 0, 0))
+        monkeypatch.setattr(engine, "step", crashing)
+        with store.job("diffuse", parameters={}) as job:
+            write_scores(job, graph, what, name="scores", budget=MemoryBudget(2**31), threads=2)
+            job.publish({})
+        return store.array("scores").tobytes()
+
+    expected = run(Store(tmp_path / "whole", create=True), 4, True)
+    runs = [[(4, False), (4, True)], [(4, False), (4, False)], [(4, False), (2, False), (4, False)], [(4, False), (2, True)]]
+    for number, ways in enumerate(runs):
+        for crash_at in (4, 5):
+            store = Store(tmp_path / f"{number}-{crash_at}", create=True)
+            for columns, in_memory in ways[:-1]:
+                with pytest.raises(Crash):
+                    run(store, columns, in_memory, crash_at)
+            assert run(store, *ways[-1]) == expected
+            assert not list(store.path.glob("data/iterate*"))
+
+
+def test_a_graph_without_edges_gives_zeros():
+    graph = build_graph(np.full((20, 2), -1))
+    assert (diffuse(graph, [1, 2], [0, 1], 3, queries=np.array([[3], [-1]]), n_iter=2) == 0).all()
+
+
 def test_column_sums_are_computed_once_also_by_a_run_that_was_interrupted(case, monkeypatch):
     graph, _, seeds, classes, queries = case
     what = Diffusion(seeds, classes, C, 4, queries[:1])
