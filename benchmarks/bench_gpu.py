@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from bench_diffusion import N_CLASSES, N_ITER, make_job
+from bench_product import aligned
 from peers import alternate, machine
 
 from ooc_diffusion import diffuse
@@ -59,15 +60,15 @@ def measure_product(graph: Graph, columns: int, matrices: dict[str, DeviceMatrix
     import torch
 
     L = np.random.default_rng(0).random((graph.n, columns), np.float32)
-    batches = [np.ascontiguousarray(part) for part in np.array_split(L, -(-columns // MOST_COLUMNS), axis=1)]
+    batches = [aligned(L[:, first : first + MOST_COLUMNS]) for first in range(0, columns, MOST_COLUMNS)]
     sent = torch.from_numpy(L).to("cuda")
     calls = {name: functools.partial(on_gpu, W, sent) for name, W in matrices.items()}
     with limit_threads(threads):
-        expected = on_cpu(graph, [batch.copy() for batch in batches], [InMemory(batch.shape) for batch in batches], threads)
+        expected = on_cpu(graph, [batch.copy() for batch in batches], [InMemory(aligned(batch)) for batch in batches], threads)
         for call in calls.values():
             np.testing.assert_allclose(call().cpu().numpy(), expected, **CLOSE)
         del expected
-        outs = [InMemory(batch.shape) for batch in batches]
+        outs = [InMemory(aligned(batch)) for batch in batches]
         times = alternate({"cpu": functools.partial(on_cpu, graph, batches, outs, threads), **calls}, repeats)
     rates = {f"{name}_gflops": 2e-9 * graph.nnz * columns / seconds for name, seconds in times.items()}
     speedups = {f"{name}_speedup": times["cpu"] / times[name] for name in calls}

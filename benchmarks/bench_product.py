@@ -47,7 +47,7 @@ def measure(graph: Graph, columns: int, W: dict[str, Any], threads: int, repeats
     by_id = L[graph.position]
     # the engine takes batches of at most 64 columns
     batches = [aligned(L[:, first : first + MOST_COLUMNS]) for first in range(0, columns, MOST_COLUMNS)]
-    outs = [InMemory(batch.shape) for batch in batches]
+    outs = [InMemory(aligned(batch)) for batch in batches]
     needed = all_rows(graph, 1)
     multiply = load_mkl(threads)
 

@@ -13,7 +13,6 @@ from ..store import ArrayWriter, Job
 from . import kernels
 from .blocks import Block, ahead, ask_for_rows
 from .needed import Needed, blocks_of
-from .precision import ELEMENTS
 from .room import make_rows
 
 # Parts of a block that threads take one after the other; the product does not depend on them.
@@ -64,26 +63,34 @@ def _equal_parts(indptr: np.ndarray, rows: np.ndarray, parts: int) -> np.ndarray
 
 
 class InMemory:
-    """L_{t+1} in a second array, which then changes places with the first."""
+    """L_{t+1} in a second array, which then changes places with the first.
 
-    def __init__(self, shape: tuple[int, int], dtype: np.dtype = ELEMENTS["float32"]) -> None:
-        self._shape, self._dtype = shape, dtype
+    Parameters
+    ----------
+    L : numpy.ndarray of shape (N, C'), float32 or the bits of bfloat16
+        Memory for one of the two, the caller's, who keeps it for all batches: the system hands out new memory at some seconds per
+        gigabyte. The other is made when it is first written to; until then sparse columns may have its place.
+    """
+
+    def __init__(self, L: np.ndarray) -> None:
+        self._L = L
         self._next: np.ndarray | None = None
 
     def first(self) -> np.ndarray:
-        """Make one of the two."""
-        return make_rows(*self._shape, self._dtype)
+        """Return the memory."""
+        return self._L
 
     def start(self, t: int, n_rows: int) -> None:
-        """Nothing: the array is made when it is first written to."""
+        """Make the other array where there is none yet."""
+        if self._next is None:
+            self._next = make_rows(len(self._L), self._L.shape[1], self._L.dtype)
 
     def rows(self, block: Block) -> np.ndarray:
         """Return the rows themselves where all of a block are wanted, else an array of their own."""
-        if self._next is None:
-            self._next = make_rows(*self._shape, self._dtype)
+        assert self._next is not None
         if isinstance(block.positions, slice):
             return self._next[block.positions]
-        return np.empty((len(block.rows), self._shape[1]), self._dtype)
+        return np.empty((len(block.rows), self._L.shape[1]), self._L.dtype)
 
     def put(self, block: Block, rows: np.ndarray) -> None:
         """Copy rows that were computed apart."""
@@ -93,8 +100,8 @@ class InMemory:
 
     def complete(self, L: np.ndarray, needed: Needed, t: int) -> np.ndarray:
         """Change places."""
-        done = make_rows(*self._shape, self._dtype) if self._next is None else self._next  # None: no row was needed
-        self._next = L
+        assert self._next is not None
+        done, self._next = self._next, L
         return done
 
 

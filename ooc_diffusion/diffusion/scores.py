@@ -176,7 +176,8 @@ class _HostPanels:
         kept = self.job.array("column_sums", "<f8", (what.n_iter + 1, what.n_classes), scratch=True)
         if kept.rows == 0:
             watch = stopwatch()
-            target = InMemory((n, 1)) if self.room.in_memory else InFile(self.job, "adjoint", self.graph, make_rows(n, 1))
+            column = make_rows(n, 1)
+            target = InMemory(column) if self.room.in_memory else InFile(self.job, "adjoint", self.graph, column)
             pairs = np.unique(np.stack([what.seed_classes, what.seeds], axis=1), axis=0)
             weights = adjoint_weights(self.graph, pairs[:, 1], what.n_iter, target=target, threads=self.threads)
             kept.append(np.stack([np.bincount(pairs[:, 0], row, minlength=what.n_classes) for row in weights]))
@@ -247,9 +248,8 @@ class _HostPanels:
         return self.forward.take(self.room, steps)
 
     def _target(self, name: str, columns: int, save: Callable[[int], None]) -> Target:
-        if self.room.in_memory:
-            return InMemory((self.graph.n, columns), self.what.dtype)
-        return InFile(self.job, name, self.graph, self._memory(columns), save=save)
+        memory = self._memory(columns)
+        return InMemory(memory) if self.room.in_memory else InFile(self.job, name, self.graph, memory, save=save)
 
     def _memory(self, columns: int) -> np.ndarray:
         """Return the memory of the batches, for so many columns."""

@@ -19,10 +19,10 @@ from .precision import ELEMENTS
 from .room import columns_per_line
 
 # Sending and adding up this many records costs as much as one entry of W in the dense product, per line of the cache that a row
-# of L fills.
-RECORDS_PER_LINE = 2
-# Targets added up at once, as a power of two: their float64 sums fill 1 MiB.
-RANGE_BITS = 17
+# of L fills: 13.5 ns against 9 on hard data of a million nodes, with two threads.
+RECORDS_PER_LINE = 0.65
+# Targets added up at once, as a power of two: their float64 sums fill 512 KiB.
+RANGE_BITS = 16
 # Columns added up at once, each with such sums.
 _MOST_WORKERS = 8
 # Records for needed targets, relative to the number expected; a batch with more of them takes the dense step.

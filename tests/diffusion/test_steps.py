@@ -184,10 +184,12 @@ def naive_rows(graph, L):
 def test_the_product_of_any_width_is_that_of_the_loops(case, columns):
     graph, *_ = case
     L = np.random.default_rng(columns).normal(size=(N, columns)).astype(np.float32)
-    done = iterate.step(graph, L.copy(), iterate.InMemory(L.shape), needed.all_rows(graph, 1), 1, threads=2)
+    done = iterate.step(graph, L.copy(), iterate.InMemory(room.make_rows(*L.shape)), needed.all_rows(graph, 1), 1, threads=2)
     assert done.tobytes() == naive_rows(graph, L).astype(np.float32).tobytes()
     dtype, bits = ELEMENTS["bfloat16"], (L.view(np.uint32) >> 16).astype(np.uint16)
-    done = iterate.step(graph, bits.copy(), iterate.InMemory(L.shape, dtype), needed.all_rows(graph, 1), 1, threads=2)
+    done = iterate.step(
+        graph, bits.copy(), iterate.InMemory(room.make_rows(*L.shape, dtype)), needed.all_rows(graph, 1), 1, threads=2
+    )
     assert widened(done).tobytes() == naive_bfloat16(naive_rows(graph, widened(bits))).astype(np.float32).tobytes()
 
 
@@ -239,7 +241,7 @@ def test_needed_rows_are_those_that_a_walk_from_the_queries_finds(case, every):
 
 def test_what_a_seed_adds_to_its_column(case):
     graph, W, *_ = case
-    found = engine.adjoint_weights(graph, np.arange(N), 5, target=iterate.InMemory((N, 1)), threads=2)
+    found = engine.adjoint_weights(graph, np.arange(N), 5, target=iterate.InMemory(room.make_rows(N, 1)), threads=2)
     L = np.eye(N)
     for t in range(6):
         np.testing.assert_allclose(found[t], L.sum(axis=0), rtol=2e-6, atol=0)
