@@ -23,6 +23,8 @@ from .steady import Advance, Steady
 
 _TABLE_ROWS = 65536
 _LEAST_WEIGHT = 1e-20
+# The system hands out memory for large arrays in pages of 2 MiB.
+_ROUNDED_UP_BYTES = 12 * 2**20
 _MAX_NODES = 2**31 - 1
 # sorting, merging and writing a row, in reads of a row of the table (measured)
 _MERGING = 4
@@ -119,7 +121,7 @@ def least_memory(n: int, k: int, *, weighted: bool = False) -> int:
 
 def _block_bytes(n: int, k: int, key_bytes: int) -> int:
     # positions, and where there are any weights, of a block of the table; a block of merged rows
-    return min(n, _TABLE_ROWS) * (k * key_bytes + _MERGED_BYTES) + 2**20
+    return min(n, _TABLE_ROWS) * (k * key_bytes + _MERGED_BYTES) + _ROUNDED_UP_BYTES
 
 
 def check_table(neighbor_ids: np.ndarray, *, what: str = "neighbor table", n: int | None = None) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ooc_diffusion import build_graph, diffuse
-from ooc_diffusion.diffusion import iterate, kernels, needed, sparse
+from ooc_diffusion.diffusion import iterate, kernels, needed, room, sparse
 from ooc_diffusion.diffusion.precision import ELEMENTS, widened
 from ooc_diffusion.diffusion.sparse import SparseColumns
 from tests.reference import awkward_table, naive_bfloat16, naive_diffuse_rounded, naive_query_scores
@@ -92,12 +92,17 @@ def test_ties_go_to_the_even_one_in_every_step(monkeypatch):
     assert (ties_away(means) != widened(expected)).sum() == 2
     for width in (8, 4, 1):
         part = np.ascontiguousarray(L[:, :width])
-        done = iterate.step(graph, part, iterate.InMemory(part.shape, BFLOAT16), every, 1, threads=1)
+        done = iterate.step(graph, part, iterate.InMemory(room.make_rows(*part.shape, BFLOAT16)), every, 1, threads=1)
         assert done[0].tolist() == expected[:width].tolist()
     columns = SparseColumns(np.arange(0, 33, 4), np.tile(np.arange(4, dtype=np.uint32), 8), values.T.ravel(), BFLOAT16)
-    pushed = sparse.push(graph, columns, every, 1, memory_bytes=10**9, threads=1)
-    assert pushed.dense(4)[0].tolist() == expected.tolist()
-    assert sparse.push_into_rows(graph, columns, every, 1, memory_bytes=10**9, threads=1)[0].tolist() == expected.tolist()
+    sent, rows, options = columns.count_sent(graph), room.make_rows(4, 8, BFLOAT16), {"memory_bytes": 10**9, "threads": 1}
+    monkeypatch.setattr(sparse, "RECORDS_PER_LINE", 10**9)
+    pushed = sparse.push(graph, columns, sent, every, 1, **options)
+    assert pushed.dense(rows)[0].tolist() == expected.tolist()
+    rows[:] = 0
+    assert (
+        sparse.push_into_rows(graph, columns, sent, every, 1, make_out=lambda: rows, **options)[0].tolist() == expected.tolist()
+    )
 
 
 def test_what_is_no_bfloat16_is_rounded_when_it_is_spread():
