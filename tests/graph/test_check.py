@@ -9,7 +9,7 @@ from ooc_diffusion.errors import CorruptStore
 from ooc_diffusion.graph import build_graph, check
 from ooc_diffusion.store import Store
 from ooc_diffusion.store.writer import ArrayWriter
-from tests.reference import awkward_table, naive_csr, naive_w0
+from tests.reference import awkward_table, naive_csr, naive_w, naive_w0
 
 HIGH_BIT = np.uint32(1 << 31)
 
@@ -190,8 +190,10 @@ def test_good_graphs_pass_and_say_what_they_are(table, tmp_path, threads):
 
 @pytest.mark.parametrize("ids", [[[-1]], [[0]], [[-1, -1], [-1, -1]], [[1, 1], [-1, 1]], [[0, 0], [0, 1]]])
 def test_the_smallest_graphs_pass(ids):
-    build_graph(np.array(ids))
-    build_graph(np.array(ids), weights=np.zeros((len(ids), len(ids[0]))))
+    ids = np.array(ids)
+    assert build_graph(ids).nnz == np.count_nonzero(naive_w(ids).toarray())
+    weightless = np.zeros(ids.shape, np.float32)
+    assert build_graph(ids, weights=weightless).nnz == len(naive_csr(ids, weightless)[1])
 
 
 def test_only_a_part_of_a_long_row_is_compared_and_the_rest_counted(monkeypatch):
