@@ -9,8 +9,8 @@ import numpy as np
 from ..graph import Graph
 from . import kernels
 from .iterate import Target, step
-from .needed import Needed, needed_rows
-from .room import Room, make_rows
+from .needed import Needed
+from .room import Room
 from .sparse import SparseColumns, push, push_into_rows
 from .steps import Step, stopwatch
 
@@ -93,7 +93,7 @@ def _pushed(
     return None if pushed is None else (pushed, {"rows": columns.n_entries, "edges": int(sent.sum())})
 
 
-def adjoint_weights(graph: Graph, nodes: np.ndarray, n_iter: int, *, target: Target, threads: int) -> np.ndarray:
+def adjoint_weights(graph: Graph, nodes: np.ndarray, needed: Needed, *, target: Target, threads: int) -> np.ndarray:
     """Return what a one at a node adds to the sum of its column in each L_t.
 
     Parameters
@@ -102,13 +102,16 @@ def adjoint_weights(graph: Graph, nodes: np.ndarray, n_iter: int, *, target: Tar
         W = D⁻¹ S.
     nodes : numpy.ndarray of shape (m,), int64
         Node ids.
-    n_iter, target, threads
+    needed : Needed
+        The rows of these nodes at T, and what leads there; at each t, if that is asked for.
+    target, threads
         See `diffuse_batch`; the target is for one column.
 
     Returns
     -------
-    numpy.ndarray of shape (n_iter + 1, m), float64
-        v_t at the nodes, where v_0 = 1 and v_{t+1} = Wᵀ v_t, so that the column sums of L_t are v_t · L_0.
+    numpy.ndarray of shape (T + 1, m), float64
+        v_t at the nodes, where v_0 = 1 and v_{t+1} = Wᵀ v_t, so that the column sums of L_t are v_t · L_0. NaN where the nodes
+        are not needed.
 
     Notes
     -----
@@ -116,14 +119,16 @@ def adjoint_weights(graph: Graph, nodes: np.ndarray, n_iter: int, *, target: Tar
     """
     positions = graph.position[nodes]
     scale = graph.row_scale[positions].astype(np.float64)
-    weights = np.zeros((n_iter + 1, len(nodes)))
+    n_iter = len(needed.entries) - 1
+    weights = np.full((n_iter + 1, len(nodes)), np.nan)
     weights[0] = 1.0
-    L = make_rows(graph.n, 1)
+    L = target.first()
     L[:, 0] = graph.row_scale
-    needed = needed_rows(graph, nodes[:, None], n_iter, every_iteration=True)
     for t in range(1, n_iter + 1):
         L = step(graph, L, target, needed, t, threads=threads)
-        np.divide(L[positions, 0], scale, out=weights[t], where=scale > 0)
+        if needed.holds(positions, t):
+            weights[t] = 0.0
+            np.divide(L[positions, 0], scale, out=weights[t], where=scale > 0)
     return weights
 
 

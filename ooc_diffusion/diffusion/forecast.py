@@ -16,7 +16,7 @@ from .blocks import row_blocks
 from .needed import Needed, needed_rows
 from .precision import ELEMENTS
 from .room import Room, columns_per_line, make_room, make_rows, seed_bytes
-from .scores import Diffusion, column_order
+from .scores import Diffusion, adjoint_needed, column_order
 from .sparse import SparseColumns
 from .steps import Steps
 
@@ -77,7 +77,7 @@ def forecast(graph: Graph, what: Diffusion, *, budget: MemoryBudget, threads: in
     needed = needed_rows(graph, what.queries, what.n_iter, every_iteration=what.every_iteration)
     rates, steps = measure_rates(graph, room.columns, what.dtype, threads), Steps()
     if needed.few and what.normalization == "columns":
-        steps.add(0, "sums", batches=1, rows=graph.n, edges=what.n_iter * graph.nnz)
+        steps.add(0, "sums", batches=1, rows=graph.n, edges=sum(adjoint_needed(graph, what).entries[1:]))
     spread = _Spread(graph)
     positions = graph.position[what.seeds].astype(np.int64)
     seeds, sent = (
@@ -124,7 +124,8 @@ def _add_batch(
     dense = False
     for t in range(1, what.n_iter + 1):
         records = sent * (needed.entries[t] / max(1, spread.nnz))
-        held = 8 * max(records[c : c + line].sum() for c in range(0, len(records), line))
+        some = sparse.at_once(len(entries), what.dtype.itemsize)[-1]
+        held = 8 * max(records[c : c + some].sum() for c in range(0, len(records), some))
         dense = dense or bool(
             sent.sum() > sparse.RECORDS_PER_LINE * lines * needed.entries[t] or held + 8 * entries.sum() > room.sparse_bytes
         )

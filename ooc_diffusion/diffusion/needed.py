@@ -15,6 +15,7 @@ from .blocks import Block, Part, ahead, ask_for_rows, row_blocks
 _WORTH = 0.75
 _MOST_MASKS = 8
 _ROWS = 65536
+_BLOCKS_BETWEEN_COUNTS = 8
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class Needed:
         """Return how many rows are needed."""
         mask = self.masks[t]
         return self.n if mask is None else _count(mask)
+
+    def holds(self, positions: np.ndarray, t: int) -> bool:
+        """Return whether the rows at all of these positions, unsigned integers (m,), are needed."""
+        mask = self.masks[t]
+        return mask is None or bool((mask[positions >> 3] >> (7 - (positions & 7)) & 1).all())
 
     def rows(self, t: int, begin: int, end: int) -> np.ndarray:
         """Return the needed rows between two positions, counted from the first (int32); ``begin`` is a multiple of 8."""
@@ -93,11 +99,10 @@ def needed_rows(graph: Graph, queries: np.ndarray | None, n_iter: int, *, every_
     for t in range(n_iter, max(0, n_iter - _MOST_MASKS), -1):
         needed.masks[t] = marked
         needed.entries[t] = _entries(graph, needed, t)
-        marked = _neighbors(graph, needed, t)
-        if every_iteration:
-            marked |= read
-        if _count(marked) > _WORTH * graph.n:
+        neighbors = _neighbors(graph, needed, t) if t > 1 else None
+        if neighbors is None:
             break
+        marked = neighbors | read if every_iteration else neighbors
     return Needed(graph.n, True, needed.masks, needed.entries)
 
 
@@ -129,8 +134,11 @@ def _entries(graph: Graph, needed: Needed, t: int) -> int:
     return sum(int(np.diff(block.indptr)[block.rows].sum()) for block in blocks_of(graph, needed, t))
 
 
-def _neighbors(graph: Graph, needed: Needed, t: int) -> np.ndarray:
+def _neighbors(graph: Graph, needed: Needed, t: int) -> np.ndarray | None:
+    """Return the bits of the neighbors of the needed rows, None as soon as they are too many to be worth choosing."""
     marked = np.zeros(-(-graph.n // 8), np.uint8)
-    for block in ahead(blocks_of(graph, needed, t), ask_for_rows):
+    for number, block in enumerate(ahead(blocks_of(graph, needed, t), ask_for_rows)):
         kernels.mark_neighbors(block.rows, block.indptr, graph.indices[block.entries], marked)
-    return marked
+        if number % _BLOCKS_BETWEEN_COUNTS == 0 and _count(marked) > _WORTH * graph.n:
+            return None
+    return None if _count(marked) > _WORTH * graph.n else marked

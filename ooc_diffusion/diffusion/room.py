@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..memory import MemoryBudget
+from ..memory import MemoryBudget, pages
 from . import kernels
 from .precision import ELEMENTS
 from .registers import MOST_COLUMNS
@@ -21,6 +21,8 @@ _ENOUGH_COLUMNS = 32
 # This part of the memory is for sparse columns that were brought forward together with those of later batches.
 _KEPT_PART = 12
 _LINE_BYTES = 64
+# From here on an array is worth pages of its own.
+_LARGE_BYTES = 16 * pages.PAGE_BYTES
 
 
 @dataclass(frozen=True)
@@ -117,9 +119,11 @@ def masks_bytes(n: int) -> int:
 def make_rows(n: int, columns: int, dtype: np.dtype = ELEMENTS["float32"]) -> np.ndarray:
     """Return an array (n, columns) of anything, its rows aligned with the lines of the cache as far as these allow.
 
-    NumPy's own begin 16 bytes behind a line, so that each row of 64 bytes would touch two.
+    NumPy's own begin 16 bytes behind a line, so that each row of 64 bytes would touch two. Large arrays lie in huge pages.
     """
     size = dtype.itemsize * n * columns
+    if size >= _LARGE_BYTES:
+        return pages.allocate(size).view(dtype).reshape(n, columns)
     held = np.empty(size + _LINE_BYTES, np.uint8)
     first = -held.ctypes.data % _LINE_BYTES
     return held[first : first + size].view(dtype).reshape(n, columns)

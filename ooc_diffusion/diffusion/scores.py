@@ -9,14 +9,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..graph import Graph
-from ..memory import MemoryBudget
+from ..memory import MemoryBudget, pages
 from ..store import ArrayWriter, Job
 from . import kernels
 from .engine import adjoint_weights, column_scale, column_sums, diffuse_batch
 from .forward import Forward
 from .gpu import DevicePanels
 from .iterate import InFile, InMemory, Target, load_iterate
-from .needed import needed_rows
+from .needed import Needed, needed_rows
 from .parts import copy_parts
 from .precision import ELEMENTS, widened
 from .room import Room, make_room, make_rows, seed_bytes
@@ -24,6 +24,8 @@ from .sparse import SparseColumns
 from .steps import Steps, stopwatch
 
 _SCORE_ROWS = 16384
+# of the column that the sums of all others come from
+_COLUMN_BYTES = 4
 
 Progress = Callable[[int], object]
 
@@ -163,25 +165,27 @@ class _HostPanels:
     def __init__(self, job: Job, graph: Graph, what: Diffusion, room: Room, threads: int, steps: Steps) -> None:
         self.job, self.graph, self.what, self.room, self.threads = job, graph, what, room, threads
         self.classes = column_order(what)
+        # before W is read: what the system's cache holds of it leaves no huge pages
+        self.memory = make_rows(graph.n * max(room.columns * what.dtype.itemsize, _COLUMN_BYTES), 1, np.dtype(np.uint8))
         self.needed = needed_rows(graph, what.queries, what.n_iter, every_iteration=what.every_iteration)
         self.sums = self._adjoint_sums(steps) if self.needed.few and what.normalization == "columns" else None
         self.forward: Forward | None = None
-        self.memory: np.ndarray | None = None
         if not room.in_memory:
             copy_parts(job, graph, self.needed)
 
     def _adjoint_sums(self, steps: Steps) -> np.ndarray:
         """Return the column sums of each L_t, float64 (T + 1, C), without all its rows; an interrupted run has them on disk."""
-        what, n = self.what, self.graph.n
+        what, graph = self.what, self.graph
         kept = self.job.array("column_sums", "<f8", (what.n_iter + 1, what.n_classes), scratch=True)
         if kept.rows == 0:
             watch = stopwatch()
-            column = make_rows(n, 1)
-            target = InMemory(column) if self.room.in_memory else InFile(self.job, "adjoint", self.graph, column)
+            column = self._memory(1, ELEMENTS["float32"])
+            target = InMemory(column) if self.room.in_memory else InFile(self.job, "adjoint", graph, column)
             pairs = np.unique(np.stack([what.seed_classes, what.seeds], axis=1), axis=0)
-            weights = adjoint_weights(self.graph, pairs[:, 1], what.n_iter, target=target, threads=self.threads)
+            needed = adjoint_needed(graph, what)
+            weights = adjoint_weights(graph, pairs[:, 1], needed, target=target, threads=self.threads)
             kept.append(np.stack([np.bincount(pairs[:, 0], row, minlength=what.n_classes) for row in weights]))
-            steps.add(0, "sums", batches=1, rows=n, edges=what.n_iter * self.graph.nnz, **watch())
+            steps.add(0, "sums", batches=1, rows=graph.n, edges=sum(needed.entries[1:]), **watch())
             self.job.checkpoint(now=True, batches=self.job.state.get("batches", []), steps=steps.as_state())
         return kept.view()
 
@@ -233,7 +237,7 @@ class _HostPanels:
         # rows lie there in the order of their blocks, which are those of the copied parts: in memory there are none
         if not self.room.in_memory and begin < end <= begin + self.room.columns and f"{name}/{t}" in self.job:
             steps.replace(state[2])
-            L = self._memory(end - begin)
+            L = self._memory(end - begin, self.what.dtype)
             load_iterate(self.job, name, self.graph, L, self.needed, t)
             return t, L
         if end:  # a batch of another width goes under the same names
@@ -248,14 +252,13 @@ class _HostPanels:
         return self.forward.take(self.room, steps)
 
     def _target(self, name: str, columns: int, save: Callable[[int], None]) -> Target:
-        memory = self._memory(columns)
+        memory = self._memory(columns, self.what.dtype)
         return InMemory(memory) if self.room.in_memory else InFile(self.job, name, self.graph, memory, save=save)
 
-    def _memory(self, columns: int) -> np.ndarray:
+    def _memory(self, columns: int, dtype: np.dtype) -> np.ndarray:
         """Return the memory of the batches, for so many columns."""
-        if self.memory is None:
-            self.memory = make_rows(self.graph.n, self.room.columns, self.what.dtype)
-        return self.memory.reshape(-1)[: self.graph.n * columns].reshape(-1, columns)
+        pages.collapse(self.memory)
+        return self.memory.reshape(-1)[: self.graph.n * columns * dtype.itemsize].view(dtype).reshape(-1, columns)
 
     def _seeds(self, classes: np.ndarray) -> SparseColumns:
         """Return L_0 of some classes."""
@@ -270,6 +273,11 @@ class _HostPanels:
         if self.what.normalization == "none":
             return np.ones(len(classes))
         return column_scale(column_sums(L) if self.sums is None else self.sums[t, classes])
+
+
+def adjoint_needed(graph: Graph, what: Diffusion) -> Needed:
+    """Return the rows that the column for the sums of all others needs: it is read at the seeds."""
+    return needed_rows(graph, what.seeds[:, None], what.n_iter, every_iteration=what.every_iteration)
 
 
 def column_order(what: Diffusion) -> np.ndarray:

@@ -143,9 +143,12 @@ def push_into_rows(
     most = _most_records(graph, columns, sent, needed, t)
     if most is None:
         return None
-    at_once = columns_per_line(columns.dtype.itemsize)
-    parts = [slice(first, first + at_once) for first in range(0, columns.n_columns, at_once)]
-    if max(_held(graph, columns, most[part], threads) for part in parts) > memory_bytes:
+
+    def largest(parts: list[slice]) -> int:
+        return max(_held(graph, columns, most[part], threads) for part in parts)
+
+    parts = next((parts for parts in _cuts(columns) if largest(parts) <= memory_bytes), None)
+    if parts is None:
         return None
     out = make_out()
     for part in parts:
@@ -155,6 +158,17 @@ def push_into_rows(
         kernels.spread(pushed.starts, pushed.positions, pushed.values, part.start, out)
         del pushed  # or it is kept while the next columns are pushed
     return out
+
+
+def at_once(columns: int, itemsize: int) -> list[int]:
+    """Return how many columns may be pushed into rows together: a line of the cache, or fewer, as each takes a pass of W."""
+    per_line = columns_per_line(itemsize)
+    return [min(columns, max(1, per_line // passes)) for passes in (1, 2, 4)]
+
+
+def _cuts(columns: SparseColumns) -> Iterator[list[slice]]:
+    for some in at_once(columns.n_columns, columns.dtype.itemsize):
+        yield [slice(first, first + some) for first in range(0, columns.n_columns, some)]
 
 
 def _most_records(graph: Graph, columns: SparseColumns, sent: np.ndarray, needed: Needed, t: int) -> np.ndarray | None:

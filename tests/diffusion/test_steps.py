@@ -239,12 +239,19 @@ def test_needed_rows_are_those_that_a_walk_from_the_queries_finds(case, every):
         rows = reached | read if every else reached
 
 
-def test_what_a_seed_adds_to_its_column(case):
+@pytest.mark.parametrize("every", [True, False])
+@pytest.mark.parametrize("nodes", [np.arange(2), np.arange(N)], ids=["two", "all"])
+def test_what_a_seed_adds_to_its_column(case, every, nodes):
     graph, W, *_ = case
-    found = engine.adjoint_weights(graph, np.arange(N), 5, target=iterate.InMemory(room.make_rows(N, 1)), threads=2)
+    rows = needed.needed_rows(graph, nodes[:, None], 5, every_iteration=every)
+    found = engine.adjoint_weights(graph, nodes, rows, target=iterate.InMemory(room.make_rows(N, 1)), threads=2)
     L = np.eye(N)
     for t in range(6):
-        np.testing.assert_allclose(found[t], L.sum(axis=0), rtol=2e-6, atol=0)
+        if t > 0 and rows.masks[t] is not None and not set(graph.position[nodes]) <= set(rows.rows(t, 0, N).tolist()):
+            assert not every and t < 5
+            assert np.isnan(found[t]).all()
+        else:
+            np.testing.assert_allclose(found[t], L.sum(axis=0)[nodes], rtol=2e-6, atol=0)
         L = W @ L
 
 
