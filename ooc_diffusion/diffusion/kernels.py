@@ -46,6 +46,68 @@ def multiply_weighted(bounds, rows, indptr, indices, weights, row_scale, L, out)
             sum_weighted_rows(indices, weights, indptr[i] - first, indptr[i + 1] - first, row_scale[i], L, out, k)
 
 
+@nb.njit(cache=True, nogil=True)
+def _by_segment(rows, indptr, indices, weights, bits, out_ends, out_starts, out_indices, out_weights):
+    """Copy the entries of rows by segments of 2^bits positions, those of a segment in the order of the rows.
+
+    Segment s of row k begins at ``out_starts[k, s]`` and ends where row k + 1 begins, the last row's at ``out_ends[s]``. Entries
+    of a row ascend, so that those of a segment lie together.
+    """
+    out_ends[:] = 0
+    for k in range(rows.shape[0]):
+        begin, end = np.uint64(indptr[rows[k]] - indptr[0]), np.uint64(indptr[rows[k] + 1] - indptr[0])
+        out_starts[k, :] = np.uint32(0)
+        for e in range(begin, end):  # the last one of a segment stays
+            out_starts[k, np.uint64(indices[e] & POSITION) >> bits] = np.uint32(e - begin + np.uint64(1))
+        before = np.uint32(0)
+        for s in range(out_ends.shape[0]):
+            until = max(before, out_starts[k, s])
+            out_ends[s] += until - before
+            out_starts[k, s] = before = until
+    total = 0
+    for s in range(out_ends.shape[0]):
+        total, out_ends[s] = total + out_ends[s], total
+    for k in range(rows.shape[0]):
+        begin = e = np.uint64(indptr[rows[k]] - indptr[0])
+        for s in range(out_ends.shape[0]):
+            end, at = begin + np.uint64(out_starts[k, s]), np.uint64(out_ends[s])
+            out_starts[k, s] = np.uint32(at)
+            while e < end:
+                out_indices[at] = indices[e]
+                if weights.shape[0] > 0:
+                    out_weights[at] = weights[e]
+                at, e = at + np.uint64(1), e + np.uint64(1)
+            out_ends[s] = np.int64(at)
+
+
+@nb.njit(cache=True, nogil=True, parallel=True)
+def multiply_by_segments(bounds, firsts, rows, block, row_scale, bits, L, ends, starts, ordered, sums, out):
+    """Do the same as `multiply`, ``block`` being (indptr, indices, weights), for an L larger than what is found fast.
+
+    The entries of the rows of a part are multiplied segment after segment of 2^bits rows of L, ascending, so that the sums are
+    made in the same order. ``firsts`` counts the entries before each part. ``ends`` (parts, segments) int64, ``starts`` (rows,
+    segments) uint32, ``ordered``, (indices, weights) of as many entries, and ``sums`` (rows, C) float64 are scratch.
+    """
+    indptr, indices, weights = block
+    for part in nb.prange(bounds.shape[0] - 1):
+        begin, end = bounds[part], bounds[part + 1]
+        own_indices = ordered[0][firsts[part] : firsts[part + 1]]
+        own_weights = ordered[1][firsts[part] : firsts[part + 1]]
+        _by_segment(rows[begin:end], indptr, indices, weights, bits, ends[part], starts[begin:end], own_indices, own_weights)
+        sums[begin:end] = 0.0
+        for s in range(ends.shape[1]):
+            for k in range(begin, end):
+                first = np.int64(starts[k, s])
+                after = np.int64(starts[k + 1, s]) if k + 1 < end else ends[part, s]
+                if weights.shape[0] > 0:
+                    sum_weighted_rows(own_indices, own_weights, first, after, row_scale[0], L, sums, k)
+                else:
+                    sum_rows(own_indices, own_indices, first, after, row_scale[0], L, sums, k)
+        for k in range(begin, end):
+            for c in range(out.shape[1]):
+                out[k, c] = narrow(sums[k, c] * row_scale[rows[k]], out)
+
+
 @nb.njit(cache=True, nogil=True, parallel=True)
 def send(first, end, columns, block, wanted, limits, workers, cursors, out_ends, out_targets, out_products):
     """Append what the entries of sparse columns in the rows ``first`` to ``end`` send along the edges of these rows.

@@ -12,6 +12,7 @@ from .needed import Needed, blocks_of
 
 # Copies may have this part of the entries of W, together.
 MOST_COPIED = 0.5
+_COPIED_AT_ONCE = 2**20
 
 
 def copied_bytes(n: int, nnz: int) -> int:
@@ -48,9 +49,11 @@ def _copy(job: Job, name: str, graph: Graph, blocks: list[Block]) -> Part:
         indptr.append(indices.rows + ends)
         rows.append((block.begin + block.rows).astype(np.uint32))
         scale.append(graph.row_scale[block.begin : block.end][block.rows])
-        for writer, entries in ((indices, graph.indices), (weights, graph.weights)):
-            if writer is not None and entries is not None:
-                copied = np.empty(ends[-1], entries.dtype)
-                kernels.copy_rows(block.rows, block.indptr, entries[block.entries], copied)
-                writer.append(copied)
+        cuts = np.searchsorted(ends, np.arange(_COPIED_AT_ONCE, ends[-1], _COPIED_AT_ONCE))
+        for some, size in zip(np.split(block.rows, cuts), np.diff(ends[cuts - 1], prepend=0, append=ends[-1]), strict=True):
+            for writer, entries in ((indices, graph.indices), (weights, graph.weights)):
+                if writer is not None and entries is not None:
+                    copied = np.empty(size, entries.dtype)
+                    kernels.copy_rows(some, block.indptr, entries[block.entries], copied)
+                    writer.append(copied)
     return Part(rows.view(), indptr.view(), indices.view(), scale.view(), None if weights is None else weights.view())

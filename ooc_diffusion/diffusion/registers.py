@@ -50,6 +50,12 @@ def narrow(typing: Any, value: Any, like: Any) -> tuple[Any, Any]:
     return like.dtype(value, like), generate
 
 
+def _fetch(builder: ir.IRBuilder, address: Any) -> None:
+    kind = ir.FunctionType(ir.VoidType(), [_BYTES, _I32, _I32, _I32])
+    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(prefetch, [address, _I32(0), _I32(3), _I32(1)])
+
+
 def _widened(builder: ir.IRBuilder, value: Any) -> Any:
     """Return one entry or a vector of them as float64."""
     if _of(value, _I16) == value.type:
@@ -91,7 +97,7 @@ def _make_sum_rows(weighted: bool) -> Any:
                 context.make_array(kind)(context, builder, value) if isinstance(kind, types.Array) else value
                 for kind, value in zip(signature.args, args, strict=True)
             ]
-            _Code(builder, weighted, context.get_data_type(L.dtype), *operands).write()
+            _Code(builder, weighted, out.dtype == types.float64, context.get_data_type(L.dtype), *operands).write()
             return context.get_dummy_value()
 
         integer = types.int64
@@ -107,6 +113,7 @@ class _Code:
         self,
         builder: ir.IRBuilder,
         weighted: bool,
+        adds: bool,
         element: ir.Type,
         indices: Any,
         weights: Any,
@@ -118,7 +125,7 @@ class _Code:
         row: Any,
     ) -> None:
         self.builder, self.indices, self.begin, self.end = builder, indices.data, begin, end
-        self.element, self.bytes = element, 2 if element == _I16 else 4
+        self.adds, self.element, self.bytes = adds, element, 2 if element == _I16 else 4
         self.width = builder.extract_value(L.shape, 1)
         self.scale = builder.fpext(scale, _F64)
         self.out = builder.gep(out.data, [builder.mul(row, self.width)])
@@ -146,8 +153,8 @@ class _Code:
 
     def _sum(self, lanes: int, vectors: int) -> None:
         builder, stored, wide = self.builder, ir.VectorType(self.element, lanes), ir.VectorType(_F64, lanes)
-        nothing = ir.Constant(wide, None)
         offsets = [*(_I64(lanes * v) for v in range(vectors - 1)), builder.sub(self.width, _I64(lanes))]
+        sums_before = [self._sums(offset, wide) for offset in offsets]
         before, entries, after = builder.block, builder.append_basic_block("entries"), builder.append_basic_block("after")
         builder.cbranch(builder.icmp_signed("<", self.begin, self.end), entries, after)
 
@@ -156,20 +163,29 @@ class _Code:
         self._fetch_ahead(entry, self.bytes * lanes * vectors)
         added = self._add(entry, sums, offsets, lanes)
         following = builder.add(entry, _I64(1))
-        for value, start, end in zip([entry, *sums], [self.begin, *[nothing] * vectors], [following, *added], strict=True):
+        for value, start, end in zip([entry, *sums], [self.begin, *sums_before], [following, *added], strict=True):
             value.add_incoming(start, before)
             value.add_incoming(end, entries)
         builder.cbranch(builder.icmp_signed("<", following, self.end), entries, after)
 
         builder.position_at_end(after)
         totals = [builder.phi(wide) for _ in offsets]
-        for total, value in zip(totals, added, strict=True):
-            total.add_incoming(nothing, before)
+        for total, start, value in zip(totals, sums_before, added, strict=True):
+            total.add_incoming(start, before)
             total.add_incoming(value, entries)
-        scale = self._in_all_lanes(self.scale, lanes)
         for total, offset in zip(totals, offsets, strict=True):
-            value = _narrowed(builder, builder.fmul(total, scale), self.element)
+            if self.adds:
+                builder.store(total, builder.bitcast(builder.gep(self.out, [offset]), wide.as_pointer()), align=8)
+                continue
+            value = _narrowed(builder, builder.fmul(total, self._in_all_lanes(self.scale, lanes)), self.element)
             builder.store(value, builder.bitcast(builder.gep(self.out, [offset]), stored.as_pointer()), align=self.bytes)
+
+    def _sums(self, offset: Any, wide: ir.VectorType) -> Any:
+        """Return what the sums begin with: what is there, or nothing."""
+        if not self.adds:
+            return ir.Constant(wide, None)
+        there = self.builder.gep(self.out, [offset])
+        return self.builder.load(self.builder.bitcast(there, wide.as_pointer()), align=8)
 
     def _add(self, entry: Any, sums: list[Any], offsets: list[Any], lanes: int) -> list[Any]:
         """Return the sums with the row of an entry added."""
@@ -206,15 +222,14 @@ class _Code:
     def _fetch_ahead(self, entry: Any, n_bytes: int) -> None:
         builder = self.builder
         row = self._row(builder.load(builder.gep(self.indices, [builder.add(entry, self.ahead)])))
-        kind = ir.FunctionType(ir.VoidType(), [_BYTES, _I32, _I32, _I32])
-        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         for offset in range(0, n_bytes, _LINE_BYTES):
-            builder.call(prefetch, [builder.gep(row, [_I64(offset)]), _I32(0), _I32(3), _I32(1)])
+            _fetch(builder, builder.gep(row, [_I64(offset)]))
 
 
 # sum_rows(indices, weights, begin, end, scale, L, out, row) writes, for each of the 1 to MOST_COLUMNS columns c of L,
 # out[row, c] = scale * sum over e = begin .. end - 1 of w_e L[j_e, c], summed in float64 and in the order of e. ``indices`` is
 # uint32 with j_e in the low 31 bits. In `sum_rows` w_e is 2 where the high bit is set, else 1, and ``weights`` is not read; in
 # `sum_weighted_rows` it is ``weights[e]``. All arrays are in C order; scale is float32, L and out are float32 or bfloat16 bits.
+# Where ``out`` is float64 the sums are added to what is there, and not scaled.
 sum_rows = _make_sum_rows(weighted=False)
 sum_weighted_rows = _make_sum_rows(weighted=True)

@@ -92,8 +92,11 @@ def room_bytes(n: int, room: Room, itemsize: int = 4) -> int:
 
 
 def column_bytes(n: int, itemsize: int = 4) -> int:
-    """Return the bytes that one column takes at least: L_t, its partial sums, a block of L_{t+1}, of scores."""
-    return itemsize * n + 8 * (n // kernels.SUM_ROWS + 1) + 8 * min(n, BLOCK_ROWS)
+    """Return the bytes that one column takes at least: L_t, its partial sums, a block of L_{t+1}, of its sums, of scores.
+
+    A tenth of N is for going through L by segments: what that takes is less than a tenth of N for all columns of an L of 2 GiB.
+    """
+    return itemsize * n + n // 10 + 8 * (n // kernels.SUM_ROWS + 1) + 16 * min(n, BLOCK_ROWS)
 
 
 def _adjoint_bytes(n: int, *, in_memory: bool) -> int:
