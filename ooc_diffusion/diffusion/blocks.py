@@ -76,6 +76,10 @@ class Block:
         """Their entries."""
         return slice(int(self.source.indptr[self.begin]), int(self.source.indptr[self.end]))
 
+    def rows_at(self, rows: np.ndarray) -> np.ndarray:
+        """Return where some rows, counted from ``begin``, stand in L."""
+        return self.source.rows[self.begin + rows] if isinstance(self.source, Part) else self.begin + rows
+
     @property
     def positions(self) -> slice | np.ndarray:
         """Where the rows at work stand in L."""

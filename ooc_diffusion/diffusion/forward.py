@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Graph
+from .joined import held_bytes, worth
 from .needed import Needed
-from .room import Room
+from .room import Room, columns_per_line, room_bytes
 from .sparse import SparseColumns, push
 from .steps import Steps, stopwatch
 
@@ -26,21 +27,33 @@ class Forward:
         Iteration T after which to stop, 0 where each L_t is read.
     needed : Needed
         Rows that must be right.
+    join : bool
+        Whether more columns than a batch has may be returned of L_{T-2}, for `joined.last_two`. So it is until the first batch
+        takes the memory for L; before, that memory is for these columns.
     threads : int
         Threads.
     """
 
-    def __init__(self, graph: Graph, L_0: SparseColumns, n_iter: int, needed: Needed, *, threads: int) -> None:
-        self._graph, self._n_iter, self._needed, self._threads = graph, n_iter, needed, threads
+    def __init__(self, graph: Graph, L_0: SparseColumns, n_iter: int, needed: Needed, *, join: bool, threads: int) -> None:
+        self._graph, self._n_iter, self._needed, self._join, self._threads = graph, n_iter, needed, join, threads
         self._groups = [(0, L_0)]
 
     def take(self, room: Room, steps: Steps) -> tuple[int, SparseColumns]:
-        """Return t and L_t of the columns that come next, at most ``room.columns`` of them; add what was done to ``steps``."""
+        """Return t and L_t of the columns that come next; add what was done to ``steps``.
+
+        These are at most ``room.columns``, or those of L_{T-2} that are worth joining the last two steps for.
+        """
         while True:
             t, columns = self._groups.pop()
             if columns.n_columns <= room.columns:
+                self._join = False
                 return t, columns
             watch, sent = stopwatch(), columns.count_sent(self._graph)
+            if self._join and t == self._n_iter - 3:
+                pushed = self._push_to_join(t, columns, sent, room)
+                if pushed is not None:
+                    steps.add(t + 1, "push", batches=1, rows=columns.n_entries, edges=int(sent.sum()), **watch())
+                    return t + 1, pushed
             pushed = self._push(t, columns, sent, room) if t < self._n_iter else None
             if pushed is not None:
                 steps.add(t + 1, "push", batches=1, rows=columns.n_entries, edges=int(sent.sum()), **watch())
@@ -50,8 +63,25 @@ class Forward:
                 head, rest = columns.split(half * room.columns)
                 self._groups += [(t, rest), (t, head)]
 
+    def _push_to_join(self, t: int, columns: SparseColumns, sent: np.ndarray, room: Room) -> SparseColumns | None:
+        itemsize = columns.dtype.itemsize
+        memory = room_bytes(self._graph.n, room, itemsize) - self._held()
+        needed = held_bytes(self._graph, self._needed, self._n_iter, columns.n_columns, int(sent.sum()), itemsize)
+        if needed > memory:
+            return None
+        pushed = push(self._graph, columns, sent, self._needed, t + 1, memory_bytes=memory, threads=self._threads)
+        if pushed is None:
+            return None
+        again = int(pushed.count_sent(self._graph).sum())
+        self._join = worth(again, columns.n_columns, columns_per_line(itemsize), self._graph.nnz)
+        return pushed if self._join else None
+
+    def _held(self) -> int:
+        """Return the bytes of the groups that wait; those that were split hold the same arrays."""
+        return sum({id(group.positions): 8 * len(group.positions) for _, group in self._groups}.values())
+
     def _push(self, t: int, columns: SparseColumns, sent: np.ndarray, room: Room) -> SparseColumns | None:
-        # groups that were split hold the same arrays; of this one's, push counts the entries that are its own
+        # of this group's arrays, push counts the entries that are its own
         held = {id(group.positions): 8 * len(group.positions) for _, group in [*self._groups, (t, columns)]}
         memory = room.kept_bytes - sum(held.values()) + 8 * columns.n_entries
         return push(self._graph, columns, sent, self._needed, t + 1, memory_bytes=memory, threads=self._threads)

@@ -12,12 +12,15 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from .registers import narrow, sum_rows, sum_weighted_rows, widen
+from .registers import fetch_row, narrow, sum_rows, sum_weighted_rows, widen
 
 POSITION = np.uint32((1 << 31) - 1)
 SUM_ROWS = 8192
 SPREAD_ROWS = 4096
 PIECE = 1024
+# Entries ahead of which rows of a sparse L are fetched: where they begin, and then themselves.
+STARTS_AHEAD = 32
+PAIRS_AHEAD = 16
 # Rows whose column sums are added first when all columns are normalized together: few, since they must fit in memory.
 NORMALIZED_ROWS = 256
 
@@ -106,6 +109,96 @@ def multiply_by_segments(bounds, firsts, rows, block, row_scale, bits, L, ends, 
         for k in range(begin, end):
             for c in range(out.shape[1]):
                 out[k, c] = narrow(sums[k, c] * row_scale[rows[k]], out)
+
+
+@nb.njit(cache=True, nogil=True, parallel=True)
+def count_in_rows(starts, positions, out):
+    """Count the entries of sparse columns in each row, uint32 (N,), by blocks of rows that stay in cache."""
+    for block in nb.prange((out.shape[0] + SPREAD_ROWS - 1) // SPREAD_ROWS):
+        begin, end = block * SPREAD_ROWS, min((block + 1) * SPREAD_ROWS, out.shape[0])
+        out[begin:end] = np.uint32(0)
+        for c in range(starts.shape[0] - 1):
+            s = starts[c] + np.searchsorted(positions[starts[c] : starts[c + 1]], np.uint32(begin))
+            while s < starts[c + 1] and positions[s] < end:
+                out[positions[s]] += np.uint32(1)
+                s += 1
+
+
+@nb.njit(cache=True, nogil=True)
+def add_before(counts):
+    """Replace each count by the sum of those before it, in place; the last becomes the sum of all but itself."""
+    total = np.uint32(0)
+    for i in range(counts.shape[0]):
+        counts[i], total = total, np.uint32(total + counts[i])
+
+
+@nb.njit(cache=True, nogil=True, parallel=True)
+def put_in_rows(starts, positions, values, row_starts, out):
+    """Write the entries of sparse columns, row by row, as pairs of value and column (float32), to ``out`` (entries, 2)."""
+    n_rows = row_starts.shape[0] - 1
+    for block in nb.prange((n_rows + SPREAD_ROWS - 1) // SPREAD_ROWS):
+        begin, end = block * SPREAD_ROWS, min((block + 1) * SPREAD_ROWS, n_rows)
+        filled = np.zeros(end - begin, np.uint32)
+        for c in range(starts.shape[0] - 1):
+            s = starts[c] + np.searchsorted(positions[starts[c] : starts[c + 1]], np.uint32(begin))
+            while s < starts[c + 1] and positions[s] < end:
+                place = np.uint64(row_starts[positions[s]] + filled[positions[s] - begin])
+                out[place, 0], out[place, 1] = values[s], np.float32(c)
+                filled[positions[s] - begin] += np.uint32(1)
+                s += 1
+
+
+@nb.njit(cache=True, nogil=True, parallel=True)
+def multiply_sparse(bounds, rows, block, row_scale, row_starts, pairs, out):
+    """Do the same as `multiply` for an L given by the entries of its rows that are not zero, as `put_in_rows` writes them.
+
+    ``block`` is (indptr, indices, weights).
+    """
+    indptr, indices, weights = block
+    last = indices.shape[0] - 1
+    for part in nb.prange(bounds.shape[0] - 1):
+        total = np.zeros(out.shape[1], np.float64)
+        for k in range(bounds[part], bounds[part + 1]):
+            i = rows[k]
+            total[:] = 0.0
+            for e in range(indptr[i] - indptr[0], indptr[i + 1] - indptr[0]):
+                fetch_row(row_starts, indices[min(e + STARTS_AHEAD, last)])
+                fetch_row(pairs, row_starts[indices[min(e + PAIRS_AHEAD, last)] & POSITION])
+                j = np.uint64(indices[e] & POSITION)
+                weight = np.float64(weights[e]) if weights.shape[0] > 0 else 1.0 + np.float64(indices[e] >> 31)
+                for s in range(np.uint64(row_starts[j]), np.uint64(row_starts[j + np.uint64(1)])):
+                    total[np.uint64(pairs[s, 1])] += weight * pairs[s, 0]
+            for c in range(out.shape[1]):
+                out[k, c] = narrow(total[c] * row_scale[i], out)
+
+
+@nb.njit(cache=True, nogil=True, parallel=True)
+def take_rows(bounds, cursors, ends, entries, first, places, L, out):
+    """Add to sums what the neighbors contribute of which rows of L are at hand, those from position ``first`` on.
+
+    The row of the neighbor at position p is ``L[places[p - first]]``. Sum r is over ``entries``, (indices, weights), up to
+    ``ends[r]``; ``cursors[r]`` moves through them, ascending. ``bounds`` cuts the sums into parts.
+    """
+    indices, weights = entries
+    end = first + places.shape[0]
+    for part in nb.prange(bounds.shape[0] - 1):
+        for r in range(bounds[part], bounds[part + 1]):
+            e = cursors[r]
+            while e < ends[r] and np.int64(indices[e] & POSITION) < end:
+                k = places[np.int64(indices[e] & POSITION) - first]
+                weight = np.float64(weights[e]) if weights.shape[0] > 0 else 1.0 + np.float64(indices[e] >> 31)
+                for c in range(out.shape[1]):
+                    out[r, c] += weight * widen(L[k, c])
+                e += 1
+            cursors[r] = e
+
+
+@nb.njit(cache=True, nogil=True, parallel=True)
+def scale_rows(sums, positions, row_scale, out):
+    """Write sums times the scales of their rows, which lie at ``positions``, as entries of ``out``, of the same shape."""
+    for r in nb.prange(sums.shape[0]):
+        for c in range(sums.shape[1]):
+            out[r, c] = narrow(sums[r, c] * row_scale[positions[r]], out)
 
 
 @nb.njit(cache=True, nogil=True, parallel=True)

@@ -51,6 +51,12 @@ class Needed:
         mask = self.masks[t]
         return self.n if mask is None else _count(mask)
 
+    def positions(self, t: int) -> np.ndarray:
+        """Return the positions of the needed rows, uint32, ascending."""
+        return np.concatenate(
+            [begin + self.rows(t, begin, min(begin + _ROWS, self.n)) for begin in range(0, self.n, _ROWS)]
+        ).astype(np.uint32)
+
     def holds(self, positions: np.ndarray, t: int) -> bool:
         """Return whether the rows at all of these positions, unsigned integers (m,), are needed."""
         mask = self.masks[t]

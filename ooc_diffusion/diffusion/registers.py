@@ -50,6 +50,22 @@ def narrow(typing: Any, value: Any, like: Any) -> tuple[Any, Any]:
     return like.dtype(value, like), generate
 
 
+@intrinsic
+def fetch_row(typing: Any, L: Any, index: Any) -> tuple[Any, Any]:
+    """Have row ``index``, a uint32 whose high bit does not count, of an array in C order brought into the cache."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(L)(context, builder, args[0])
+        position = builder.zext(builder.and_(args[1], _I32(_POSITION)), _I64)
+        stride = builder.extract_value(array.strides, 0)
+        row = builder.gep(builder.bitcast(array.data, _BYTES), [builder.mul(position, stride)])
+        with cgutils.for_range_slice(builder, _I64(0), stride, _I64(_LINE_BYTES), _I64) as (offset, _):
+            _fetch(builder, builder.gep(row, [offset]))
+        return context.get_dummy_value()
+
+    return types.void(L, index), generate
+
+
 def _fetch(builder: ir.IRBuilder, address: Any) -> None:
     kind = ir.FunctionType(ir.VoidType(), [_BYTES, _I32, _I32, _I32])
     prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")

@@ -16,16 +16,15 @@ from .engine import adjoint_weights, column_scale, column_sums, diffuse_batch
 from .forward import Forward
 from .gpu import DevicePanels
 from .iterate import InFile, InMemory, Target, load_iterate
+from .joined import last_two, possible
 from .needed import Needed, needed_rows
 from .parts import copy_parts
 from .precision import ELEMENTS, widened
 from .room import Room, make_room, make_rows, seed_bytes
-from .sparse import SparseColumns
+from .sparse import SparseColumns, SparseRows
 from .steps import Steps, stopwatch
 
 _SCORE_ROWS = 16384
-# of the column that the sums of all others come from
-_COLUMN_BYTES = 4
 
 Progress = Callable[[int], object]
 
@@ -165,8 +164,7 @@ class _HostPanels:
     def __init__(self, job: Job, graph: Graph, what: Diffusion, room: Room, threads: int, steps: Steps) -> None:
         self.job, self.graph, self.what, self.room, self.threads = job, graph, what, room, threads
         self.classes = column_order(what)
-        # before W is read: what the system's cache holds of it leaves no huge pages
-        self.memory = make_rows(graph.n * max(room.columns * what.dtype.itemsize, _COLUMN_BYTES), 1, np.dtype(np.uint8))
+        self.memory: np.ndarray | None = None
         self.needed = needed_rows(graph, what.queries, what.n_iter, every_iteration=what.every_iteration)
         self.sums = self._adjoint_sums(steps) if self.needed.few and what.normalization == "columns" else None
         self.forward: Forward | None = None
@@ -179,7 +177,7 @@ class _HostPanels:
         kept = self.job.array("column_sums", "<f8", (what.n_iter + 1, what.n_classes), scratch=True)
         if kept.rows == 0:
             watch = stopwatch()
-            column = self._memory(1, ELEMENTS["float32"])
+            column = make_rows(graph.n, 1)
             target = InMemory(column) if self.room.in_memory else InFile(self.job, "adjoint", graph, column)
             pairs = np.unique(np.stack([what.seed_classes, what.seeds], axis=1), axis=0)
             needed = adjoint_needed(graph, what)
@@ -200,6 +198,11 @@ class _HostPanels:
         end, saved = begin + columns, [t] if isinstance(start, np.ndarray) else []
         panel = self.job.array(f"panel/{begin}", "<f4", (what.kept * what.n_rows(self.graph), columns), scratch=True)
         classes = self.classes[begin:end]
+        if isinstance(start, SparseColumns) and columns > self.room.columns:
+            joined = start.by_rows(self.graph.n)
+            del start
+            self._write_joined(joined, classes, panel, steps)
+            return end
 
         def at_iteration(t: int, L: np.ndarray) -> None:
             _read(self.graph, what, L, self._scale(t, L, classes), panel)
@@ -230,6 +233,13 @@ class _HostPanels:
             self.job.drop(f"{name}/{t}")
         return end
 
+    def _write_joined(self, L: SparseRows, classes: np.ndarray, panel: ArrayWriter, steps: Steps) -> None:
+        what, T, watch = self.what, self.what.n_iter, stopwatch()
+        positions, rows = last_two(self.graph, L, self.needed, T, threads=self.threads)
+        _read(self.graph, what, rows, self._scale(T, rows, classes), panel, positions)
+        for t, figures in ((T - 1, watch()), (T, {})):
+            steps.add(t, "joined", batches=1, rows=self.needed.count(t), edges=self.needed.entries[t], **figures)
+
     def _start(self, begin: int, name: str, batches: list[list[int]], steps: Steps) -> tuple[int, SparseColumns | np.ndarray]:
         """Return t and L_t of the batch that begins with column ``begin``."""
         state: list[Any] = self.job.state.get("iterate", [0, 0, []])
@@ -237,7 +247,7 @@ class _HostPanels:
         # rows lie there in the order of their blocks, which are those of the copied parts: in memory there are none
         if not self.room.in_memory and begin < end <= begin + self.room.columns and f"{name}/{t}" in self.job:
             steps.replace(state[2])
-            L = self._memory(end - begin, self.what.dtype)
+            L = self._memory(end - begin)
             load_iterate(self.job, name, self.graph, L, self.needed, t)
             return t, L
         if end:  # a batch of another width goes under the same names
@@ -247,18 +257,23 @@ class _HostPanels:
         if 8 * len(self.what.seeds) > self.room.kept_bytes:
             return 0, self._seeds(self.classes[begin : begin + self.room.columns])
         if self.forward is None:
-            n_iter = 0 if self.what.every_iteration else self.what.n_iter
-            self.forward = Forward(self.graph, self._seeds(self.classes[begin:]), n_iter, self.needed, threads=self.threads)
+            what = self.what
+            n_iter = 0 if what.every_iteration else what.n_iter
+            join = possible(self.needed, what.n_iter, every_iteration=what.every_iteration)
+            seeds = self._seeds(self.classes[begin:])
+            self.forward = Forward(self.graph, seeds, n_iter, self.needed, join=join, threads=self.threads)
         return self.forward.take(self.room, steps)
 
     def _target(self, name: str, columns: int, save: Callable[[int], None]) -> Target:
-        memory = self._memory(columns, self.what.dtype)
+        memory = self._memory(columns)
         return InMemory(memory) if self.room.in_memory else InFile(self.job, name, self.graph, memory, save=save)
 
-    def _memory(self, columns: int, dtype: np.dtype) -> np.ndarray:
+    def _memory(self, columns: int) -> np.ndarray:
         """Return the memory of the batches, for so many columns."""
+        if self.memory is None:
+            self.memory = make_rows(self.graph.n, self.room.columns, self.what.dtype)
         pages.collapse(self.memory)
-        return self.memory.reshape(-1)[: self.graph.n * columns * dtype.itemsize].view(dtype).reshape(-1, columns)
+        return self.memory.reshape(-1)[: self.graph.n * columns].reshape(-1, columns)
 
     def _seeds(self, classes: np.ndarray) -> SparseColumns:
         """Return L_0 of some classes."""
@@ -285,14 +300,21 @@ def column_order(what: Diffusion) -> np.ndarray:
     return np.argsort(np.bincount(what.seed_classes, minlength=what.n_classes), kind="stable")
 
 
-def _read(graph: Graph, what: Diffusion, L: np.ndarray, scale: np.ndarray, panel: ArrayWriter) -> None:
+def _read(
+    graph: Graph, what: Diffusion, L: np.ndarray, scale: np.ndarray, panel: ArrayWriter, positions: np.ndarray | None = None
+) -> None:
+    """Append scores to a panel; L has all rows, or those at ``positions``, ascending, that the queries read."""
+    places = graph.position if positions is None else np.arange(len(positions), dtype=np.uint32)
     for first in range(0, what.n_rows(graph), _SCORE_ROWS):
         rows = slice(first, min(first + _SCORE_ROWS, what.n_rows(graph)))
         if what.queries is None:
             block = (widened(L[graph.position[rows]]) * scale).astype(np.float32)
         else:
+            queries = what.queries[rows]
+            if positions is not None:
+                queries = np.where(queries >= 0, np.searchsorted(positions, graph.position[queries]), -1)
             block = np.empty((rows.stop - first, L.shape[1]), np.float32)
-            kernels.read_rows(what.queries[rows], graph.position, L, scale, block)
+            kernels.read_rows(queries, places, L, scale, block)
         panel.append(block)
 
 

@@ -16,7 +16,7 @@ from . import kernels
 from .blocks import ahead, ask_for_pieces, row_blocks
 from .needed import Needed
 from .precision import ELEMENTS
-from .room import columns_per_line
+from .room import columns_per_line, make_rows
 
 # Sending and adding up this many records costs as much as one entry of W in the dense product, per line of the cache that a row
 # of L fills: 13.5 ns against 9 on hard data of a million nodes, with two threads.
@@ -90,6 +90,37 @@ class SparseColumns:
         """Write the columns into an array of shape (N, C') and return it."""
         kernels.spread(self.starts, self.positions, self.values, 0, out)
         return out
+
+    def by_rows(self, n: int) -> SparseRows:
+        """Return the same, row by row, of n rows."""
+        starts = make_rows(n + 1, 1, np.dtype(np.uint32)).reshape(-1)
+        kernels.count_in_rows(self.starts, self.positions, starts)
+        kernels.add_before(starts)
+        pairs = make_rows(self.n_entries, 2)
+        kernels.put_in_rows(self.starts, self.positions, self.values, starts, pairs)
+        return SparseRows(starts, pairs, self.n_columns, self.dtype)
+
+
+@dataclass(frozen=True)
+class SparseRows:
+    """Columns by their entries that are not zero, row by row.
+
+    Parameters
+    ----------
+    starts : numpy.ndarray of shape (N + 1,), uint32
+        Where each row begins.
+    pairs : numpy.ndarray of shape (entries, 2), float32
+        Value and column of each entry.
+    n_columns : int
+        Number of columns C'.
+    dtype : numpy.dtype
+        Type of the entries of L.
+    """
+
+    starts: np.ndarray
+    pairs: np.ndarray
+    n_columns: int
+    dtype: np.dtype
 
 
 def push(

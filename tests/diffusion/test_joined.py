@@ -1,0 +1,91 @@
+"""The last two steps together give the bytes of the steps one by one."""
+
+import numpy as np
+import pytest
+
+from ooc_diffusion.diffusion import Diffusion, forward, iterate, joined, needed, parts, room, scores, write_scores
+from ooc_diffusion.diffusion.sparse import SparseColumns
+from ooc_diffusion.memory import MemoryBudget
+from ooc_diffusion.store import Store
+
+from .test_steps import C, N, case  # noqa: F401
+
+T = 4
+
+
+def sparse_columns(dtype, columns, density, rng):
+    """Return the same columns sparse and as an array (N, C')."""
+    L = np.where(rng.random((N, columns)) < density, rng.random((N, columns)), 0).astype(np.float32)
+    if dtype != np.float32:
+        L = (L.view(np.uint32) & 0xFFFF0000).view(np.float32)
+    c, p = np.nonzero(L.T)
+    starts = np.searchsorted(c, np.arange(columns + 1))
+    found = SparseColumns(starts, p.astype(np.uint32), L.T[c, p], dtype)
+    return found, found.dense(room.make_rows(N, columns, dtype))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("columns", [1, 13, 300])
+@pytest.mark.parametrize(("tile", "span"), [(1, N), (7, 3), (N, 2 * N)])
+@pytest.mark.parametrize("copied", [False, True])
+def test_two_steps_at_once_are_two_steps(case, monkeypatch, precision, columns, tile, span, copied):  # noqa: F811
+    graph, *_, queries = case
+    rng = np.random.default_rng(columns)
+    dtype = Diffusion(queries[0], queries[0], 1, 1, precision=precision).dtype
+    sparse, dense = sparse_columns(dtype, columns, 0.3, rng)
+    wanted = needed.needed_rows(graph, queries[:1, :2], T, every_iteration=False)
+    assert wanted.few
+    monkeypatch.setattr(joined, "_TILE_ROWS", tile)
+    monkeypatch.setattr(joined, "_TILE_SPAN", span)
+    with Store.temporary().job("diffuse", parameters={}) as job:
+        if copied:
+            monkeypatch.setattr(parts, "MOST_COPIED", 2.0)
+            parts.copy_parts(job, graph, wanted)
+            assert T in wanted.parts
+        for threads in (1, 2):
+            positions, found = joined.last_two(graph, sparse.by_rows(N), wanted, T, threads=threads)
+            assert positions.tolist() == wanted.rows(T, 0, N).tolist()
+            for first in range(0, columns, 64):
+                L = room.make_rows(N, min(64, columns - first), dtype)
+                L[:] = dense[:, first : first + 64]
+                target = iterate.InMemory(L.copy())
+                for t in (T - 1, T):
+                    L = iterate.step(graph, L, target, wanted, t, threads=threads)
+                assert found[:, first : first + 64].tobytes() == L[positions].tobytes()
+            assert (found != 0).any()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kept", [3000, 2**20])
+def test_scores_do_not_depend_on_joining(case, monkeypatch, precision, kept):  # noqa: F811
+    graph, _, seeds, classes, queries = case
+    what = Diffusion(seeds, classes, C, T, queries[:1, :2], precision=precision)
+    small = room.Room(columns=2, in_memory=False, sparse_bytes=2**24, kept_bytes=kept)
+    monkeypatch.setattr(scores, "make_room", lambda *args, **options: small)
+    monkeypatch.setattr(forward, "worth", lambda *args: True)
+
+    def run():
+        with Store.temporary().job("diffuse", parameters={}) as job:
+            record = write_scores(job, graph, what, name="scores", budget=MemoryBudget(2**31), threads=2)
+            return np.array(job.array("scores", "<f4", (len(queries[:1]), C)).view()), record
+
+    joint, record = run()
+    assert record["steps"]["joined"] >= 2
+    assert record["column_batches"] < C // 2
+    monkeypatch.setattr(scores, "possible", lambda *args, **options: False)
+    apart, record = run()
+    assert "joined" not in record["steps"]
+    assert joint.tobytes() == apart.tobytes()
+    assert (joint != 0).any()
+
+
+def test_what_is_not_worth_joining_goes_on_column_by_column(case, monkeypatch):  # noqa: F811
+    graph, _, seeds, classes, queries = case
+    what = Diffusion(seeds, classes, C, T, queries[:1, :2])
+    small = room.Room(columns=2, in_memory=False, sparse_bytes=2**24, kept_bytes=2**20)
+    monkeypatch.setattr(scores, "make_room", lambda *args, **options: small)
+    monkeypatch.setattr(forward, "worth", lambda *args: False)
+    with Store.temporary().job("diffuse", parameters={}) as job:
+        record = write_scores(job, graph, what, name="scores", budget=MemoryBudget(2**31), threads=2)
+    assert "joined" not in record["steps"]
+    assert record["column_batches"] > 1
