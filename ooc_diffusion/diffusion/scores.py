@@ -126,8 +126,7 @@ def write_scores(
     Returns
     -------
     dict
-        ``column_batches``; ``steps``: how many of each kind (``push``, ``dense``, ``masked``) there were; ``iterations``: what
-        they did, by iteration (see `Step`).
+        ``column_batches``; ``steps``: how many of each kind (see `Step`) there were; ``iterations``: what they did, by iteration.
     """
     if what.coupled:
         from .coupled import write_coupled_scores  # which imports this module

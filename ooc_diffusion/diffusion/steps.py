@@ -19,7 +19,8 @@ class Step:
     t : int
         The iteration.
     kind : str
-        ``push``, ``dense`` or ``masked``; ``sums`` with t = 0 is the column that gives the sums of all others.
+        ``push``, ``dense``, ``masked`` or ``joined`` (two steps in one, whose time is noted with the first); ``sums`` with t = 0
+        is the column that gives the sums of all others.
     batches : int
         Batches of columns.
     rows : int
