@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Graph
-from .joined import held_bytes, worth
+from .joined import MOST_ENTRIES, held_bytes, worth
 from .needed import Needed
 from .room import Room, columns_per_line, room_bytes
 from .sparse import SparseColumns, push
@@ -64,10 +64,10 @@ class Forward:
                 self._groups += [(t, rest), (t, head)]
 
     def _push_to_join(self, t: int, columns: SparseColumns, sent: np.ndarray, room: Room) -> SparseColumns | None:
-        itemsize = columns.dtype.itemsize
-        memory = room_bytes(self._graph.n, room, itemsize) - self._held()
-        needed = held_bytes(self._graph, self._needed, self._n_iter, columns.n_columns, int(sent.sum()), itemsize)
-        if needed > memory:
+        itemsize, entries = columns.dtype.itemsize, int(sent.sum())
+        memory = room_bytes(self._graph.n, room, itemsize) - self._beside(columns)
+        needed = held_bytes(self._graph, self._needed, self._n_iter, columns.n_columns, entries, itemsize)
+        if needed > memory or entries > MOST_ENTRIES:
             return None
         pushed = push(self._graph, columns, sent, self._needed, t + 1, memory_bytes=memory, threads=self._threads)
         if pushed is None:
@@ -76,12 +76,11 @@ class Forward:
         self._join = worth(again, columns.n_columns, columns_per_line(itemsize), self._graph.nnz)
         return pushed if self._join else None
 
-    def _held(self) -> int:
-        """Return the bytes of the groups that wait; those that were split hold the same arrays."""
-        return sum({id(group.positions): 8 * len(group.positions) for _, group in self._groups}.values())
-
     def _push(self, t: int, columns: SparseColumns, sent: np.ndarray, room: Room) -> SparseColumns | None:
-        # of this group's arrays, push counts the entries that are its own
-        held = {id(group.positions): 8 * len(group.positions) for _, group in [*self._groups, (t, columns)]}
-        memory = room.kept_bytes - sum(held.values()) + 8 * columns.n_entries
+        memory = room.kept_bytes - self._beside(columns)
         return push(self._graph, columns, sent, self._needed, t + 1, memory_bytes=memory, threads=self._threads)
+
+    def _beside(self, columns: SparseColumns) -> int:
+        """Return the bytes that are held besides the entries of a group; groups that were split hold the same arrays."""
+        groups = [*(group for _, group in self._groups), columns]
+        return sum({id(group.positions): 8 * len(group.positions) for group in groups}.values()) - 8 * columns.n_entries

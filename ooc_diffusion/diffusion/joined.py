@@ -17,6 +17,8 @@ from .needed import Needed, blocks_of
 from .room import make_rows
 from .sparse import SparseRows
 
+# Where the rows of L_{T-2} begin is kept in uint32.
+MOST_ENTRIES = 2**32 - 1
 # Rows of L_{T-1} that are made at once: with some hundred columns they stay near the cores.
 _TILE_ROWS = 16384
 _TILE_SPAN = 2**18

@@ -258,7 +258,8 @@ class _HostPanels:
         if self.forward is None:
             what = self.what
             n_iter = 0 if what.every_iteration else what.n_iter
-            join = possible(self.needed, what.n_iter, every_iteration=what.every_iteration)
+            # a batch that went on from disk has taken the memory that this would need
+            join = self.memory is None and possible(self.needed, what.n_iter, every_iteration=what.every_iteration)
             seeds = self._seeds(self.classes[begin:])
             self.forward = Forward(self.graph, seeds, n_iter, self.needed, join=join, threads=self.threads)
         return self.forward.take(self.room, steps)

@@ -5,6 +5,7 @@ import pytest
 
 from ooc_diffusion.diffusion import Diffusion, forward, iterate, joined, needed, parts, room, scores, write_scores
 from ooc_diffusion.diffusion.sparse import SparseColumns
+from ooc_diffusion.diffusion.steps import Steps
 from ooc_diffusion.memory import MemoryBudget
 from ooc_diffusion.store import Store
 
@@ -89,3 +90,18 @@ def test_what_is_not_worth_joining_goes_on_column_by_column(case, monkeypatch): 
         record = write_scores(job, graph, what, name="scores", budget=MemoryBudget(2**31), threads=2)
     assert "joined" not in record["steps"]
     assert record["column_batches"] > 1
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_memory_that_a_batch_has_taken_is_not_for_joining(case, monkeypatch, taken):  # noqa: F811
+    graph, _, seeds, classes, queries = case
+    what = Diffusion(seeds, classes, C, T, queries[:1, :2])
+    small = room.Room(columns=2, in_memory=False, sparse_bytes=2**24, kept_bytes=2**20)
+    monkeypatch.setattr(forward, "worth", lambda *args: True)
+    with Store.temporary().job("diffuse", parameters={}) as job:
+        panels = scores._HostPanels(job, graph, what, small, 2, Steps())
+        if taken:
+            panels._memory(2)
+        t, columns = panels._start(0, "iterate/0", [], Steps())
+    assert (columns.n_columns > small.columns) == (not taken)
+    assert taken or t == T - 2
