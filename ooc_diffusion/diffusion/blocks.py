@@ -1,25 +1,14 @@
-"""W in blocks of rows: how it is cut, which rows of a block are at work, and asking the system for those that come next."""
+"""W in blocks of rows: how it is cut, and which rows of a block are at work."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
 from ..graph import Graph
-from ..store.npy import read_ahead
 from . import room
-from .kernels import PIECE
-
-T = TypeVar("T")
-
-# Blocks of W, of 16 MiB mostly, that are read while one is at work.
-_AHEAD = 2
-# From this part on a block is read whole: scattered pages cost more each.
-_WHOLE = 0.5
 
 
 @dataclass(frozen=True)
@@ -100,47 +89,3 @@ def row_blocks(indptr: np.ndarray) -> Iterator[tuple[int, int]]:
         end = min(n, max(begin + 8, end // 8 * 8))
         yield begin, end
         begin = end
-
-
-def ahead(blocks: Iterable[T], ask: Callable[[T], None]) -> Iterator[T]:
-    """Go through blocks while what ``ask`` asks for of the next ones is read from disk."""
-    waiting: deque[T] = deque()
-    for block in blocks:
-        ask(block)
-        waiting.append(block)
-        if len(waiting) > _AHEAD:
-            yield waiting.popleft()
-    yield from waiting
-
-
-def ask_for_rows(block: Block) -> None:
-    """Have the rows of a block read from disk."""
-    indptr, rows = block.indptr, block.rows
-    pieces = np.zeros(int(indptr[-1] - indptr[0]) // PIECE + 1, np.bool_)
-    if len(rows) == len(indptr) - 1:
-        pieces[:] = True
-    else:  # few rows are longer than a piece: what lies between is read when its turn comes
-        pieces[(indptr[rows] - indptr[0]) // PIECE] = True
-        pieces[(indptr[rows + 1] - indptr[0]) // PIECE] = True
-    ask_for_pieces(block.source, int(indptr[0]), pieces)
-
-
-def ask_for_pieces(source: Graph | Part, begin: int, pieces: np.ndarray) -> None:
-    """Have pieces of W, each of `PIECE` entries and 4 KiB of neighbors, read from disk.
-
-    Parameters
-    ----------
-    source : Graph or Part
-        W.
-    begin : int
-        Entry at which the first piece begins.
-    pieces : numpy.ndarray of shape (m,), bool
-        Which are wanted.
-    """
-    wanted = np.ones_like(pieces) if pieces.mean() > _WHOLE else pieces
-    edges = np.flatnonzero(np.diff(wanted.view(np.int8), prepend=np.int8(0), append=np.int8(0)))
-    for first, last in edges.reshape(-1, 2).tolist():
-        entries = begin + PIECE * first, min(begin + PIECE * last, len(source.indices))
-        read_ahead(source.indices, *entries)
-        if source.weights is not None:
-            read_ahead(source.weights, *entries)

@@ -11,8 +11,9 @@ import numpy as np
 from ..graph import Graph
 from ..store import ArrayWriter, Job
 from . import kernels, room
-from .blocks import Block, ahead, ask_for_rows
+from .blocks import Block
 from .needed import Needed, blocks_of
+from .reading import Entries, entries_of
 from .room import make_rows
 
 # Parts of a block that threads take one after the other; the product does not depend on them.
@@ -47,9 +48,9 @@ def step(graph: Graph, L: np.ndarray, target: Target, needed: Needed, t: int, *,
     """Return L_t, the rows that are needed computed, from L_{t-1}."""
     target.start(t, needed.count(t))
     multiply = _Far(L, threads) if L.nbytes > NEAR_BYTES else _Near(L, threads)
-    for block in ahead(blocks_of(graph, needed, t), ask_for_rows):
+    for block, entries in entries_of(blocks_of(graph, needed, t)):
         out = target.rows(block)
-        multiply(block, out)
+        multiply(block, entries, out)
         target.put(block, out)
     return target.complete(L, needed, t)
 
@@ -60,15 +61,15 @@ class _Near:
     def __init__(self, L: np.ndarray, threads: int) -> None:
         self._L, self._threads = L, threads
 
-    def __call__(self, block: Block, out: np.ndarray) -> None:
+    def __call__(self, block: Block, entries: Entries, out: np.ndarray) -> None:
         """Write the rows at work in a block, W L, to ``out`` (rows, C')."""
-        source, indptr, rows = block.source, block.indptr, block.rows
-        indices, scale = source.indices[block.entries], source.row_scale[block.begin : block.end]
+        indptr, rows, scale = block.indptr, block.rows, block.source.row_scale[block.begin : block.end]
+        indices, weights = entries
         bounds = _equal_parts(_ends(indptr, rows), self._threads * _PARTS_PER_THREAD)
-        if source.weights is None:
+        if len(weights) == 0:
             kernels.multiply(bounds, rows, indptr, indices, scale, self._L, out)
         else:
-            kernels.multiply_weighted(bounds, rows, indptr, indices, source.weights[block.entries], scale, self._L, out)
+            kernels.multiply_weighted(bounds, rows, indptr, indices, weights, scale, self._L, out)
 
 
 class _Far(_Near):
@@ -83,24 +84,22 @@ class _Far(_Near):
         self._sums = make_rows(room.BLOCK_ROWS, L.shape[1], np.dtype(np.float64))
         self._indices, self._weights = np.empty(room.BLOCK_ENTRIES, np.uint32), np.empty(0, np.float32)
 
-    def __call__(self, block: Block, out: np.ndarray) -> None:
+    def __call__(self, block: Block, entries: Entries, out: np.ndarray) -> None:
         """Write the rows at work in a block, W L, to ``out`` (rows, C')."""
-        source, indptr, rows = block.source, block.indptr, block.rows
+        indptr, rows = block.indptr, block.rows
         ends = _ends(indptr, rows)
         if len(rows) > len(self._starts) or ends[-1] > len(self._indices):
-            super().__call__(block, out)  # rows of hubs, so long that they are a block of their own
+            super().__call__(block, entries, out)  # rows of hubs, so long that they are a block of their own
             return
-        weights = self._weights
-        if source.weights is not None:
-            weights = source.weights[block.entries]
-            self._weights = self._weights if len(self._weights) else np.empty(len(self._indices), np.float32)
+        if len(entries[1]) > 0 and len(self._weights) == 0:
+            self._weights = np.empty(len(self._indices), np.float32)
         bounds = _equal_parts(ends, self._threads)
         kernels.multiply_by_segments(
             bounds,
             np.concatenate([[0], ends])[bounds],
             rows,
-            (indptr, source.indices[block.entries], weights),
-            source.row_scale[block.begin : block.end],
+            (indptr, *entries),
+            block.source.row_scale[block.begin : block.end],
             np.uint64(self._bits),
             self._L,
             np.empty((self._threads, self._segments), np.int64),

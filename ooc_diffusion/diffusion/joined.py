@@ -12,8 +12,9 @@ import numpy as np
 
 from ..graph import Graph
 from . import kernels
-from .blocks import Block, ahead, ask_for_rows
+from .blocks import Block
 from .needed import Needed, blocks_of
+from .reading import entries_of
 from .room import make_rows
 from .sparse import SparseRows
 
@@ -76,12 +77,12 @@ def last_two(graph: Graph, L: SparseRows, needed: Needed, n_iter: int, *, thread
     sums[:] = 0.0
     take = _Taken(graph, needed, n_iter, positions, threads)
     tile = make_rows(_TILE_ROWS, L.n_columns, L.dtype)
-    for block in ahead(_ascending(graph, needed, n_iter - 1), ask_for_rows):
-        scale, entries = block.source.row_scale[block.begin : block.end], _entries(block)
+    for block, entries in entries_of(_ascending(graph, needed, n_iter - 1)):
+        scale = block.source.row_scale[block.begin : block.end]
         for some in _tiles(block.rows_at(block.rows)):
             rows = block.rows[some]
             bounds = np.linspace(0, len(rows), _PARTS_PER_THREAD * threads + 1).astype(np.int64)
-            kernels.multiply_sparse(bounds, rows, entries, scale, L.starts, L.pairs, tile)
+            kernels.multiply_sparse(bounds, rows, (block.indptr, *entries), scale, L.starts, L.pairs, tile)
             take(block.rows_at(rows), tile, sums)
     done = make_rows(len(positions), L.n_columns, L.dtype)
     kernels.scale_rows(sums, positions, graph.row_scale, done)
@@ -120,9 +121,3 @@ def _tiles(positions: np.ndarray) -> Iterator[slice]:
         near = int(np.searchsorted(positions, int(positions[first]) + _TILE_SPAN))
         yield slice(first, min(near, first + _TILE_ROWS))
         first = min(near, first + _TILE_ROWS)
-
-
-def _entries(block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    source = block.source
-    weights = _NO_WEIGHTS if source.weights is None else source.weights[block.entries]
-    return block.indptr, source.indices[block.entries], weights

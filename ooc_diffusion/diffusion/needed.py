@@ -9,7 +9,8 @@ import numpy as np
 
 from ..graph import Graph
 from . import kernels
-from .blocks import Block, Part, ahead, ask_for_rows, row_blocks
+from .blocks import Block, Part, row_blocks
+from .reading import entries_of
 
 # Above this part of the rows, choosing them costs more than it saves.
 _WORTH = 0.75
@@ -143,8 +144,8 @@ def _entries(graph: Graph, needed: Needed, t: int) -> int:
 def _neighbors(graph: Graph, needed: Needed, t: int) -> np.ndarray | None:
     """Return the bits of the neighbors of the needed rows, None as soon as they are too many to be worth choosing."""
     marked = np.zeros(-(-graph.n // 8), np.uint8)
-    for number, block in enumerate(ahead(blocks_of(graph, needed, t), ask_for_rows)):
-        kernels.mark_neighbors(block.rows, block.indptr, graph.indices[block.entries], marked)
+    for number, (block, (indices, _)) in enumerate(entries_of(blocks_of(graph, needed, t))):
+        kernels.mark_neighbors(block.rows, block.indptr, indices, marked)
         if number % _BLOCKS_BETWEEN_COUNTS == 0 and _count(marked) > _WORTH * graph.n:
             return None
     return None if _count(marked) > _WORTH * graph.n else marked

@@ -7,8 +7,9 @@ import numpy as np
 from ..graph import Graph
 from ..store import ArrayWriter, Job
 from . import kernels
-from .blocks import Block, Part, ahead, ask_for_rows
+from .blocks import Block, Part
 from .needed import Needed, blocks_of
+from .reading import entries_of
 
 # Copies may have this part of the entries of W, together.
 MOST_COPIED = 0.5
@@ -44,16 +45,16 @@ def _copy(job: Job, name: str, graph: Graph, blocks: list[Block]) -> Part:
     )
     weights = None if graph.weights is None else begin("weights", "<f4")
     indptr.append(np.zeros(1, np.int64))
-    for block in ahead(blocks, ask_for_rows):
+    for block, read in entries_of(blocks):
         ends = np.cumsum(np.diff(block.indptr)[block.rows])
         indptr.append(indices.rows + ends)
         rows.append((block.begin + block.rows).astype(np.uint32))
         scale.append(graph.row_scale[block.begin : block.end][block.rows])
         cuts = np.searchsorted(ends, np.arange(_COPIED_AT_ONCE, ends[-1], _COPIED_AT_ONCE))
         for some, size in zip(np.split(block.rows, cuts), np.diff(ends[cuts - 1], prepend=0, append=ends[-1]), strict=True):
-            for writer, entries in ((indices, graph.indices), (weights, graph.weights)):
-                if writer is not None and entries is not None:
+            for writer, entries in zip((indices, weights), read, strict=True):
+                if writer is not None:
                     copied = np.empty(size, entries.dtype)
-                    kernels.copy_rows(some, block.indptr, entries[block.entries], copied)
+                    kernels.copy_rows(some, block.indptr, entries, copied)
                     writer.append(copied)
     return Part(rows.view(), indptr.view(), indices.view(), scale.view(), None if weights is None else weights.view())

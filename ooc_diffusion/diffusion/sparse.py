@@ -13,9 +13,10 @@ import numpy as np
 
 from ..graph import Graph
 from . import kernels
-from .blocks import ahead, ask_for_pieces, row_blocks
+from .blocks import row_blocks
 from .needed import Needed
 from .precision import ELEMENTS
+from .reading import Span, read_spans
 from .room import columns_per_line, make_rows
 
 # Sending and adding up this many records costs as much as one entry of W in the dense product, per line of the cache that a row
@@ -28,8 +29,6 @@ _MOST_WORKERS = 8
 # Records for needed targets, relative to the number expected; a batch with more of them takes the dense step.
 _MARGIN = 1.5
 _SPARE = 65536
-
-_NOTHING = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -229,26 +228,22 @@ def _push(
     ends, cursors = starts.copy(), columns.starts[:-1].copy()
     wanted = np.empty(0, np.uint8) if wanted is None else wanted
     entries = (columns.starts, columns.positions, columns.values)
-    for begin, end, _ in ahead(
-        _blocks(graph, columns), lambda block: ask_for_pieces(graph, int(graph.indptr[block[0]]), block[2])
-    ):
-        indptr = graph.indptr[begin : end + 1]
-        some = slice(int(indptr[0]), int(indptr[-1]))
-        block = (indptr, graph.indices[some], _NOTHING if graph.weights is None else graph.weights[some])
+    for (begin, end), read in read_spans(_blocks(graph, columns)):
+        block = (graph.indptr[begin : end + 1], *read)
         kernels.send(begin, end, entries, block, wanted, limits, threads, cursors, ends, targets, products)
     if (ends > limits).any():
         return None
     return _added(graph, columns.dtype, starts, ends, targets, products, threads)
 
 
-def _blocks(graph: Graph, columns: SparseColumns) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Go through the blocks of rows (begin, end, pieces that are read) in which the columns have entries."""
+def _blocks(graph: Graph, columns: SparseColumns) -> Iterator[tuple[tuple[int, int], Span]]:
+    """Go through the blocks of rows, (begin, end), in which the columns have entries."""
     for begin, end in row_blocks(graph.indptr):
         indptr = graph.indptr[begin : end + 1]
         pieces = np.zeros(int(indptr[-1] - indptr[0]) // kernels.PIECE + 1, np.bool_)
         kernels.mark_pieces(begin, end, columns.starts, columns.positions, indptr, pieces)
         if pieces.any():
-            yield begin, end, pieces
+            yield (begin, end), Span(graph, int(indptr[0]), int(indptr[-1]), pieces)
 
 
 def _added(

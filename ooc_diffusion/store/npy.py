@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import mmap
 import os
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CorruptStore
+from .files import os_errors
 
 HEADER_BYTES = 128
 _MAGIC = b"\x93NUMPY\x01\x00"
@@ -64,13 +66,75 @@ def read_ahead(array: np.ndarray, begin: int, end: int) -> None:
 
     An array that is in memory is left alone.
     """
-    owner: Any = array
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    if not isinstance(owner, mmap.mmap) or begin >= end:
+    mapped = _mapped(array)
+    pages = None if mapped is None else mapped.base
+    if not isinstance(pages, mmap.mmap) or begin >= end:
         return
     first = (HEADER_BYTES + begin * array.itemsize) // mmap.PAGESIZE * mmap.PAGESIZE
-    owner.madvise(mmap.MADV_WILLNEED, first, HEADER_BYTES + end * array.itemsize - first)
+    pages.madvise(mmap.MADV_WILLNEED, first, HEADER_BYTES + end * array.itemsize - first)
+
+
+class DirectFile:
+    """The file of an array (n,), mapped as `open_array` does, to be read past the system's cache.
+
+    Parameters
+    ----------
+    array : numpy.ndarray of shape (n,)
+        The array.
+
+    Raises
+    ------
+    OSError
+        If it is in memory, or its file system does not read past the cache.
+    """
+
+    # A multiple of the blocks of disks, in which reading past the cache counts.
+    ALIGNMENT = 4096
+
+    def __init__(self, array: np.ndarray) -> None:
+        mapped = _mapped(array)
+        if mapped is None or mapped.filename is None:
+            raise OSError("the array is in memory")
+        self._path, self._dtype = Path(mapped.filename), array.dtype
+        self._fd = os.open(self._path, os.O_RDONLY | os.O_DIRECT | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def read(self, begin: int, end: int, memory: np.ndarray) -> np.ndarray:
+        """Return entries from ``begin`` to ``end``, read into ``memory``.
+
+        Parameters
+        ----------
+        begin, end : int
+            Which entries.
+        memory : numpy.ndarray, uint8
+            From a multiple of `ALIGNMENT` on, and twice that larger than the entries.
+
+        Returns
+        -------
+        numpy.ndarray of shape (end - begin,)
+            A part of ``memory``.
+        """
+        first, last = (HEADER_BYTES + entry * self._dtype.itemsize for entry in (begin, end))
+        start = first // self.ALIGNMENT * self.ALIGNMENT
+        wanted = -(-(last - start) // self.ALIGNMENT) * self.ALIGNMENT
+        done = 0
+        with os_errors(self._path, "reading"):
+            while start + done < last:
+                got = os.preadv(self._fd, [memory[done:wanted].data], start + done)
+                if got == 0:
+                    raise OSError(errno.EIO, "the file has become shorter")
+                done += got
+        return memory[first - start : last - start].view(self._dtype)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+
+def _mapped(array: np.ndarray) -> np.memmap | None:
+    owner: Any = array
+    while isinstance(owner, np.ndarray) and not isinstance(owner, np.memmap):
+        owner = owner.base
+    return owner if isinstance(owner, np.memmap) else None
 
 
 def check_file(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:
