@@ -6,6 +6,7 @@ from .forecast import forecast
 from .gpu import gpu_host_bytes, resolve_device
 from .parts import copied_bytes
 from .precision import ELEMENTS, check_precision
+from .reading import reading_bytes
 from .room import FIXED_BYTES, column_bytes, make_room, masks_bytes, room_bytes, seed_bytes
 from .scores import Diffusion, write_scores
 
@@ -28,6 +29,7 @@ __all__ = [
     "least_coupled_bytes",
     "make_room",
     "masks_bytes",
+    "reading_bytes",
     "resolve_device",
     "room_bytes",
     "seed_bytes",

@@ -18,6 +18,7 @@ from .blocks import Block
 from .iterate import step
 from .needed import Needed, all_rows
 from .normalize import Eta, SideBySide, block_rows, normalizing_bytes
+from .reading import reading_bytes
 from .registers import MOST_COLUMNS
 from .room import FIXED_BYTES, column_bytes, make_rows
 from .scores import Diffusion, Progress, _read
@@ -39,7 +40,8 @@ def write_coupled_scores(
     L_0 holds the seeds one-hot. In each iteration the panels of L_t (N, C') are loaded one after the other, their products
     written to panels in turn, and these normalized side by side into those of L_{t+1}. Scores are read from L_T as it is.
     """
-    diffusing = _Coupled(job, graph, what, budget, threads)
+    reading = reading_bytes(graph.nnz, weighted=graph.weights is not None)
+    diffusing = _Coupled(job, graph, what, MemoryBudget(budget.total - reading), threads)
     told = 0
     for t in range(diffusing.t, what.n_iter + 1):
         for end in diffusing.multiply(t):

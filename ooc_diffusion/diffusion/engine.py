@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from ..graph import Graph
 from . import kernels
 from .iterate import Target, step
+from .joined import last_two
 from .needed import Needed
 from .room import Room
 from .sparse import SparseColumns, push, push_into_rows
 from .steps import Step, stopwatch
 
-AtIteration = Callable[[int, np.ndarray], None]
+AtIteration = Callable[[int, np.ndarray, np.ndarray | None], None]
 
 
 def diffuse_batch(
@@ -25,6 +27,7 @@ def diffuse_batch(
     room: Room,
     target: Target,
     needed: Needed,
+    join: bool,
     wanted: Callable[[int], bool],
     at_iteration: AtIteration,
     threads: int,
@@ -45,10 +48,13 @@ def diffuse_batch(
         Where L_{t+1} lies until it is complete.
     needed : Needed
         Rows that must be right.
+    join : bool
+        Whether the last two steps of a dense L are taken together; see `joined`.
     wanted : callable
         Whether L_t is to be handed out.
     at_iteration : callable
-        Called with t and L_t, (N, C') by position, not to be kept; rows that are not needed hold anything.
+        Called with t, L_t, not to be kept, and None where it is (N, C') by position; rows that are not needed hold anything.
+        Where the last two steps are taken together, L_T has the needed rows only, and their positions come instead.
     threads : int
         Threads in use.
 
@@ -66,7 +72,7 @@ def diffuse_batch(
     del start
     for t in range(first, n_iter + 1):
         if wanted(t):
-            at_iteration(t, _dense(iterate, target))
+            at_iteration(t, _dense(iterate, target), None)
         if t == n_iter:
             break
         watch = stopwatch()
@@ -77,8 +83,19 @@ def diffuse_batch(
                 yield Step(t + 1, "push", 1, **figures, **watch())
                 continue
         iterate = _dense(iterate, target)
+        if join and t == n_iter - 2:
+            positions, rows = last_two(graph, iterate, needed, n_iter, threads=threads)
+            at_iteration(n_iter, rows, positions)
+            yield from joined_steps(needed, n_iter, watch)
+            return
         iterate = step(graph, iterate, target, needed, t + 1, threads=threads)
         yield Step(t + 1, needed.kind(t + 1), 1, needed.count(t + 1), needed.entries[t + 1], **watch())
+
+
+def joined_steps(needed: Needed, n_iter: int, watch: Callable[[], dict[str, Any]]) -> Iterator[Step]:
+    """Yield what the last two steps did, taken together since ``watch`` was made."""
+    for t, figures in ((n_iter - 1, watch()), (n_iter, {})):
+        yield Step(t, "joined", 1, needed.count(t), needed.entries[t], **figures)
 
 
 def _pushed(

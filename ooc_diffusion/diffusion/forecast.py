@@ -15,6 +15,7 @@ from . import kernels, sparse
 from .blocks import row_blocks
 from .needed import Needed, needed_rows
 from .precision import ELEMENTS
+from .reading import reading_bytes
 from .room import Room, columns_per_line, make_room, make_rows, seed_bytes
 from .scores import Diffusion, adjoint_needed, column_order
 from .sparse import SparseColumns
@@ -72,7 +73,7 @@ def forecast(graph: Graph, what: Diffusion, *, budget: MemoryBudget, threads: in
     """
     if what.coupled:
         return []
-    beside = seed_bytes(len(what.seeds), what.n_iter)
+    beside = seed_bytes(len(what.seeds), what.n_iter) + reading_bytes(graph.nnz, weighted=graph.weights is not None)
     room = make_room(graph.n, what.n_classes, budget=budget, itemsize=what.dtype.itemsize, beside=beside)
     needed = needed_rows(graph, what.queries, what.n_iter, every_iteration=what.every_iteration)
     rates, steps = measure_rates(graph, room.columns, what.dtype, threads), Steps()

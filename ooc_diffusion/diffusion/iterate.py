@@ -47,12 +47,24 @@ class Target(Protocol):
 def step(graph: Graph, L: np.ndarray, target: Target, needed: Needed, t: int, *, threads: int) -> np.ndarray:
     """Return L_t, the rows that are needed computed, from L_{t-1}."""
     target.start(t, needed.count(t))
-    multiply = _Far(L, threads) if L.nbytes > NEAR_BYTES else _Near(L, threads)
+    multiply = product(L, threads)
     for block, entries in entries_of(blocks_of(graph, needed, t)):
         out = target.rows(block)
         multiply(block, entries, out)
         target.put(block, out)
     return target.complete(L, needed, t)
+
+
+class Product(Protocol):
+    """Products of rows of W with one L."""
+
+    def __call__(self, block: Block, entries: Entries, out: np.ndarray) -> None:
+        """Write the rows at work in a block, W L, to ``out`` (rows, C')."""
+
+
+def product(L: np.ndarray, threads: int) -> Product:
+    """Return what multiplies rows of W by this L (N, C')."""
+    return _Far(L, threads) if L.nbytes > NEAR_BYTES else _Near(L, threads)
 
 
 class _Near:

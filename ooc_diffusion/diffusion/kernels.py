@@ -15,6 +15,7 @@ import numpy as np
 from .registers import fetch_row, narrow, sum_rows, sum_weighted_rows, widen
 
 POSITION = np.uint32((1 << 31) - 1)
+NO_POSITION = np.uint32((1 << 32) - 1)
 SUM_ROWS = 8192
 SPREAD_ROWS = 4096
 PIECE = 1024
@@ -173,24 +174,35 @@ def multiply_sparse(bounds, rows, block, row_scale, row_starts, pairs, out):
 
 
 @nb.njit(cache=True, nogil=True, parallel=True)
-def take_rows(bounds, cursors, ends, entries, first, places, L, out):
+def find_following(cursors, ends, indices, out):
+    """Write the position of the neighbor at each cursor, uint32; `NO_POSITION` at the end of a row."""
+    for r in nb.prange(out.shape[0]):
+        out[r] = indices[cursors[r]] & POSITION if cursors[r] < ends[r] else NO_POSITION
+
+
+@nb.njit(cache=True, nogil=True, parallel=True)
+def take_rows(bounds, cursors, ends, following, entries, first, places, L, out):
     """Add to sums what the neighbors contribute of which rows of L are at hand, those from position ``first`` on.
 
     The row of the neighbor at position p is ``L[places[p - first]]``. Sum r is over ``entries``, (indices, weights), up to
-    ``ends[r]``; ``cursors[r]`` moves through them, ascending. ``bounds`` cuts the sums into parts.
+    ``ends[r]``; ``cursors[r]`` moves through them, ascending, and ``following`` with it, as `find_following` writes it: most sums
+    take none of few rows, and that is seen there at once. ``bounds`` cuts the sums into parts.
     """
     indices, weights = entries
     end = first + places.shape[0]
     for part in nb.prange(bounds.shape[0] - 1):
         for r in range(bounds[part], bounds[part + 1]):
-            e = cursors[r]
-            while e < ends[r] and np.int64(indices[e] & POSITION) < end:
-                k = places[np.int64(indices[e] & POSITION) - first]
+            if np.int64(following[r]) >= end:
+                continue
+            e, position = cursors[r], np.int64(following[r])
+            while position < end:
+                k = places[position - first]
                 weight = np.float64(weights[e]) if weights.shape[0] > 0 else 1.0 + np.float64(indices[e] >> 31)
                 for c in range(out.shape[1]):
                     out[r, c] += weight * widen(L[k, c])
                 e += 1
-            cursors[r] = e
+                position = np.int64(indices[e] & POSITION if e < ends[r] else NO_POSITION)
+            cursors[r], following[r] = e, position
 
 
 @nb.njit(cache=True, nogil=True, parallel=True)

@@ -113,14 +113,15 @@ def needed_rows(graph: Graph, queries: np.ndarray | None, n_iter: int, *, every_
     return Needed(graph.n, True, needed.masks, needed.entries)
 
 
-def blocks_of(graph: Graph, needed: Needed, t: int) -> Iterator[Block]:
+def blocks_of(graph: Graph, needed: Needed, t: int, *, ascending: bool = False) -> Iterator[Block]:
     """Go through the blocks of rows that are computed for L_t, those without any left out.
 
-    Every second pass goes through W backwards: what the one before has read last is still in the system's cache.
+    Unless they are to ascend, every second pass goes through W backwards: what the one before has read last is still in the
+    system's cache.
     """
     source = needed.parts.get(t, graph)
     blocks = list(row_blocks(source.indptr))
-    for begin, end in blocks if t % 2 else blocks[::-1]:
+    for begin, end in blocks if ascending or t % 2 else blocks[::-1]:
         rows = needed.rows(t, begin, end) if source is graph else np.arange(end - begin, dtype=np.int32)
         if len(rows):
             yield Block(source, begin, end, rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from ..graph import Graph
@@ -28,11 +30,10 @@ def copy_parts(job: Job, graph: Graph, needed: Needed) -> None:
         if needed.masks[t] is None or needed.entries[t] > left:
             break
         left -= needed.entries[t]
-        blocks = list(blocks_of(graph, needed, t))
-        needed.parts[t] = _copy(job, f"part/{t}", graph, blocks if t % 2 else blocks[::-1])
+        needed.parts[t] = _copy(job, f"part/{t}", graph, blocks_of(graph, needed, t, ascending=True))
 
 
-def _copy(job: Job, name: str, graph: Graph, blocks: list[Block]) -> Part:
+def _copy(job: Job, name: str, graph: Graph, blocks: Iterable[Block]) -> Part:
     def begin(what: str, dtype: str) -> ArrayWriter:
         job.drop(f"{name}/{what}")  # of a run that was interrupted
         return job.array(f"{name}/{what}", dtype, (None,), scratch=True)

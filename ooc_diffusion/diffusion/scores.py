@@ -12,14 +12,15 @@ from ..graph import Graph
 from ..memory import MemoryBudget, pages
 from ..store import ArrayWriter, Job
 from . import kernels
-from .engine import adjoint_weights, column_scale, column_sums, diffuse_batch
+from .engine import adjoint_weights, column_scale, column_sums, diffuse_batch, joined_steps
 from .forward import Forward
 from .gpu import DevicePanels
 from .iterate import InFile, InMemory, Target, load_iterate
-from .joined import last_two, possible
+from .joined import better_than_a_file, last_two, possible
 from .needed import Needed, needed_rows
 from .parts import copy_parts
 from .precision import ELEMENTS, widened
+from .reading import reading_bytes
 from .room import Room, make_room, make_rows, seed_bytes
 from .sparse import SparseColumns, SparseRows
 from .steps import Steps, stopwatch
@@ -139,7 +140,7 @@ def write_scores(
     if begin < what.n_classes and device != "cpu":
         panels: _Panels = DevicePanels(job, graph, what, column_order(what), device=device, budget=budget)
     elif begin < what.n_classes:
-        beside = seed_bytes(len(what.seeds), what.n_iter)
+        beside = seed_bytes(len(what.seeds), what.n_iter) + reading_bytes(graph.nnz, weighted=graph.weights is not None)
         room = make_room(graph.n, what.n_classes - begin, budget=budget, itemsize=what.dtype.itemsize, beside=beside)
         panels = _HostPanels(job, graph, what, room, threads, steps)
     while begin < what.n_classes:
@@ -203,8 +204,8 @@ class _HostPanels:
             self._write_joined(joined, classes, panel, steps)
             return end
 
-        def at_iteration(t: int, L: np.ndarray) -> None:
-            _read(self.graph, what, L, self._scale(t, L, classes), panel)
+        def at_iteration(t: int, L: np.ndarray, positions: np.ndarray | None) -> None:
+            _read(self.graph, what, L, self._scale(t, L, classes), panel, positions)
 
         def save(t: int) -> None:
             counted = Steps(steps.as_state())
@@ -221,6 +222,7 @@ class _HostPanels:
             room=self.room,
             target=self._target(name, columns, save),
             needed=self.needed,
+            join=self._joins(columns),
             wanted=lambda t: what.every_iteration or t == what.n_iter,
             at_iteration=at_iteration,
             threads=self.threads,
@@ -236,8 +238,16 @@ class _HostPanels:
         what, T, watch = self.what, self.what.n_iter, stopwatch()
         positions, rows = last_two(self.graph, L, self.needed, T, threads=self.threads)
         _read(self.graph, what, rows, self._scale(T, rows, classes), panel, positions)
-        for t, figures in ((T - 1, watch()), (T, {})):
-            steps.add(t, "joined", batches=1, rows=self.needed.count(t), edges=self.needed.entries[t], **figures)
+        for step in joined_steps(self.needed, T, watch):
+            steps.add(**asdict(step))
+
+    def _joins(self, columns: int) -> bool:
+        """Return whether the last two steps of a batch are taken together once it is dense."""
+        what, room = self.what, self.room
+        if room.in_memory or not possible(self.needed, what.n_iter, every_iteration=what.every_iteration):
+            return False
+        sizes = columns, what.dtype.itemsize
+        return better_than_a_file(self.graph, self.needed, what.n_iter, *sizes, memory_bytes=room.sparse_bytes)
 
     def _start(self, begin: int, name: str, batches: list[list[int]], steps: Steps) -> tuple[int, SparseColumns | np.ndarray]:
         """Return t and L_t of the batch that begins with column ``begin``."""

@@ -95,6 +95,7 @@ def diffuse(
         folds=5,
         held_out=held_out_bytes(len(given.rows), seeds.n_classes, most_iter),
         n_seeds=len(given.rows),
+        weighted=graph.weights is not None,
         coupled=coupled,
         device=device,
         precision=precision,

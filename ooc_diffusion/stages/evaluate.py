@@ -125,6 +125,7 @@ def _plan(graph: Graph, tests: int, n_classes: int, sizes: list[int], max_iter: 
         folds=5,
         held_out=held_out_bytes(sizes[-1] * n_classes, n_classes, max_iter),
         kept=max_iter + 1,
+        weighted=graph.weights is not None,
     )
     # the draw sorts the classes of all images
     torch = settings.budget.overhead(torch=True) + 2**28 + 24 * graph.n

@@ -13,6 +13,7 @@ from ..diffusion import (
     least_coupled_bytes,
     make_room,
     masks_bytes,
+    reading_bytes,
     room_bytes,
     seed_bytes,
 )
@@ -129,6 +130,7 @@ def plan_diffuse(
     held_out: int = 0,
     kept: int = 1,
     n_seeds: int = 0,
+    weighted: bool = False,
     coupled: bool = False,
     device: str = "cpu",
     precision: str = "float32",
@@ -144,11 +146,13 @@ def plan_diffuse(
         peak, least = _overhead(budget, gpu_host_bytes(n_classes) + held_out, torch=True)
         work = f"{n_classes:,} classes in batches that fit the GPU, at most {n_iter * (1 + folds):,} passes over W for each"
         return StagePlan("diffuse", work, peak, least, scores, scores, operations)
-    beside = seed_bytes(n_seeds, n_iter)
+    reading = reading_bytes(nnz, weighted=weighted)
+    beside = seed_bytes(n_seeds, n_iter) + reading
     fixed = budget.overhead() + FIXED_BYTES + masks_bytes(n) + beside + _SLACK + held_out
     least = fixed + (least_coupled_bytes(n, n_classes) if coupled else column_bytes(n))
     left = MemoryBudget(max(budget.total, least) - _SLACK - held_out)
     if coupled:
+        left = MemoryBudget(left.total - reading)
         columns, on_disk = columns_at_once(n, n_classes, budget=left), n_classes
         arrays, copied = coupled_bytes(n, n_classes, budget=left), 0
     else:

@@ -3,7 +3,19 @@
 import numpy as np
 import pytest
 
-from ooc_diffusion.diffusion import Diffusion, forward, iterate, joined, needed, parts, room, scores, write_scores
+from ooc_diffusion.diffusion import (
+    Diffusion,
+    diffuse,
+    forward,
+    iterate,
+    joined,
+    needed,
+    parts,
+    room,
+    scores,
+    sparse,
+    write_scores,
+)
 from ooc_diffusion.diffusion.sparse import SparseColumns
 from ooc_diffusion.diffusion.steps import Steps
 from ooc_diffusion.memory import MemoryBudget
@@ -36,7 +48,7 @@ def test_two_steps_at_once_are_two_steps(case, monkeypatch, precision, columns, 
     sparse, dense = sparse_columns(dtype, columns, 0.3, rng)
     wanted = needed.needed_rows(graph, queries[:1, :2], T, every_iteration=False)
     assert wanted.few
-    monkeypatch.setattr(joined, "_TILE_ROWS", tile)
+    monkeypatch.setattr(joined, "_tile_rows", lambda columns, itemsize: tile)
     monkeypatch.setattr(joined, "_TILE_SPAN", span)
     with Store.temporary().job("diffuse", parameters={}) as job:
         if copied:
@@ -53,6 +65,9 @@ def test_two_steps_at_once_are_two_steps(case, monkeypatch, precision, columns, 
                 for t in (T - 1, T):
                     L = iterate.step(graph, L, target, wanted, t, threads=threads)
                 assert found[:, first : first + 64].tobytes() == L[positions].tobytes()
+                places, beside = joined.last_two(graph, dense[:, first : first + 64].copy(), wanted, T, threads=threads)
+                assert places.tolist() == positions.tolist()
+                assert beside.tobytes() == L[positions].tobytes()
             assert (found != 0).any()
 
 
@@ -80,12 +95,34 @@ def test_scores_do_not_depend_on_joining(case, monkeypatch, precision, kept):  #
     assert (joint != 0).any()
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("segments", [False, True])
+def test_a_dense_batch_needs_no_file_for_the_iterate_before_the_last(case, monkeypatch, precision, segments):  # noqa: F811
+    graph, _, seeds, classes, queries = case
+    what = Diffusion(seeds, classes, C, T, queries[:1, :2], precision=precision)
+    monkeypatch.setattr(scores, "make_room", lambda *args, **options: room.Room(4, False, 2**24, 0))
+    monkeypatch.setattr(sparse, "RECORDS_PER_LINE", 0)
+    if segments:
+        monkeypatch.setattr(iterate, "NEAR_BYTES", 0)
+        monkeypatch.setattr(iterate, "SEGMENT_BYTES", 200)
+    expected = np.array(diffuse(graph, seeds, classes, C, queries=queries[:1, :2], n_iter=T, precision=precision))
+    for better in (True, False):
+        monkeypatch.setattr(scores, "better_than_a_file", lambda *args, better=better, **options: better)
+        with Store.temporary().job("diffuse", parameters={}) as job:
+            record = write_scores(job, graph, what, name="scores", budget=MemoryBudget(2**31), threads=2)
+            found = np.array(job.array("scores", "<f4", (len(queries[:1]), C)).view())
+        assert found.tobytes() == expected.tobytes()
+        assert record["steps"].get("joined", 0) == (2 * record["column_batches"] if better else 0)
+    assert (found != 0).any()
+
+
 def test_what_is_not_worth_joining_goes_on_column_by_column(case, monkeypatch):  # noqa: F811
     graph, _, seeds, classes, queries = case
     what = Diffusion(seeds, classes, C, T, queries[:1, :2])
     small = room.Room(columns=2, in_memory=False, sparse_bytes=2**24, kept_bytes=2**20)
     monkeypatch.setattr(scores, "make_room", lambda *args, **options: small)
     monkeypatch.setattr(forward, "worth", lambda *args: False)
+    monkeypatch.setattr(scores, "better_than_a_file", lambda *args, **options: False)
     with Store.temporary().job("diffuse", parameters={}) as job:
         record = write_scores(job, graph, what, name="scores", budget=MemoryBudget(2**31), threads=2)
     assert "joined" not in record["steps"]
