@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
@@ -35,10 +36,10 @@ class Target(Protocol):
         """Begin L_``t``, of which ``n_rows`` rows will be put."""
 
     def rows(self, block: Block) -> np.ndarray:
-        """Return an array (rows, C') for the rows of a block."""
+        """Return an array (rows, C') for the rows of a block, another than the last one, which may not be put yet."""
 
     def put(self, block: Block, rows: np.ndarray) -> None:
-        """Take that array filled."""
+        """Take that array filled; called in the order of the blocks."""
 
     def complete(self, L: np.ndarray, needed: Needed, t: int) -> np.ndarray:
         """Return L_{t+1} = L_``t``; the one before may be written over. Rows that were not put hold anything."""
@@ -48,10 +49,16 @@ def step(graph: Graph, L: np.ndarray, target: Target, needed: Needed, t: int, *,
     """Return L_t, the rows that are needed computed, from L_{t-1}."""
     target.start(t, needed.count(t))
     multiply = product(L, threads)
-    for block, entries in entries_of(blocks_of(graph, needed, t)):
-        out = target.rows(block)
-        multiply(block, entries, out)
-        target.put(block, out)
+    with ThreadPoolExecutor(1, "writing L") as thread:  # while the next rows are computed
+        before = None
+        for block, entries in entries_of(blocks_of(graph, needed, t)):
+            out = target.rows(block)
+            multiply(block, entries, out)
+            if before is not None:
+                before.result()
+            before = thread.submit(target.put, block, out)
+        if before is not None:
+            before.result()
     return target.complete(L, needed, t)
 
 
@@ -199,6 +206,8 @@ class InFile:
         self._job, self._name, self._graph, self._L, self._save = job, name, graph, L, save
         self._last_save = time.monotonic()
         self._writer: ArrayWriter | None = None
+        # kept for all blocks: the system hands out new memory slowly
+        self._rows = [make_rows(max(8, min(len(L), room.BLOCK_ROWS)), L.shape[1], L.dtype) for _ in range(2)]
 
     def first(self) -> np.ndarray:
         """Return the memory."""
@@ -211,7 +220,8 @@ class InFile:
 
     def rows(self, block: Block) -> np.ndarray:
         """Return an array for the rows."""
-        return np.empty((len(block.rows), self._L.shape[1]), self._L.dtype)
+        self._rows.reverse()
+        return self._rows[0][: len(block.rows)]
 
     def put(self, block: Block, rows: np.ndarray) -> None:
         """Write the rows behind those before."""
@@ -240,5 +250,5 @@ def _read_back(rows: np.ndarray, L: np.ndarray, graph: Graph, needed: Needed, t:
     """Put rows, in the order in which they were computed, where they belong."""
     first = 0
     for block in blocks_of(graph, needed, t):
-        L[block.positions] = rows[first : first + len(block.rows)]
+        kernels.place_rows(block.rows_at(block.rows), rows[first : first + len(block.rows)], L)
         first += len(block.rows)

@@ -206,6 +206,14 @@ def take_rows(bounds, cursors, ends, following, entries, first, places, L, out):
 
 
 @nb.njit(cache=True, nogil=True, parallel=True)
+def place_rows(positions, rows, out):
+    """Copy rows to their positions, which differ."""
+    for k in nb.prange(rows.shape[0]):
+        for c in range(rows.shape[1]):
+            out[positions[k], c] = rows[k, c]
+
+
+@nb.njit(cache=True, nogil=True, parallel=True)
 def scale_rows(sums, positions, row_scale, out):
     """Write sums times the scales of their rows, which lie at ``positions``, as entries of ``out``, of the same shape."""
     for r in nb.prange(sums.shape[0]):

@@ -68,7 +68,7 @@ def make_room(n: int, n_columns: int, *, budget: MemoryBudget, itemsize: int = 4
     whole = column + itemsize * n if in_memory else column
     kept = min(left // _KEPT_PART, n_columns * sparse_column) if left // whole < n_columns and left // whole > 1 else 0
     columns = whole_lines(max(1, min(most, (left - kept) // whole)), most, itemsize)
-    sparse = min(left - kept - columns * (whole - sparse_column), columns * sparse_column)
+    sparse = left - kept - columns * (whole - sparse_column)
     return Room(columns, in_memory, max(0, sparse) + (itemsize * n * columns if in_memory else 0), kept)
 
 
