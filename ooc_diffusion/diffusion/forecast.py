@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,39 +9,14 @@ import numpy as np
 
 from ..graph import Graph
 from ..memory import MemoryBudget
-from . import kernels, sparse
+from . import joined, sparse
 from .blocks import row_blocks
 from .needed import Needed, needed_rows
-from .precision import ELEMENTS
+from .rates import Rates, measure_rates
 from .reading import reading_bytes
-from .room import Room, columns_per_line, make_room, make_rows, seed_bytes
+from .room import Room, columns_per_line, make_room, room_bytes, seed_bytes
 from .scores import Diffusion, adjoint_needed, column_order
-from .sparse import SparseColumns
 from .steps import Steps
-
-# Rows of L that the measurement gathers from: enough that they lie outside the caches.
-_SAMPLE_BYTES = 2**29
-_SAMPLE_ENTRIES = 2**19
-_SAMPLE_POSITIONS = 2**11
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Seconds that the parts of the work take on this machine.
-
-    Parameters
-    ----------
-    gather : float
-        Per entry of W multiplied with a row of a full batch of columns.
-    gather_one : float
-        The same with one column, as the sums of all columns need it.
-    record : float
-        Per value sent along an edge and added up.
-    """
-
-    gather: float
-    gather_one: float
-    record: float
 
 
 def forecast(graph: Graph, what: Diffusion, *, budget: MemoryBudget, threads: int) -> list[dict[str, Any]]:
@@ -76,104 +49,149 @@ def forecast(graph: Graph, what: Diffusion, *, budget: MemoryBudget, threads: in
     beside = seed_bytes(len(what.seeds), what.n_iter) + reading_bytes(graph.nnz, weighted=graph.weights is not None)
     room = make_room(graph.n, what.n_classes, budget=budget, itemsize=what.dtype.itemsize, beside=beside)
     needed = needed_rows(graph, what.queries, what.n_iter, every_iteration=what.every_iteration)
-    rates, steps = measure_rates(graph, room.columns, what.dtype, threads), Steps()
+    outlook = _Outlook(graph, what, room, needed, measure_rates(graph, room.columns, what.dtype, threads), threads)
     if needed.few and what.normalization == "columns":
-        steps.add(0, "sums", batches=1, rows=graph.n, edges=sum(adjoint_needed(graph, what).entries[1:]))
-    spread = _Spread(graph)
+        outlook.add_sums()
     positions = graph.position[what.seeds].astype(np.int64)
-    seeds, sent = (
+    entries, sent = (
         np.bincount(what.seed_classes, values, minlength=what.n_classes)[column_order(what)]
         for values in (None, graph.indptr[positions + 1] - graph.indptr[positions])
     )
-    for begin in range(0, what.n_classes, room.columns):
-        batch = slice(begin, begin + room.columns)
-        _add_batch(steps, seeds[batch].astype(np.float64), sent[batch], what, room, needed, spread)
-    costs = {"push": rates.record, "dense": rates.gather, "masked": rates.gather, "sums": rates.gather_one}
-    state = steps.as_state()
-    for step in state:
-        step["seconds"] = step["edges"] * costs[step["kind"]]
+    outlook.add_columns(_Columns(0, entries.astype(np.float64), sent.astype(np.float64)))
+    steps = outlook.steps.as_state()
+    for step in steps:
         del step["disk_bytes"]
         step["bytes"] = min(step["edges"], step["batches"] * graph.nnz) * (4 if graph.weights is None else 8)
-    return state
+    return steps
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Sparse columns of L_t as far as they are known: entries that are not zero and values that these send, float64 (C',)."""
+
+    t: int
+    entries: np.ndarray
+    sent: np.ndarray
+
+    def part(self, begin: int, end: int) -> _Columns:
+        return _Columns(self.t, self.entries[begin:end], self.sent[begin:end])
 
 
 class _Spread:
     """How labels spread over nodes as if neighbors were drawn at random."""
 
     def __init__(self, graph: Graph) -> None:
-        self.n, self.nnz = graph.n, graph.nnz
+        self._n, self._nnz = graph.n, graph.nnz
         squares = sum(
             float(np.square(np.diff(graph.indptr[b : e + 1]).astype(np.float64)).sum()) for b, e in row_blocks(graph.indptr)
         )
-        self.growth = squares / max(1, self.nnz) / max(1e-9, self.nnz / self.n)
+        self._growth = squares / max(1, self._nnz) / max(1e-9, self._nnz / self._n)
 
-    def sent(self, entries: np.ndarray) -> np.ndarray:
-        """Return what columns send from so many entries that were reached."""
-        return self.nnz * (1 - (1 - np.minimum(1.0, entries / self.n)) ** self.growth)
-
-    def reached(self, sent: np.ndarray) -> np.ndarray:
-        """Return how many entries so many values that were sent become."""
-        return self.n * -np.expm1(-sent / self.n)
+    def after(self, columns: _Columns, needed_part: float) -> _Columns:
+        """Return the columns one step later, of which that part of all edges leads to rows that are needed."""
+        entries = self._n * -np.expm1(-needed_part * columns.sent / self._n)
+        sent = self._nnz * (1 - (1 - np.minimum(1.0, entries / self._n)) ** self._growth)
+        return _Columns(columns.t + 1, entries, sent)
 
 
-def _add_batch(
-    steps: Steps, entries: np.ndarray, sent: np.ndarray, what: Diffusion, room: Room, needed: Needed, spread: _Spread
-) -> None:
-    """Add the steps of a batch whose seeds are so many ``entries`` per column and send so many values."""
-    line = columns_per_line(what.dtype.itemsize)
-    lines = -(-len(entries) // line)
-    dense = False
-    for t in range(1, what.n_iter + 1):
-        records = sent * (needed.entries[t] / max(1, spread.nnz))
-        some = sparse.at_once(len(entries), what.dtype.itemsize)[-1]
-        held = 8 * max(records[c : c + some].sum() for c in range(0, len(records), some))
-        dense = dense or bool(
-            sent.sum() > sparse.RECORDS_PER_LINE * lines * needed.entries[t] or held + 8 * entries.sum() > room.sparse_bytes
-        )
-        if dense:
-            steps.add(t, needed.kind(t), batches=1, rows=needed.count(t), edges=needed.entries[t])
-        else:
-            steps.add(t, "push", batches=1, rows=int(entries.sum()), edges=int(sent.sum()))
-        entries = spread.reached(records)
-        sent = spread.sent(entries)
+class _Outlook:
+    """Follows the columns as `scores` and `forward` take them, without touching a value."""
 
+    def __init__(self, graph: Graph, what: Diffusion, room: Room, needed: Needed, rates: Rates, threads: int) -> None:
+        self.steps = Steps()
+        self._graph, self._what, self._room, self._needed, self._rates = graph, what, room, needed, rates
+        self._threads, self._itemsize, self._spread = threads, what.dtype.itemsize, _Spread(graph)
+        self._joins = joined.possible(needed, what.n_iter, every_iteration=what.every_iteration)
 
-def measure_rates(graph: Graph, columns: int, dtype: np.dtype, threads: int) -> Rates:
-    """Multiply some rows of W by a batch of columns, and push some values along them; a second or two."""
-    blocks = list(row_blocks(graph.indptr))
-    begin, end = blocks[len(blocks) // 2]
-    end = begin + max(1, int(np.searchsorted(graph.indptr[begin : end + 1], graph.indptr[begin] + _SAMPLE_ENTRIES)) - 1)
-    return Rates(
-        _gather_seconds(graph, begin, end, columns, dtype, threads),
-        _gather_seconds(graph, begin, end, 1, ELEMENTS["float32"], threads),
-        _record_seconds(graph, begin, end, threads),
-    )
+    def add_sums(self) -> None:
+        """Add the column that gives the sums of all others."""
+        edges = sum(adjoint_needed(self._graph, self._what).entries[1:])
+        self.steps.add(0, "sums", batches=1, rows=self._graph.n, edges=edges, seconds=edges * self._rates.gather_one)
 
+    def add_columns(self, columns: _Columns) -> None:
+        """Add all steps; see `Forward.take`."""
+        T, width = self._what.n_iter, self._room.columns
+        together = 8 * len(self._what.seeds) <= self._room.kept_bytes
+        groups, join = [columns], self._joins
+        while groups:
+            columns = groups.pop()
+            if len(columns.entries) <= width:
+                join = False
+                self._add_batch(columns)
+                continue
+            beside = int(8 * sum(group.entries.sum() for group in groups))
+            if together and join and columns.t == T - 3:
+                join = self._add_joined(columns, beside)
+                if join:
+                    continue
+            if (
+                together
+                and not self._what.every_iteration
+                and columns.t < T
+                and self._fits(columns, self._room.kept_bytes - beside)
+            ):
+                groups.append(self._pushed(columns))
+                continue
+            half = max(1, len(columns.entries) // width // 2) * width if together else width
+            groups += [columns.part(half, len(columns.entries)), columns.part(0, half)]
 
-def _gather_seconds(graph: Graph, begin: int, end: int, columns: int, dtype: np.dtype, threads: int) -> float:
-    n = max(1, min(graph.n, _SAMPLE_BYTES // (dtype.itemsize * columns)))
-    L, out = make_rows(n, columns, dtype), make_rows(end - begin, columns, dtype)
-    L[:] = 1
-    indptr = graph.indptr[begin : end + 1]
-    entries = graph.indices[indptr[0] : indptr[-1]]
-    indices = ((entries & kernels.POSITION) % np.uint32(n)).astype(np.uint32)
-    rows, bounds = np.arange(end - begin, dtype=np.int32), np.linspace(0, end - begin, 4 * threads + 1).astype(np.int64)
-    scale = graph.row_scale[begin:end]
-    return _seconds(lambda: kernels.multiply(bounds, rows, indptr, indices, scale, L, out)) / max(1, len(entries))
+    def _add_batch(self, columns: _Columns) -> None:
+        T, room, dense = self._what.n_iter, self._room, False
+        for t in range(columns.t + 1, T + 1):
+            if not dense and self._fits(columns, room.sparse_bytes):
+                columns = self._pushed(columns)
+            elif not dense and self._fits(columns, room.sparse_bytes, into_rows=True):
+                columns, dense = self._pushed(columns), True
+            elif t == T - 1 and self._joins and self._better_than_a_file(len(columns.entries)):
+                self._add_gathered(t, "joined")
+                self._add_gathered(T, "joined")
+                return
+            else:
+                dense = True
+                self._add_gathered(t, self._needed.kind(t))
 
+    def _add_joined(self, columns: _Columns, beside: int) -> bool:
+        """Add the last three steps where the last two are taken together for all these columns; see `Forward`."""
+        T, n_columns, sent = self._what.n_iter, len(columns.entries), int(columns.sent.sum())
+        memory = room_bytes(self._graph.n, self._room, self._itemsize) - beside
+        held = joined.held_bytes(self._graph, self._needed, T, n_columns, sent, self._itemsize)
+        if held > memory or sent > joined.MOST_ENTRIES or not self._fits(columns, memory):
+            return False
+        pushed = self._after(columns)
+        again, per_line = int(pushed.sent.sum()), columns_per_line(self._itemsize)
+        if not joined.worth(again, n_columns, per_line, self._graph.nnz):
+            return False
+        self._pushed(columns)
+        lines = joined.lines(again, self._graph.nnz)
+        self._add_gathered(T - 1, "joined", lines / -(-self._room.columns // per_line))
+        self._add_gathered(T, "joined", n_columns / self._room.columns)
+        return True
 
-def _record_seconds(graph: Graph, begin: int, end: int, threads: int) -> float:
-    positions = np.unique(np.linspace(begin, end - 1, _SAMPLE_POSITIONS).astype(np.uint32))
-    columns = SparseColumns(np.arange(5) * len(positions), np.tile(positions, 4), np.ones(4 * len(positions), np.float32))
-    sent = columns.count_sent(graph)
-    needed = Needed(graph.n, False, [None, None], [graph.nnz * len(sent)] * 2)
-    seconds = _seconds(lambda: sparse.push(graph, columns, sent, needed, 1, memory_bytes=2**40, threads=threads))
-    return seconds / max(1, int(sent.sum()))
+    def _fits(self, columns: _Columns, memory_bytes: int, *, into_rows: bool = False) -> bool:
+        """Return whether the next step is pushed; see `sparse.push` and `sparse.push_into_rows`."""
+        most = sparse.most_records(self._graph, columns.sent, self._needed, columns.t + 1, self._itemsize)
+        if most is None:
+            return False
+        n_entries, cuts = int(columns.entries.sum()), [[slice(None)]]
+        if into_rows:
+            cuts = list(sparse.cuts_into_rows(len(most), self._itemsize))
+        held = (sparse.pushing_bytes(self._graph, n_entries, most[part], self._threads) for part in cuts[-1])
+        return max(held) <= memory_bytes
 
+    def _after(self, columns: _Columns) -> _Columns:
+        return self._spread.after(columns, self._needed.entries[columns.t + 1] / max(1, self._graph.nnz))
 
-def _seconds(call: Callable[[], object]) -> float:
-    """Return the time of a call that has been called before."""
-    call()
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
+    def _pushed(self, columns: _Columns) -> _Columns:
+        rows, edges = int(columns.entries.sum()), int(columns.sent.sum())
+        self.steps.add(columns.t + 1, "push", batches=1, rows=rows, edges=edges, seconds=edges * self._rates.record)
+        return self._after(columns)
+
+    def _add_gathered(self, t: int, kind: str, batches_of_columns: float = 1.0) -> None:
+        edges = self._needed.entries[t]
+        seconds = edges * self._rates.gather * batches_of_columns
+        self.steps.add(t, kind, batches=1, rows=self._needed.count(t), edges=edges, seconds=seconds)
+
+    def _better_than_a_file(self, columns: int) -> bool:
+        sizes, memory = (columns, self._itemsize), self._room.sparse_bytes
+        better = joined.better_than_a_file(self._graph, self._needed, self._what.n_iter, *sizes, memory_bytes=memory)
+        return better and not self._room.in_memory

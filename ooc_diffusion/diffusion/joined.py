@@ -59,7 +59,12 @@ def held_bytes(graph: Graph, needed: Needed, n_iter: int, columns: int, entries:
 
 def worth(sent: int, columns: int, columns_per_line: int, nnz: int) -> bool:
     """Return whether that costs less than a dense product for each line of columns; ``sent``: see `SparseColumns.count_sent`."""
-    return _LINES_PER_ROW + _LINES_PER_ENTRY * sent / max(1, nnz) < -(-columns // columns_per_line)
+    return lines(sent, nnz) < -(-columns // columns_per_line)
+
+
+def lines(sent: int, nnz: int) -> float:
+    """Return with how many lines of a dense L an entry of W costs as much as with a sparse one."""
+    return _LINES_PER_ROW + _LINES_PER_ENTRY * sent / max(1, nnz)
 
 
 def _sums_bytes(few: int, columns: int, itemsize: int) -> int:

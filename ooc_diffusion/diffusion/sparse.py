@@ -149,8 +149,8 @@ def push(
     SparseColumns or None
         L_t.
     """
-    most = _most_records(graph, columns, sent, needed, t)
-    if most is None or _held(graph, columns, most, threads) > memory_bytes:
+    most = most_records(graph, sent, needed, t, columns.dtype.itemsize)
+    if most is None or pushing_bytes(graph, columns.n_entries, most, threads) > memory_bytes:
         return None
     return _push(graph, columns, needed.masks[t], most, threads)
 
@@ -170,14 +170,15 @@ def push_into_rows(
 
     ``make_out`` returns that array, besides which columns and records may take ``memory_bytes``.
     """
-    most = _most_records(graph, columns, sent, needed, t)
+    most = most_records(graph, sent, needed, t, columns.dtype.itemsize)
     if most is None:
         return None
 
     def largest(parts: list[slice]) -> int:
-        return max(_held(graph, columns, most[part], threads) for part in parts)
+        return max(pushing_bytes(graph, columns.n_entries, most[part], threads) for part in parts)
 
-    parts = next((parts for parts in _cuts(columns) if largest(parts) <= memory_bytes), None)
+    cuts = cuts_into_rows(columns.n_columns, columns.dtype.itemsize)
+    parts = next((parts for parts in cuts if largest(parts) <= memory_bytes), None)
     if parts is None:
         return None
     out = make_out()
@@ -190,20 +191,16 @@ def push_into_rows(
     return out
 
 
-def at_once(columns: int, itemsize: int) -> list[int]:
-    """Return how many columns may be pushed into rows together: a line of the cache, or fewer, as each takes a pass of W."""
-    per_line = columns_per_line(itemsize)
-    return [min(columns, max(1, per_line // passes)) for passes in (1, 2, 4)]
+def cuts_into_rows(columns: int, itemsize: int) -> Iterator[list[slice]]:
+    """Cut columns into those pushed into rows together: a line of the cache, or fewer, as each takes a pass of W."""
+    for passes in (1, 2, 4):
+        some = min(columns, max(1, columns_per_line(itemsize) // passes))
+        yield [slice(first, first + some) for first in range(0, columns, some)]
 
 
-def _cuts(columns: SparseColumns) -> Iterator[list[slice]]:
-    for some in at_once(columns.n_columns, columns.dtype.itemsize):
-        yield [slice(first, first + some) for first in range(0, columns.n_columns, some)]
-
-
-def _most_records(graph: Graph, columns: SparseColumns, sent: np.ndarray, needed: Needed, t: int) -> np.ndarray | None:
-    """Return how many records each column may send, int64 (C',); None where the dense product costs less."""
-    lines = -(-len(sent) // columns_per_line(columns.dtype.itemsize))
+def most_records(graph: Graph, sent: np.ndarray, needed: Needed, t: int, itemsize: int) -> np.ndarray | None:
+    """Return how many records each column may send to L_t, int64 (C',); None where the dense product costs less."""
+    lines = -(-len(sent) // columns_per_line(itemsize))
     if int(sent.sum()) > RECORDS_PER_LINE * lines * needed.entries[t]:
         return None
     if needed.masks[t] is None:
@@ -212,10 +209,10 @@ def _most_records(graph: Graph, columns: SparseColumns, sent: np.ndarray, needed
     return np.minimum(sent, (_MARGIN * needed.entries[t] / max(1, graph.nnz) * sent).astype(np.int64) + _SPARE)
 
 
-def _held(graph: Graph, columns: SparseColumns, most: np.ndarray, threads: int) -> int:
-    """Return the bytes of the columns, of the records of some of them, and of those of one column per thread again."""
+def pushing_bytes(graph: Graph, n_entries: int, most: np.ndarray, threads: int) -> int:
+    """Return the bytes of columns, of the records of some of them, and of those of one column per thread again."""
     record = 8 if graph.weights is None else 16
-    return 8 * columns.n_entries + record * (int(most.sum()) + min(threads, _MOST_WORKERS) * int(most.max()))
+    return 8 * n_entries + record * (int(most.sum()) + min(threads, _MOST_WORKERS) * int(most.max()))
 
 
 def _push(

@@ -1,13 +1,18 @@
 """What is planned is what is done: the same steps of the same edges, where these can be counted beforehand."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from ooc_diffusion import build_graph
-from ooc_diffusion.diffusion import Diffusion, forecast, room, write_scores
+from ooc_diffusion.diffusion import Diffusion, forecast, forward, joined, room, scores, write_scores
 from ooc_diffusion.diffusion.steps import Steps
 from ooc_diffusion.memory import MemoryBudget
 from ooc_diffusion.store import Store
+
+# the function has the name of its module
+forecast_module = sys.modules["ooc_diffusion.diffusion.forecast"]
 
 N, C, T = 20_000, 40, 4
 BUDGET = MemoryBudget(2**31)
@@ -47,6 +52,37 @@ def test_steps_and_edges_are_those_that_are_taken(graph, n_queries, seeds_per_cl
         assert plan["bytes"] == 4 * min(plan["edges"], graph.nnz)
         assert plan["seconds"] > 0
         assert step["seconds"] > 0
+
+
+@pytest.mark.parametrize("every", [False, True])
+@pytest.mark.parametrize(
+    ("columns", "in_memory", "sparse_bytes", "kept_bytes", "worth"),
+    [
+        (8, False, 2**24, 2**24, True),
+        (8, False, 2**24, 2**24, False),
+        (8, False, 2**20, 2**16, False),
+        (8, True, 2**20, 2**18, False),
+        (16, False, 2**19, 0, False),
+        (16, False, 0, 0, True),
+    ],
+)
+def test_batches_and_groups_are_those_that_are_taken(
+    graph, monkeypatch, every, columns, in_memory, sparse_bytes, kept_bytes, worth
+):
+    made = room.Room(columns, in_memory, sparse_bytes, kept_bytes)
+    for module in (scores, forecast_module):
+        monkeypatch.setattr(module, "make_room", lambda *args, **options: made)
+    for module in (forward, joined):
+        monkeypatch.setattr(module, "worth", lambda *args: worth)
+    rng = np.random.default_rng(2)
+    what = Diffusion(np.arange(2 * C), np.arange(2 * C) // 2, C, T, rng.integers(0, N, (3, 2)), every_iteration=every)
+    planned = {(step["t"], step["kind"]): step for step in forecast(graph, what, budget=BUDGET, threads=2)}
+    done = {(step["t"], step["kind"]): step for step in run(graph, what)["iterations"]}
+    assert {key: step["batches"] for key, step in planned.items()} == {key: step["batches"] for key, step in done.items()}
+    for (t, kind), step in done.items():
+        if kind != "push":
+            assert (planned[t, kind]["rows"], planned[t, kind]["edges"]) == (step["rows"], step["edges"])
+    assert not every or not any(kind == "joined" for _, kind in done)
 
 
 def test_rows_and_edges_of_several_batches_are_added_up(graph, monkeypatch):
