@@ -11,7 +11,7 @@ import contextlib
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -140,18 +140,27 @@ def _open_direct(source: Graph | Part, stack: contextlib.ExitStack) -> list[Dire
 def _past_cache(spans: Iterable[tuple[T, Span]], files: list[DirectFile]) -> Iterator[tuple[T, Entries]]:
     memory = [[pages.allocate(4 * _slot_entries()) for _ in files] for _ in range(_SLOTS)]
 
+    def directly(span: Span) -> bool:
+        return span.whole and span.end - span.begin <= room.BLOCK_ENTRIES
+
     def read(span: Span, slot: int) -> Entries:
-        if not span.whole or span.end - span.begin > room.BLOCK_ENTRIES:
+        if not directly(span):
             return _mapped(span)
         found = [file.read(span.begin, span.end, piece) for file, piece in zip(files, memory[slot], strict=True)]
         return found[0], found[1] if len(found) > 1 else _NO_WEIGHTS
 
+    def handed_out(item: T, span: Span, entries: Future[Entries]) -> Iterator[tuple[T, Entries]]:
+        yield item, entries.result()
+        if not directly(span):  # the pages would stay in the cache until others are needed
+            for file in files:
+                file.forget(span.begin, span.end)
+
     with ThreadPoolExecutor(1, "reading W") as thread:
-        before = None
+        before: tuple[T, Span, Future[Entries]] | None = None
         for number, (item, span) in enumerate(spans):
-            reading = item, thread.submit(read, span, number % _SLOTS)
+            reading = item, span, thread.submit(read, span, number % _SLOTS)
             if before is not None:
-                yield before[0], before[1].result()
+                yield from handed_out(*before)
             before = reading
         if before is not None:
-            yield before[0], before[1].result()
+            yield from handed_out(*before)

@@ -67,11 +67,8 @@ def read_ahead(array: np.ndarray, begin: int, end: int) -> None:
     An array that is in memory is left alone.
     """
     mapped = _mapped(array)
-    pages = None if mapped is None else mapped.base
-    if not isinstance(pages, mmap.mmap) or begin >= end:
-        return
-    first = (HEADER_BYTES + begin * array.itemsize) // mmap.PAGESIZE * mmap.PAGESIZE
-    pages.madvise(mmap.MADV_WILLNEED, first, HEADER_BYTES + end * array.itemsize - first)
+    if mapped is not None:
+        _advise(mapped, mmap.MADV_WILLNEED, begin, end)
 
 
 class DirectFile:
@@ -95,7 +92,7 @@ class DirectFile:
         mapped = _mapped(array)
         if mapped is None or mapped.filename is None:
             raise OSError("the array is in memory")
-        self._path, self._dtype = Path(mapped.filename), array.dtype
+        self._path, self._dtype, self._mapped = Path(mapped.filename), array.dtype, mapped
         self._fd = os.open(self._path, os.O_RDONLY | os.O_DIRECT | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def read(self, begin: int, end: int, memory: np.ndarray) -> np.ndarray:
@@ -125,9 +122,21 @@ class DirectFile:
                 done += got
         return memory[first - start : last - start].view(self._dtype)
 
+    def forget(self, begin: int, end: int) -> None:
+        """Have the system's cache give back what it holds of entries from ``begin`` to ``end``, which were read as mapped."""
+        _advise(self._mapped, mmap.MADV_DONTNEED, begin, end)  # the cache keeps pages that are in use
+        first, last = (HEADER_BYTES + entry * self._dtype.itemsize for entry in (begin, end))
+        os.posix_fadvise(self._fd, first, last - first, os.POSIX_FADV_DONTNEED)
+
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
+
+
+def _advise(mapped: np.memmap, advice: int, begin: int, end: int) -> None:
+    if isinstance(mapped.base, mmap.mmap) and begin < end:
+        first = (HEADER_BYTES + begin * mapped.itemsize) // mmap.PAGESIZE * mmap.PAGESIZE
+        mapped.base.madvise(advice, first, HEADER_BYTES + end * mapped.itemsize - first)
 
 
 def _mapped(array: np.ndarray) -> np.memmap | None:

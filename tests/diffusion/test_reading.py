@@ -1,5 +1,7 @@
 """W read past the system's cache is W, whatever of it is wanted, and its memory is counted."""
 
+import ctypes
+import mmap
 import os
 import threading
 from pathlib import Path
@@ -126,3 +128,27 @@ def test_memory_for_reading_is_counted_only_where_it_is_taken(monkeypatch):
     assert reading.reading_bytes(125, weighted=False) == 0
     assert reading.reading_bytes(126, weighted=False) == 2 * 4 * (room.BLOCK_ENTRIES + 2 * DirectFile.ALIGNMENT)
     assert reading.reading_bytes(126, weighted=True) == 2 * reading.reading_bytes(126, weighted=False)
+
+
+def cached_pages(path):
+    """Count the pages of a file that are in the system's cache."""
+    size = path.stat().st_size
+    libc = ctypes.CDLL(None, use_errno=True)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE) as held:
+        pages = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
+        address = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(held)))
+        assert libc.mincore(address, ctypes.c_size_t(size), pages) == 0
+        return sum(page & 1 for page in pages)
+
+
+def test_pages_that_were_mapped_do_not_stay_in_the_cache(graph, past_cache, monkeypatch):
+    path = next(graph.store.path.glob("data/graph.indices*"))
+    monkeypatch.setattr(reading, "PIECE", 16)
+    few = np.arange(0, N, 100, dtype=np.int32)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    read = [int(indices[0]) for _, (indices, _) in reading.entries_of([Block(graph, 0, N, few)])]
+    assert read == [int(graph.indices[0])]
+    assert not past_cache
+    # the pages at both ends may be shared with others, and one was just read again
+    assert cached_pages(path) < 4 + mmap.PAGESIZE // 1024 * 4
