@@ -12,7 +12,6 @@ from . import kernels
 from .iterate import Target, step
 from .joined import last_two
 from .needed import Needed
-from .room import Room
 from .sparse import SparseColumns, push, push_into_rows
 from .steps import Step, stopwatch
 
@@ -24,7 +23,7 @@ def diffuse_batch(
     start: tuple[int, SparseColumns | np.ndarray],
     n_iter: int,
     *,
-    room: Room,
+    sparse_bytes: int,
     target: Target,
     needed: Needed,
     join: bool,
@@ -42,8 +41,8 @@ def diffuse_batch(
         t and L_t to begin with: the seeds, what was brought forward of them, or (N, C') of an interrupted run, handed out again.
     n_iter : int
         Number of iterations T.
-    room : Room
-        What may be held in memory.
+    sparse_bytes : int
+        Memory for sparse columns, and for what is pushed from them.
     target : Target
         Where L_{t+1} lies until it is complete.
     needed : Needed
@@ -77,7 +76,7 @@ def diffuse_batch(
             break
         watch = stopwatch()
         if isinstance(iterate, SparseColumns):
-            pushed = _pushed(graph, iterate, target, needed, t + 1, room=room, threads=threads)
+            pushed = _pushed(graph, iterate, target, needed, t + 1, memory_bytes=sparse_bytes, threads=threads)
             if pushed is not None:
                 iterate, figures = pushed
                 yield Step(t + 1, "push", 1, **figures, **watch())
@@ -99,11 +98,11 @@ def joined_steps(needed: Needed, n_iter: int, watch: Callable[[], dict[str, Any]
 
 
 def _pushed(
-    graph: Graph, columns: SparseColumns, target: Target, needed: Needed, t: int, *, room: Room, threads: int
+    graph: Graph, columns: SparseColumns, target: Target, needed: Needed, t: int, *, memory_bytes: int, threads: int
 ) -> tuple[SparseColumns | np.ndarray, dict[str, int]] | None:
     """Return L_t and the figures of the step, where it can be pushed and that costs less than the dense product."""
     sent = columns.count_sent(graph)
-    options = {"memory_bytes": room.sparse_bytes, "threads": threads}
+    options = {"memory_bytes": memory_bytes, "threads": threads}
     pushed: SparseColumns | np.ndarray | None = push(graph, columns, sent, needed, t, **options)
     if pushed is None:
         pushed = push_into_rows(graph, columns, sent, needed, t, make_out=target.first, **options)

@@ -115,11 +115,11 @@ class _Outlook:
         groups, join = [columns], self._joins
         while groups:
             columns = groups.pop()
-            if len(columns.entries) <= width:
-                join = False
-                self._add_batch(columns)
-                continue
             beside = int(8 * sum(group.entries.sum() for group in groups))
+            if len(columns.entries) <= width:
+                join, free = False, max(0, self._room.kept_bytes - beside) if together else 0
+                self._add_batch(columns, self._room.sparse_bytes + free)
+                continue
             if together and join and columns.t == T - 3:
                 join = self._add_joined(columns, beside)
                 if join:
@@ -135,14 +135,14 @@ class _Outlook:
             half = max(1, len(columns.entries) // width // 2) * width if together else width
             groups += [columns.part(half, len(columns.entries)), columns.part(0, half)]
 
-    def _add_batch(self, columns: _Columns) -> None:
-        T, room, dense = self._what.n_iter, self._room, False
+    def _add_batch(self, columns: _Columns, memory_bytes: int) -> None:
+        T, dense = self._what.n_iter, False
         for t in range(columns.t + 1, T + 1):
-            if not dense and self._fits(columns, room.sparse_bytes):
+            if not dense and self._fits(columns, memory_bytes):
                 columns = self._pushed(columns)
-            elif not dense and self._fits(columns, room.sparse_bytes, into_rows=True):
+            elif not dense and self._fits(columns, memory_bytes, into_rows=True):
                 columns, dense = self._pushed(columns), True
-            elif t == T - 1 and self._joins and self._better_than_a_file(len(columns.entries)):
+            elif t == T - 1 and self._joins and self._better_than_a_file(len(columns.entries), memory_bytes):
                 self._add_gathered(t, "joined")
                 self._add_gathered(T, "joined")
                 return
@@ -191,7 +191,7 @@ class _Outlook:
         seconds = edges * self._rates.gather * batches_of_columns
         self.steps.add(t, kind, batches=1, rows=self._needed.count(t), edges=edges, seconds=seconds)
 
-    def _better_than_a_file(self, columns: int) -> bool:
-        sizes, memory = (columns, self._itemsize), self._room.sparse_bytes
-        better = joined.better_than_a_file(self._graph, self._needed, self._what.n_iter, *sizes, memory_bytes=memory)
+    def _better_than_a_file(self, columns: int, memory_bytes: int) -> bool:
+        sizes = columns, self._itemsize
+        better = joined.better_than_a_file(self._graph, self._needed, self._what.n_iter, *sizes, memory_bytes=memory_bytes)
         return better and not self._room.in_memory

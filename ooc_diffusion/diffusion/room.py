@@ -66,8 +66,11 @@ def make_room(n: int, n_columns: int, *, budget: MemoryBudget, itemsize: int = 4
     enough = left // (column + itemsize * n) >= min(most, _ENOUGH_COLUMNS)
     in_memory = enough and left >= _adjoint_bytes(n, in_memory=True)
     whole = column + itemsize * n if in_memory else column
-    kept = min(left // _KEPT_PART, n_columns * sparse_column) if left // whole < n_columns and left // whole > 1 else 0
-    columns = whole_lines(max(1, min(most, (left - kept) // whole)), most, itemsize)
+    columns = whole_lines(max(1, min(most, left // whole)), most, itemsize)
+    if columns == 1 or columns == n_columns:
+        kept = 0
+    else:  # as far as it does not take a line of columns
+        kept = min(left // _KEPT_PART, n_columns * sparse_column, left - columns * whole)
     sparse = left - kept - columns * (whole - sparse_column)
     return Room(columns, in_memory, max(0, sparse) + (itemsize * n * columns if in_memory else 0), kept)
 

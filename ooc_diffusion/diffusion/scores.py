@@ -219,7 +219,7 @@ class _HostPanels:
             self.graph,
             (t, start),
             what.n_iter,
-            room=self.room,
+            sparse_bytes=self._sparse_bytes(),
             target=self._target(name, columns, save),
             needed=self.needed,
             join=self._joins(columns),
@@ -241,13 +241,17 @@ class _HostPanels:
         for step in joined_steps(self.needed, T, watch):
             steps.add(**asdict(step))
 
+    def _sparse_bytes(self) -> int:
+        """Return the memory for sparse columns of a batch: what is for those of later batches too, as far as they leave it."""
+        return self.room.sparse_bytes + (0 if self.forward is None else self.forward.free_bytes(self.room))
+
     def _joins(self, columns: int) -> bool:
         """Return whether the last two steps of a batch are taken together once it is dense."""
         what, room = self.what, self.room
         if room.in_memory or not possible(self.needed, what.n_iter, every_iteration=what.every_iteration):
             return False
         sizes = columns, what.dtype.itemsize
-        return better_than_a_file(self.graph, self.needed, what.n_iter, *sizes, memory_bytes=room.sparse_bytes)
+        return better_than_a_file(self.graph, self.needed, what.n_iter, *sizes, memory_bytes=self._sparse_bytes())
 
     def _start(self, begin: int, name: str, batches: list[list[int]], steps: Steps) -> tuple[int, SparseColumns | np.ndarray]:
         """Return t and L_t of the batch that begins with column ``begin``."""
