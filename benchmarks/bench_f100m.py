@@ -52,7 +52,10 @@ def build(folder: Path, layers: int, budget: str) -> dict[str, Any]:
         shutil.rmtree(lift, ignore_errors=True)
         command = [sys.executable, f"{TOOLS}/lift_graph.py", str(source), "--layers", str(layers), "--folder", str(lift)]
         subprocess.run([*command, "--memory-budget", budget], check=True)
-    return json.loads((lift / "collection.json").read_text())
+    collection = json.loads((lift / "collection.json").read_text())
+    if collection["nodes"] != SEARCHED * layers:
+        raise SystemExit(f"{lift} has {collection['nodes']:,} nodes, not {SEARCHED * layers:,}; give another folder or remove it")
+    return collection
 
 
 class Clock:

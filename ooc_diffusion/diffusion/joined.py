@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..graph import Graph
-from . import kernels, room
+from . import room, sparse_kernels
 from .blocks import Block
 from .iterate import Product, product
 from .needed import Needed, blocks_of
@@ -111,7 +111,7 @@ def last_two(
             multiply(part, entries, rows)
             take(part.rows_at(part.rows), rows, sums)
     done = make_rows(len(positions), columns, L.dtype)
-    kernels.scale_rows(sums, positions, graph.row_scale, done)
+    sparse_kernels.scale_rows(sums, positions, graph.row_scale, done)
     return positions, done
 
 
@@ -125,7 +125,7 @@ class _Sparse:
         """Write the rows at work in a block, W L, to ``out`` (rows, C')."""
         rows, scale = block.rows, block.source.row_scale[block.begin : block.end]
         bounds = np.linspace(0, len(rows), self._parts + 1).astype(np.int64)
-        kernels.multiply_sparse(bounds, rows, (block.indptr, *entries), scale, self._L.starts, self._L.pairs, out)
+        sparse_kernels.multiply_sparse(bounds, rows, (block.indptr, *entries), scale, self._L.starts, self._L.pairs, out)
 
 
 class _Taken:
@@ -139,14 +139,16 @@ class _Taken:
         self._entries = source.indices, _NO_WEIGHTS if source.weights is None else source.weights
         self._bounds = np.linspace(0, len(positions), _PARTS_PER_THREAD * threads + 1).astype(np.int64)
         self._following = np.empty(len(positions), np.uint32)
-        kernels.find_following(self._cursors, self._ends, source.indices, self._following)
+        sparse_kernels.find_following(self._cursors, self._ends, source.indices, self._following)
 
     def __call__(self, positions: np.ndarray, rows: np.ndarray, sums: np.ndarray) -> None:
         """Add what these rows, ascending, contribute; those in between are not needed by any sum."""
         first = int(positions[0])
         places = np.zeros(int(positions[-1]) - first + 1, np.int32)
         places[positions - first] = np.arange(len(positions))
-        kernels.take_rows(self._bounds, self._cursors, self._ends, self._following, self._entries, first, places, rows, sums)
+        sparse_kernels.take_rows(
+            self._bounds, self._cursors, self._ends, self._following, self._entries, first, places, rows, sums
+        )
 
 
 def _tile_rows(columns: int, itemsize: int) -> int:

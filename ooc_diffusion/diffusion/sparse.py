@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..graph import Graph
-from . import kernels
+from . import kernels, sparse_kernels
 from .blocks import row_blocks
 from .needed import Needed
 from .precision import ELEMENTS
@@ -82,21 +82,21 @@ class SparseColumns:
     def count_sent(self, graph: Graph) -> np.ndarray:
         """Return for each column the entries of W in the rows that are not zero, int64 (C',)."""
         sent = np.empty(self.n_columns, np.int64)
-        kernels.count_sent(self.starts, self.positions, graph.indptr, sent)
+        sparse_kernels.count_sent(self.starts, self.positions, graph.indptr, sent)
         return sent
 
     def dense(self, out: np.ndarray) -> np.ndarray:
         """Write the columns into an array of shape (N, C') and return it."""
-        kernels.spread(self.starts, self.positions, self.values, 0, out)
+        sparse_kernels.spread(self.starts, self.positions, self.values, 0, out)
         return out
 
     def by_rows(self, n: int) -> SparseRows:
         """Return the same, row by row, of n rows."""
         starts = make_rows(n + 1, 1, np.dtype(np.uint32)).reshape(-1)
-        kernels.count_in_rows(self.starts, self.positions, starts)
-        kernels.add_before(starts)
+        sparse_kernels.count_in_rows(self.starts, self.positions, starts)
+        sparse_kernels.add_before(starts)
         pairs = make_rows(self.n_entries, 2)
-        kernels.put_in_rows(self.starts, self.positions, self.values, starts, pairs)
+        sparse_kernels.put_in_rows(self.starts, self.positions, self.values, starts, pairs)
         return SparseRows(starts, pairs, self.n_columns, self.dtype)
 
 
@@ -186,7 +186,7 @@ def push_into_rows(
         pushed = _push(graph, columns.part(part.start, part.stop), needed.masks[t], most[part], threads)
         if pushed is None:
             return None
-        kernels.spread(pushed.starts, pushed.positions, pushed.values, part.start, out)
+        sparse_kernels.spread(pushed.starts, pushed.positions, pushed.values, part.start, out)
         del pushed  # or it is kept while the next columns are pushed
     return out
 
@@ -227,7 +227,7 @@ def _push(
     entries = (columns.starts, columns.positions, columns.values)
     for (begin, end), read in read_spans(_blocks(graph, columns)):
         block = (graph.indptr[begin : end + 1], *read)
-        kernels.send(begin, end, entries, block, wanted, limits, threads, cursors, ends, targets, products)
+        sparse_kernels.send(begin, end, entries, block, wanted, limits, threads, cursors, ends, targets, products)
     if (ends > limits).any():
         return None
     return _added(graph, columns.dtype, starts, ends, targets, products, threads)
@@ -238,7 +238,7 @@ def _blocks(graph: Graph, columns: SparseColumns) -> Iterator[tuple[tuple[int, i
     for begin, end in row_blocks(graph.indptr):
         indptr = graph.indptr[begin : end + 1]
         pieces = np.zeros(int(indptr[-1] - indptr[0]) // kernels.PIECE + 1, np.bool_)
-        kernels.mark_pieces(begin, end, columns.starts, columns.positions, indptr, pieces)
+        sparse_kernels.mark_pieces(begin, end, columns.starts, columns.positions, indptr, pieces)
         if pieces.any():
             yield (begin, end), Span(graph, int(indptr[0]), int(indptr[-1]), pieces)
 
@@ -265,10 +265,10 @@ def _added(
     total = np.zeros((workers, 1 << RANGE_BITS), np.float64)
     touched = np.zeros((workers, -(-(1 << RANGE_BITS) // 64)), np.uint64)
     counts, like = np.empty(len(starts), np.int64), np.empty(0, dtype)
-    kernels.add_up(
+    sparse_kernels.add_up(
         starts, ends, (targets, products), graph.row_scale, like, RANGE_BITS, scratch, total, touched, counts, targets, values
     )
-    kernels.pack(starts, counts, targets, values)
+    sparse_kernels.pack(starts, counts, targets, values)
     packed = np.concatenate([[0], np.cumsum(counts)])
     targets.resize(packed[-1], refcheck=False)  # gives memory back without a copy
     values.resize(packed[-1], refcheck=False)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ooc_diffusion import build_graph, diffuse
-from ooc_diffusion.diffusion import iterate, kernels, needed, room, sparse
+from ooc_diffusion.diffusion import iterate, needed, room, sparse, sparse_kernels
 from ooc_diffusion.diffusion.precision import ELEMENTS, widened
 from ooc_diffusion.diffusion.sparse import SparseColumns
 from tests.reference import awkward_table, naive_bfloat16, naive_diffuse_rounded, naive_query_scores
@@ -108,5 +108,5 @@ def test_ties_go_to_the_even_one_in_every_step(monkeypatch):
 def test_what_is_no_bfloat16_is_rounded_when_it_is_spread():
     values = np.concatenate([np.array([0, 1, -1, 3.0e38, 1e-45]), np.random.default_rng(0).normal(size=999)]).astype(np.float32)
     out = np.empty((len(values), 1), np.uint16)
-    kernels.spread(np.array([0, len(values)]), np.arange(len(values), dtype=np.uint32), values, 0, out)
+    sparse_kernels.spread(np.array([0, len(values)]), np.arange(len(values), dtype=np.uint32), values, 0, out)
     assert widened(out).tobytes() == naive_bfloat16(values).astype(np.float32).tobytes()
