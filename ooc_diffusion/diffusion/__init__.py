@@ -4,17 +4,19 @@ from .api import NORMALIZATIONS, check_normalization, check_seeds, diffuse, diff
 from .coupled import columns_at_once, coupled_bytes, least_coupled_bytes
 from .forecast import forecast
 from .gpu import gpu_host_bytes, resolve_device
+from .needed import Needed
 from .parts import copied_bytes
 from .precision import ELEMENTS, check_precision
 from .reading import reading_bytes
 from .room import FIXED_BYTES, column_bytes, make_room, masks_bytes, room_bytes, seed_bytes
-from .scores import Diffusion, write_scores
+from .scores import Diffusion, rows_needed, write_scores
 
 __all__ = [
     "ELEMENTS",
     "FIXED_BYTES",
     "NORMALIZATIONS",
     "Diffusion",
+    "Needed",
     "check_normalization",
     "check_precision",
     "check_seeds",
@@ -32,6 +34,7 @@ __all__ = [
     "reading_bytes",
     "resolve_device",
     "room_bytes",
+    "rows_needed",
     "seed_bytes",
     "write_scores",
 ]

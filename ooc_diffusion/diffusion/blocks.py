@@ -60,11 +60,6 @@ class Block:
         """Offsets of the rows from begin to end, int64."""
         return self.source.indptr[self.begin : self.end + 1]
 
-    @property
-    def entries(self) -> slice:
-        """Their entries."""
-        return slice(int(self.source.indptr[self.begin]), int(self.source.indptr[self.end]))
-
     def rows_at(self, rows: np.ndarray) -> np.ndarray:
         """Return where some rows, counted from ``begin``, stand in L."""
         return self.source.rows[self.begin + rows] if isinstance(self.source, Part) else self.begin + rows

@@ -40,8 +40,7 @@ def write_coupled_scores(
     L_0 holds the seeds one-hot. In each iteration the panels of L_t (N, C') are loaded one after the other, their products
     written to panels in turn, and these normalized side by side into those of L_{t+1}. Scores are read from L_T as it is.
     """
-    reading = reading_bytes(graph.nnz, weighted=graph.weights is not None)
-    diffusing = _Coupled(job, graph, what, MemoryBudget(budget.total - reading), threads)
+    diffusing = _Coupled(job, graph, what, budget, threads)
     told = 0
     for t in range(diffusing.t, what.n_iter + 1):
         for end in diffusing.multiply(t):
@@ -56,15 +55,18 @@ def write_coupled_scores(
     return {"column_batches": batches, "steps": {"dense": diffusing.products}}
 
 
-def columns_at_once(n: int, n_columns: int, *, budget: MemoryBudget) -> int:
-    """Return how many of ``n_columns`` columns over n nodes are multiplied together, or raise `DoesNotFit`."""
-    at_most = min(n_columns, MOST_COLUMNS)
-    return budget.units(column_bytes(n), what=f"diffusing over {n} nodes", fixed_bytes=FIXED_BYTES, at_most=at_most)
+def columns_at_once(n: int, n_columns: int, *, budget: MemoryBudget, beside: int = 0) -> int:
+    """Return how many of ``n_columns`` columns over n nodes are multiplied together, or raise `DoesNotFit`.
+
+    ``beside`` are bytes that are held besides, for reading W.
+    """
+    fixed, at_most = FIXED_BYTES + beside, min(n_columns, MOST_COLUMNS)
+    return budget.units(column_bytes(n), what=f"diffusing over {n} nodes", fixed_bytes=fixed, at_most=at_most)
 
 
-def coupled_bytes(n: int, n_classes: int, *, budget: MemoryBudget) -> int:
-    """Return the bytes that `write_coupled_scores` takes under a budget besides `FIXED_BYTES`."""
-    columns = columns_at_once(n, n_classes, budget=budget)
+def coupled_bytes(n: int, n_classes: int, *, budget: MemoryBudget, beside: int = 0) -> int:
+    """Return the bytes that `write_coupled_scores` takes under a budget besides `FIXED_BYTES` and those for reading W."""
+    columns = columns_at_once(n, n_classes, budget=budget, beside=beside)
     rows = block_rows(n, n_classes, budget=budget)
     return max(columns * column_bytes(n), normalizing_bytes(n, n_classes, rows))
 
@@ -146,7 +148,8 @@ class _Coupled:
         self.job, self.graph, self.what, self.threads = job, graph, what, threads
         self.seeds = _OneHot.of(graph, what)
         # decided once: what the allocator keeps later is no less room
-        self.columns = columns_at_once(graph.n, what.n_classes, budget=budget)
+        reading = reading_bytes(graph.nnz, weighted=graph.weights is not None)
+        self.columns = columns_at_once(graph.n, what.n_classes, budget=budget, beside=reading)
         self.rows = block_rows(graph.n, what.n_classes, budget=budget)
         self.t, self.panels, self.batches, self.products = job.state.get("coupled", [0, [], [], 0])
         self._drop(job.state.get("drop", []))

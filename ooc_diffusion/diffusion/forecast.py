@@ -11,15 +11,17 @@ from ..graph import Graph
 from ..memory import MemoryBudget
 from . import joined, sparse
 from .blocks import row_blocks
-from .needed import Needed, needed_rows
+from .needed import Needed
 from .rates import Rates, measure_rates
 from .reading import reading_bytes
 from .room import Room, columns_per_line, make_room, room_bytes, seed_bytes
-from .scores import Diffusion, adjoint_needed, column_order
+from .scores import Diffusion, adjoint_needed, column_order, rows_needed
 from .steps import Steps
 
 
-def forecast(graph: Graph, what: Diffusion, *, budget: MemoryBudget, threads: int) -> list[dict[str, Any]]:
+def forecast(
+    graph: Graph, what: Diffusion, *, budget: MemoryBudget, threads: int, needed: Needed | None = None
+) -> list[dict[str, Any]]:
     """Say for each iteration which steps there will be, of how many rows and edges, and how long they will take.
 
     Parameters
@@ -32,6 +34,8 @@ def forecast(graph: Graph, what: Diffusion, *, budget: MemoryBudget, threads: in
         Limit on memory.
     threads : int
         Threads.
+    needed : Needed, optional
+        What `rows_needed` returned, where that was asked before.
 
     Returns
     -------
@@ -48,7 +52,7 @@ def forecast(graph: Graph, what: Diffusion, *, budget: MemoryBudget, threads: in
         return []
     beside = seed_bytes(len(what.seeds), what.n_iter) + reading_bytes(graph.nnz, weighted=graph.weights is not None)
     room = make_room(graph.n, what.n_classes, budget=budget, itemsize=what.dtype.itemsize, beside=beside)
-    needed = needed_rows(graph, what.queries, what.n_iter, every_iteration=what.every_iteration)
+    needed = rows_needed(graph, what) if needed is None else needed
     outlook = _Outlook(graph, what, room, needed, measure_rates(graph, room.columns, what.dtype, threads), threads)
     if needed.few and what.normalization == "columns":
         outlook.add_sums()
@@ -57,7 +61,8 @@ def forecast(graph: Graph, what: Diffusion, *, budget: MemoryBudget, threads: in
         np.bincount(what.seed_classes, values, minlength=what.n_classes)[column_order(what)]
         for values in (None, graph.indptr[positions + 1] - graph.indptr[positions])
     )
-    outlook.add_columns(_Columns(0, entries.astype(np.float64), sent.astype(np.float64)))
+    entries = entries.astype(np.float64)
+    outlook.add_columns(_Columns(0, entries, sent.astype(np.float64), entries))
     steps = outlook.steps.as_state()
     for step in steps:
         del step["disk_bytes"]
@@ -72,9 +77,17 @@ class _Columns:
     t: int
     entries: np.ndarray
     sent: np.ndarray
+    held: np.ndarray
 
     def part(self, begin: int, end: int) -> _Columns:
-        return _Columns(self.t, self.entries[begin:end], self.sent[begin:end])
+        """Return some columns, which hold the entries of all of these."""
+        return _Columns(self.t, self.entries[begin:end], self.sent[begin:end], self.held)
+
+
+def _bytes_beside(groups: list[_Columns], columns: _Columns) -> int:
+    """Return the bytes that groups hold besides the entries of some columns; see `Forward`."""
+    arrays = {id(group.held): group.held.sum() for group in [*groups, columns]}
+    return int(8 * (sum(arrays.values()) - columns.entries.sum()))
 
 
 class _Spread:
@@ -91,7 +104,7 @@ class _Spread:
         """Return the columns one step later, of which that part of all edges leads to rows that are needed."""
         entries = self._n * -np.expm1(-needed_part * columns.sent / self._n)
         sent = self._nnz * (1 - (1 - np.minimum(1.0, entries / self._n)) ** self._growth)
-        return _Columns(columns.t + 1, entries, sent)
+        return _Columns(columns.t + 1, entries, sent, entries)
 
 
 class _Outlook:
@@ -115,13 +128,13 @@ class _Outlook:
         groups, join = [columns], self._joins
         while groups:
             columns = groups.pop()
-            beside = int(8 * sum(group.entries.sum() for group in groups))
+            beside = _bytes_beside(groups, columns)
             if len(columns.entries) <= width:
                 join, free = False, max(0, self._room.kept_bytes - beside) if together else 0
                 self._add_batch(columns, self._room.sparse_bytes + free)
                 continue
-            if together and join and columns.t == T - 3:
-                join = self._add_joined(columns, beside)
+            if together and join and columns.t == T - 3 and self._fits_joined(columns, beside):
+                join = self._add_joined(columns)
                 if join:
                     continue
             if (
@@ -150,13 +163,15 @@ class _Outlook:
                 dense = True
                 self._add_gathered(t, self._needed.kind(t))
 
-    def _add_joined(self, columns: _Columns, beside: int) -> bool:
-        """Add the last three steps where the last two are taken together for all these columns; see `Forward`."""
-        T, n_columns, sent = self._what.n_iter, len(columns.entries), int(columns.sent.sum())
+    def _fits_joined(self, columns: _Columns, beside: int) -> bool:
+        n_columns, sent = len(columns.entries), int(columns.sent.sum())
         memory = room_bytes(self._graph.n, self._room, self._itemsize) - beside
-        held = joined.held_bytes(self._graph, self._needed, T, n_columns, sent, self._itemsize)
-        if held > memory or sent > joined.MOST_ENTRIES or not self._fits(columns, memory):
-            return False
+        held = joined.held_bytes(self._graph, self._needed, self._what.n_iter, n_columns, sent, self._itemsize)
+        return held <= memory and sent <= joined.MOST_ENTRIES and self._fits(columns, memory)
+
+    def _add_joined(self, columns: _Columns) -> bool:
+        """Add the last three steps where it is worth taking the last two together for all these columns; see `Forward`."""
+        T, n_columns = self._what.n_iter, len(columns.entries)
         pushed = self._after(columns)
         again, per_line = int(pushed.sent.sum()), columns_per_line(self._itemsize)
         if not joined.worth(again, n_columns, per_line, self._graph.nnz):

@@ -63,10 +63,9 @@ class Forward:
                 head, rest = columns.split(half * room.columns)
                 self._groups += [(t, rest), (t, head)]
 
-    def free_bytes(self, room: Room) -> int:
-        """Return how much of ``room.kept_bytes`` no group holds."""
-        held = {id(group.positions): 8 * len(group.positions) for _, group in self._groups}
-        return max(0, room.kept_bytes - sum(held.values()))
+    def free_bytes(self, room: Room, columns: SparseColumns) -> int:
+        """Return how much of ``room.kept_bytes`` nothing holds but the entries of these columns, which were taken."""
+        return max(0, room.kept_bytes - self._beside(columns))
 
     def _push_to_join(self, t: int, columns: SparseColumns, sent: np.ndarray, room: Room) -> SparseColumns | None:
         itemsize, entries = columns.dtype.itemsize, int(sent.sum())

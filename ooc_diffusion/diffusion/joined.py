@@ -44,7 +44,7 @@ def better_than_a_file(graph: Graph, needed: Needed, n_iter: int, columns: int, 
     """Return whether the last two steps of a dense L of so many columns are better taken together, and fit beside it."""
     few, blocks = needed.count(n_iter), max(graph.nnz // room.BLOCK_ENTRIES, graph.n // room.BLOCK_ROWS) + 1
     asking = few * blocks * _BYTES_PER_QUESTION
-    held = _sums_bytes(few, columns, itemsize) + 12 * _TILE_SPAN
+    held = _sums_bytes(few, columns, itemsize) + _tile_bytes(columns, itemsize)
     return asking < needed.count(n_iter - 1) * columns * itemsize and held <= memory_bytes
 
 
@@ -53,7 +53,7 @@ def held_bytes(graph: Graph, needed: Needed, n_iter: int, columns: int, entries:
     starts, few = 4 * (graph.n + 1), needed.count(n_iter)
     made = 16 * entries + starts
     # sums and L_T, one after the other beside the pairs
-    tile = _tile_rows(columns, itemsize) * (8 + columns * itemsize) + 12 * _TILE_SPAN
+    tile = _tile_bytes(columns, itemsize)
     return max(made, 8 * entries + starts + _sums_bytes(few, columns, itemsize) + tile)
 
 
@@ -69,6 +69,10 @@ def lines(sent: int, nnz: int) -> float:
 
 def _sums_bytes(few: int, columns: int, itemsize: int) -> int:
     return few * (32 + columns * (8 + itemsize))
+
+
+def _tile_bytes(columns: int, itemsize: int) -> int:
+    return _tile_rows(columns, itemsize) * (8 + columns * itemsize) + 12 * _TILE_SPAN
 
 
 def last_two(

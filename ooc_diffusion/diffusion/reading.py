@@ -151,7 +151,7 @@ def _past_cache(spans: Iterable[tuple[T, Span]], files: list[DirectFile]) -> Ite
 
     def handed_out(item: T, span: Span, entries: Future[Entries]) -> Iterator[tuple[T, Entries]]:
         yield item, entries.result()
-        if not directly(span):  # the pages would stay in the cache until others are needed
+        if not directly(span):  # few passes want the same pages again, and these would stay until others are needed
             for file in files:
                 file.forget(span.begin, span.end)
 

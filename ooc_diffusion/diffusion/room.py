@@ -20,6 +20,9 @@ FIXED_BYTES = 12 * 2**20
 _ENOUGH_COLUMNS = 32
 # This part of the memory is for sparse columns that were brought forward together with those of later batches.
 _KEPT_PART = 12
+# Of what the budget leaves beside an L that goes through files, sparse columns may take so many bytes per row: with 50 entries in
+# each row of W, pushing more records of 8 bytes than that would cost more than the dense product.
+_MOST_SPARSE = 16
 _LINE_BYTES = 64
 # From here on an array is worth pages of its own.
 _LARGE_BYTES = 16 * pages.PAGE_BYTES
@@ -71,7 +74,7 @@ def make_room(n: int, n_columns: int, *, budget: MemoryBudget, itemsize: int = 4
         kept = 0
     else:  # as far as it does not take a line of columns
         kept = min(left // _KEPT_PART, n_columns * sparse_column, left - columns * whole)
-    sparse = left - kept - columns * (whole - sparse_column)
+    sparse = min(left - kept - columns * (whole - sparse_column), columns * (sparse_column if in_memory else _MOST_SPARSE * n))
     return Room(columns, in_memory, max(0, sparse) + (itemsize * n * columns if in_memory else 0), kept)
 
 
@@ -95,7 +98,7 @@ def room_bytes(n: int, room: Room, itemsize: int = 4) -> int:
 
 
 def column_bytes(n: int, itemsize: int = 4) -> int:
-    """Return the bytes that one column takes at least: L_t, its partial sums, a block of L_{t+1}, of its sums, of scores.
+    """Return the bytes that one column takes at least: L_t, its partial sums, blocks of L_{t+1}, of its sums, of scores.
 
     A tenth of N is for going through L by segments: what that takes is less than a tenth of N for all columns of an L of 2 GiB.
     """
@@ -108,7 +111,7 @@ def _adjoint_bytes(n: int, *, in_memory: bool) -> int:
 
 
 def sparse_bytes(n: int, itemsize: int = 4) -> int:
-    """Return the bytes that a column may take while it is sparse, beside a dense one: an eighth of these."""
+    """Return the bytes that there are for a sparse column beside a dense one, at least: an eighth of these."""
     return itemsize * n // 8 + 64
 
 

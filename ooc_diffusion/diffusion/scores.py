@@ -101,6 +101,7 @@ def write_scores(
     budget: MemoryBudget,
     threads: int,
     device: str = "cpu",
+    needed: Needed | None = None,
     advance: Progress = lambda columns: None,
 ) -> dict[str, object]:
     """Diffuse and write the scores as array ``name`` of a job.
@@ -121,6 +122,8 @@ def write_scores(
         Threads; the bytes written do not depend on it.
     device : str
         ``"cpu"``, or the GPU that `gpu.resolve_device` found; scores are equal within the rounding of float32.
+    needed : Needed, optional
+        What `rows_needed` returned, where that was asked before.
     advance : callable
         Told the number of columns done since the last call.
 
@@ -142,7 +145,8 @@ def write_scores(
     elif begin < what.n_classes:
         beside = seed_bytes(len(what.seeds), what.n_iter) + reading_bytes(graph.nnz, weighted=graph.weights is not None)
         room = make_room(graph.n, what.n_classes - begin, budget=budget, itemsize=what.dtype.itemsize, beside=beside)
-        panels = _HostPanels(job, graph, what, room, threads, steps)
+        needed = rows_needed(graph, what) if needed is None else needed
+        panels = _HostPanels(job, graph, what, needed, room, threads, steps)
     while begin < what.n_classes:
         end = panels.write_panel(begin, batches, steps)
         batches = [*batches, [begin, end]]
@@ -161,11 +165,11 @@ class _Panels(Protocol):
 class _HostPanels:
     """What all batches of a diffusion share: which rows they need, and where their column sums come from."""
 
-    def __init__(self, job: Job, graph: Graph, what: Diffusion, room: Room, threads: int, steps: Steps) -> None:
+    def __init__(self, job: Job, graph: Graph, what: Diffusion, needed: Needed, room: Room, threads: int, steps: Steps) -> None:
         self.job, self.graph, self.what, self.room, self.threads = job, graph, what, room, threads
         self.classes = column_order(what)
         self.memory: np.ndarray | None = None
-        self.needed = needed_rows(graph, what.queries, what.n_iter, every_iteration=what.every_iteration)
+        self.needed = needed
         self.sums = self._adjoint_sums(steps) if self.needed.few and what.normalization == "columns" else None
         self.forward: Forward | None = None
         if not room.in_memory:
@@ -215,14 +219,15 @@ class _HostPanels:
                 self.job.drop(f"{name}/{before}")
             saved[:] = [t]
 
+        sparse_bytes = self._sparse_bytes(start)
         batch = diffuse_batch(
             self.graph,
             (t, start),
             what.n_iter,
-            sparse_bytes=self._sparse_bytes(),
+            sparse_bytes=sparse_bytes,
             target=self._target(name, columns, save),
             needed=self.needed,
-            join=self._joins(columns),
+            join=self._joins(columns, sparse_bytes),
             wanted=lambda t: what.every_iteration or t == what.n_iter,
             at_iteration=at_iteration,
             threads=self.threads,
@@ -241,17 +246,19 @@ class _HostPanels:
         for step in joined_steps(self.needed, T, watch):
             steps.add(**asdict(step))
 
-    def _sparse_bytes(self) -> int:
+    def _sparse_bytes(self, start: SparseColumns | np.ndarray) -> int:
         """Return the memory for sparse columns of a batch: what is for those of later batches too, as far as they leave it."""
-        return self.room.sparse_bytes + (0 if self.forward is None else self.forward.free_bytes(self.room))
+        if self.forward is None or not isinstance(start, SparseColumns):
+            return self.room.sparse_bytes
+        return self.room.sparse_bytes + self.forward.free_bytes(self.room, start)
 
-    def _joins(self, columns: int) -> bool:
+    def _joins(self, columns: int, sparse_bytes: int) -> bool:
         """Return whether the last two steps of a batch are taken together once it is dense."""
         what, room = self.what, self.room
         if room.in_memory or not possible(self.needed, what.n_iter, every_iteration=what.every_iteration):
             return False
         sizes = columns, what.dtype.itemsize
-        return better_than_a_file(self.graph, self.needed, what.n_iter, *sizes, memory_bytes=self._sparse_bytes())
+        return better_than_a_file(self.graph, self.needed, what.n_iter, *sizes, memory_bytes=sparse_bytes)
 
     def _start(self, begin: int, name: str, batches: list[list[int]], steps: Steps) -> tuple[int, SparseColumns | np.ndarray]:
         """Return t and L_t of the batch that begins with column ``begin``."""
@@ -302,6 +309,11 @@ class _HostPanels:
         if self.what.normalization == "none":
             return np.ones(len(classes))
         return column_scale(column_sums(L) if self.sums is None else self.sums[t, classes])
+
+
+def rows_needed(graph: Graph, what: Diffusion) -> Needed:
+    """Return the rows that must be right where rows are read as a diffusion says; a pass or more of W."""
+    return needed_rows(graph, what.queries, what.n_iter, every_iteration=what.every_iteration)
 
 
 def adjoint_needed(graph: Graph, what: Diffusion) -> Needed:

@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from ..diffusion import Diffusion, check_normalization, check_precision, forecast, resolve_device, write_scores
+from ..diffusion import (
+    Diffusion,
+    Needed,
+    check_normalization,
+    check_precision,
+    forecast,
+    resolve_device,
+    rows_needed,
+    write_scores,
+)
 from ..errors import BadInput
 from ..graph import Graph
 from ..memory import MemoryBudget
@@ -148,7 +157,8 @@ def _diffuse(
     worker.job.put("diffusion/seed_nodes", seeds.nodes)
     worker.job.put("diffusion/seed_classes", seeds.classes)
     what = seeds.diffusion(chosen, queries)
-    planned = _forecast(graph, what, worker.budget, worker.threads, device)
+    needed = rows_needed(graph, what) if device == "cpu" and not what.coupled else None
+    planned = _forecast(graph, what, worker.budget, worker.threads, device, needed)
     details = write_scores(
         worker.job,
         graph,
@@ -157,6 +167,7 @@ def _diffuse(
         budget=worker.budget,
         threads=worker.threads,
         device=device,
+        needed=needed,
         advance=worker.advance,
     )
     return {
@@ -175,8 +186,10 @@ def _queries(store: Store, rows: str) -> np.ndarray | None:
     return query_table(store)[:, : store.parameters("graph")["k"]] if rows == "tests" else None
 
 
-def _forecast(graph: Graph, what: Diffusion, budget: MemoryBudget, threads: int, device: str) -> list[dict[str, Any]]:
-    return forecast(graph, what, budget=budget, threads=threads) if device == "cpu" else []
+def _forecast(
+    graph: Graph, what: Diffusion, budget: MemoryBudget, threads: int, device: str, needed: Needed | None = None
+) -> list[dict[str, Any]]:
+    return forecast(graph, what, budget=budget, threads=threads, needed=needed) if device == "cpu" else []
 
 
 def _choose(

@@ -152,9 +152,8 @@ def plan_diffuse(
     least = fixed + (least_coupled_bytes(n, n_classes) if coupled else column_bytes(n))
     left = MemoryBudget(max(budget.total, least) - _SLACK - held_out)
     if coupled:
-        left = MemoryBudget(left.total - reading)
-        columns, on_disk = columns_at_once(n, n_classes, budget=left), n_classes
-        arrays, copied = coupled_bytes(n, n_classes, budget=left), 0
+        columns, on_disk = columns_at_once(n, n_classes, budget=left, beside=reading), n_classes
+        arrays, copied = coupled_bytes(n, n_classes, budget=left, beside=reading), 0
     else:
         room = make_room(n, n_classes, budget=left, itemsize=itemsize, beside=beside)
         columns, on_disk = room.columns, 1 if room.in_memory else room.columns

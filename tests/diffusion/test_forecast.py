@@ -60,6 +60,7 @@ def test_steps_and_edges_are_those_that_are_taken(graph, n_queries, seeds_per_cl
     [
         (8, False, 2**24, 2**24, True),
         (8, False, 2**24, 2**24, False),
+        (8, False, 2**21, 2**17, True),
         (8, False, 2**20, 2**16, False),
         (8, True, 2**20, 2**18, False),
         (16, False, 2**19, 0, False),
@@ -86,11 +87,12 @@ def test_batches_and_groups_are_those_that_are_taken(
 
 
 def test_rows_and_edges_of_several_batches_are_added_up(graph, monkeypatch):
-    monkeypatch.setattr(room, "MOST_COLUMNS", 16)
+    for module in (scores, forecast_module):
+        monkeypatch.setattr(module, "make_room", lambda *args, **options: room.Room(16, True, 2**24, 0))
     what = Diffusion(np.arange(C), np.arange(C), C, 1)
     (plan,) = forecast(graph, what, budget=BUDGET, threads=2)
     done = run(graph, what)["iterations"]
-    assert plan["batches"] == sum(step["batches"] for step in done)
+    assert plan["batches"] == 3 == sum(step["batches"] for step in done)
     assert plan["rows"] == C == sum(step["rows"] for step in done)
     degrees = np.diff(graph.indptr)[graph.position[:C]]
     assert sum(step["edges"] for step in done) == degrees.sum()

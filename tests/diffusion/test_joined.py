@@ -6,6 +6,7 @@ import pytest
 from ooc_diffusion.diffusion import (
     Diffusion,
     diffuse,
+    engine,
     forward,
     iterate,
     joined,
@@ -96,24 +97,64 @@ def test_scores_do_not_depend_on_joining(case, monkeypatch, precision, kept):  #
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("segments", [False, True])
-def test_a_dense_batch_needs_no_file_for_the_iterate_before_the_last(case, monkeypatch, precision, segments):  # noqa: F811
-    graph, _, seeds, classes, queries = case
-    what = Diffusion(seeds, classes, C, T, queries[:1, :2], precision=precision)
+@pytest.mark.parametrize(("segments", "n_iter"), [(False, 1), (False, 2), (False, 3), (False, 4), (True, 4)])
+def test_a_dense_batch_needs_no_file_for_the_iterate_before_the_last(case, monkeypatch, precision, segments, n_iter):  # noqa: F811
+    graph, _, seeds, classes, _ = case
+    queries = np.arange(40)[None]  # so many that labels reach some in one step
+    what = Diffusion(seeds, classes, C, n_iter, queries, precision=precision)
     monkeypatch.setattr(scores, "make_room", lambda *args, **options: room.Room(4, False, 2**24, 0))
     monkeypatch.setattr(sparse, "RECORDS_PER_LINE", 0)
     if segments:
         monkeypatch.setattr(iterate, "NEAR_BYTES", 0)
         monkeypatch.setattr(iterate, "SEGMENT_BYTES", 200)
-    expected = np.array(diffuse(graph, seeds, classes, C, queries=queries[:1, :2], n_iter=T, precision=precision))
+    expected = np.array(diffuse(graph, seeds, classes, C, queries=queries, n_iter=n_iter, precision=precision))
     for better in (True, False):
         monkeypatch.setattr(scores, "better_than_a_file", lambda *args, better=better, **options: better)
         with Store.temporary().job("diffuse", parameters={}) as job:
             record = write_scores(job, graph, what, name="scores", budget=MemoryBudget(2**31), threads=2)
             found = np.array(job.array("scores", "<f4", (len(queries[:1]), C)).view())
         assert found.tobytes() == expected.tobytes()
-        assert record["steps"].get("joined", 0) == (2 * record["column_batches"] if better else 0)
+        assert record["steps"].get("joined", 0) == (2 * record["column_batches"] if better and n_iter > 1 else 0)
     assert (found != 0).any()
+
+
+class Crash(Exception):
+    pass
+
+
+def test_a_run_cut_off_in_joined_steps_goes_on_from_the_iterate_before(case, tmp_path, monkeypatch):  # noqa: F811
+    graph, _, seeds, classes, queries = case
+    what = Diffusion(seeds, classes, C, T, queries[:1, :2])
+    monkeypatch.setattr(scores, "make_room", lambda *args, **options: room.Room(4, False, 2**24, 0))
+    monkeypatch.setattr(scores, "better_than_a_file", lambda *args, **options: True)
+    monkeypatch.setattr(sparse, "RECORDS_PER_LINE", 0)
+    monkeypatch.setattr(iterate, "_SECONDS_BETWEEN_SAVES", 0)
+    expected = np.array(diffuse(graph, seeds, classes, C, queries=queries[:1, :2], n_iter=T))
+    last_two, step, done = engine.last_two, engine.step, []
+
+    def crashing(*args, **options):
+        done.append("joined")
+        if done.count("joined") == 2:
+            raise Crash
+        return last_two(*args, **options)
+
+    monkeypatch.setattr(engine, "last_two", crashing)
+    monkeypatch.setattr(engine, "step", lambda *args, **options: done.append("step") or step(*args, **options))
+    store = Store(tmp_path / "store", create=True)
+
+    def run():
+        with store.job("diffuse", parameters={}) as job:
+            job.publish(write_scores(job, graph, what, name="scores", budget=MemoryBudget(2**31), threads=2))
+
+    with pytest.raises(Crash):
+        run()
+    first = len(done)
+    run()
+    # the second of three batches goes on with its joined steps, the third does all of its own
+    assert done[first + 1 :] == ["step"] * (T - 2) + ["joined"]
+    assert done[first] == "joined"
+    assert store.array("scores").tobytes() == expected.tobytes()
+    assert not list(store.path.glob("data/iterate*"))
 
 
 def test_what_is_not_worth_joining_goes_on_column_by_column(case, monkeypatch):  # noqa: F811
@@ -136,7 +177,7 @@ def test_memory_that_a_batch_has_taken_is_not_for_joining(case, monkeypatch, tak
     small = room.Room(columns=2, in_memory=False, sparse_bytes=2**24, kept_bytes=2**20)
     monkeypatch.setattr(forward, "worth", lambda *args: True)
     with Store.temporary().job("diffuse", parameters={}) as job:
-        panels = scores._HostPanels(job, graph, what, small, 2, Steps())
+        panels = scores._HostPanels(job, graph, what, scores.rows_needed(graph, what), small, 2, Steps())
         if taken:
             panels._memory(2)
         t, columns = panels._start(0, "iterate/0", [], Steps())

@@ -1,6 +1,8 @@
 """Push, dense and masked steps give the same bytes, whatever the plan, and those bytes are right."""
 
 import itertools
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +13,7 @@ from ooc_diffusion.diffusion import Diffusion, engine, iterate, kernels, needed,
 from ooc_diffusion.diffusion.precision import ELEMENTS, widened
 from ooc_diffusion.diffusion.room import Room
 from ooc_diffusion.memory import MemoryBudget
-from ooc_diffusion.store import Store
+from ooc_diffusion.store import ArrayWriter, Store
 from tests.reference import awkward_table, naive_bfloat16, naive_diffuse, naive_query_scores, naive_w
 
 N, C = 203, 9
@@ -136,6 +138,52 @@ def test_an_interrupted_batch_goes_on_under_any_other_budget(tmp_path, monkeypat
                     run(store, columns, in_memory, crash_at)
             assert run(store, *ways[-1]) == expected
             assert not list(store.path.glob("data/iterate*"))
+
+
+def in_files(graph, L, job, name):
+    return iterate.InFile(job, name, graph, L)
+
+
+@pytest.mark.parametrize("block_rows", [8, 64, N])
+def test_rows_that_are_written_late_are_those_that_were_computed(case, monkeypatch, block_rows):
+    graph, *_ = case
+    monkeypatch.setattr(room, "BLOCK_ROWS", block_rows)
+    L = np.random.default_rng(0).random((N, 5)).astype(np.float32)
+    expected = iterate.step(graph, L.copy(), iterate.InMemory(L.copy()), needed.all_rows(graph, 1), 1, threads=2)
+    append = ArrayWriter.append
+
+    def late(self, rows):
+        time.sleep(0.002)
+        append(self, rows)
+
+    monkeypatch.setattr(ArrayWriter, "append", late)
+    with Store.temporary().job("diffuse", parameters={}) as job:
+        found = iterate.step(graph, L, in_files(graph, L, job, "iterate"), needed.all_rows(graph, 1), 1, threads=2)
+    assert found.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("failing", [0, 1, -1])
+def test_a_write_that_fails_is_an_error_and_leaves_no_thread(case, monkeypatch, failing):
+    graph, *_ = case
+    monkeypatch.setattr(room, "BLOCK_ROWS", 64)
+    blocks = len(list(needed.blocks_of(graph, needed.all_rows(graph, 1), 1)))
+    L, append, calls = room.make_rows(N, 5), ArrayWriter.append, []
+    L[:] = 1
+
+    def fail(self, rows):
+        calls.append(len(rows))
+        if len(calls) == failing % blocks + 1:
+            raise Crash
+        append(self, rows)
+
+    threads = threading.active_count()
+    with Store.temporary().job("diffuse", parameters={}) as job:
+        target = in_files(graph, L, job, "iterate")
+        monkeypatch.setattr(ArrayWriter, "append", fail)
+        with pytest.raises(Crash):
+            iterate.step(graph, L, target, needed.all_rows(graph, 1), 1, threads=2)
+    assert threading.active_count() == threads
+    assert len(calls) <= failing % blocks + 2
 
 
 def test_a_graph_without_edges_gives_zeros():
@@ -310,6 +358,11 @@ def test_no_room_is_larger_than_the_budget(n, itemsize):
             seen.add((made.in_memory, made.sparse_bytes > 0, made.kept_bytes > 0))
     assert (True, True, False) in seen
     assert n < 10**6 or (False, True, True) in seen
+
+
+def test_a_large_budget_does_not_make_a_small_graph_take_much():
+    made = room.make_room(2000, 10, budget=MemoryBudget(2**35))
+    assert room.room_bytes(2000, made) < 2**22
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3, 7, 17, 35, 40, 66])
