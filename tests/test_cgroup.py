@@ -23,11 +23,12 @@ JOB = """
     folder, budget = sys.argv[1], int(sys.argv[2])
     table = np.load(folder + "/table.npy", mmap_mode="r")
     rng = np.random.default_rng(1)
-    seeds, queries = rng.choice(len(table), 60 * {classes}, replace=False), rng.integers(0, len(table), (500, 8))
+    # so many queries that all rows are needed: fewer would do without an L that is dense
+    seeds, queries = rng.choice(len(table), 60 * {classes}, replace=False), rng.integers(0, len(table), (200_000, 8))
     with MemoryMeter() as meter:
         graph = build_graph(table, store=folder + "/graph-" + sys.argv[2], memory_budget=budget)
         given = np.arange(len(seeds)) % {classes}
-        scores = diffuse(graph, seeds, given, {classes}, queries=queries, n_iter=3, memory_budget=budget)
+        scores = diffuse(graph, seeds, given, {classes}, queries=queries, n_iter=5, memory_budget=budget)
     np.save(folder + "/scores-" + sys.argv[2], scores)
     print(json.dumps({{"peak": meter.peak}}))
 """

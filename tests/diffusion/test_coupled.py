@@ -50,7 +50,7 @@ def case(request):
 
 def cut(monkeypatch, *, columns, rows):
     """Force so many columns in a batch, and so many rows in all blocks."""
-    monkeypatch.setattr(coupled, "columns_at_once", lambda n, left, budget: min(left, columns))
+    monkeypatch.setattr(coupled, "columns_at_once", lambda n, left, **options: min(left, columns))
     monkeypatch.setattr(coupled, "block_rows", lambda n, n_classes, budget: kernels.NORMALIZED_ROWS * rows)
     monkeypatch.setattr(coupled, "_ASSEMBLED_BYTES", 4 * C * rows)
     monkeypatch.setattr(room, "BLOCK_ROWS", 8 * rows)
