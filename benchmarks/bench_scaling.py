@@ -80,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", help="collections, at least two, of ascending size")
     parser.add_argument("--seeds", type=int, default=20, help="n, per class; default: 20")
-    parser.add_argument("--memory-budget", default="auto", help="default: auto")
+    parser.add_argument("--memory-budget", default="4GiB", help="the same for all; default: 4GiB")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all cores")
     parser.add_argument("--repeats", type=int, default=3, help="default: 3")
     parser.add_argument("--json", type=Path, help="file for the results")
