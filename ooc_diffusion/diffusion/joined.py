@@ -17,13 +17,13 @@ from . import room, sparse_kernels
 from .blocks import Block
 from .iterate import Product, product
 from .needed import Needed, blocks_of
-from .reading import Entries, entries_of
+from .reading import NO_WEIGHTS, Entries, entries_of
 from .room import make_rows
 from .sparse import SparseRows
 
 # Where the rows of L_{T-2} begin is kept in uint32.
 MOST_ENTRIES = 2**32 - 1
-# Rows of L_{T-1} that are made at once: fewer were taken from no faster, and more often.
+# Rows of L_{T-1} that are made at once, and how far apart they lie: all sums are asked for each such tile, so few are better.
 _TILE_BYTES = 2**26
 _TILE_SPAN = 2**18
 _PARTS_PER_THREAD = 4
@@ -32,7 +32,6 @@ _LINES_PER_ROW = 2.0
 _LINES_PER_ENTRY = 0.2
 # Asking a sum whether it takes some of the rows at hand costs as much as writing and reading back so many bytes.
 _BYTES_PER_QUESTION = 1.0
-_NO_WEIGHTS = np.empty(0, np.float32)
 
 
 def possible(needed: Needed, n_iter: int, *, every_iteration: bool) -> bool:
@@ -106,8 +105,8 @@ def last_two(
     sums = make_rows(len(positions), columns, np.dtype(np.float64))
     sums[:] = 0.0
     take = _Taken(graph, needed, n_iter, positions, threads)
-    # ascending, so that the sums are made as where the steps are taken one by one
     tile = make_rows(_tile_rows(columns, L.dtype.itemsize), columns, L.dtype)
+    # ascending, so that the sums are made as where the steps are taken one by one
     for block, entries in entries_of(blocks_of(graph, needed, n_iter - 1, ascending=True)):
         for some in _tiles(block.rows_at(block.rows), len(tile)):
             part = replace(block, rows=block.rows[some])
@@ -140,7 +139,7 @@ class _Taken:
         source = graph if part is None else part
         rows = positions if part is None else slice(0, -1)
         self._cursors, self._ends = source.indptr[rows].copy(), source.indptr[1:][positions if part is None else slice(None)]
-        self._entries = source.indices, _NO_WEIGHTS if source.weights is None else source.weights
+        self._entries = source.indices, NO_WEIGHTS if source.weights is None else source.weights
         self._bounds = np.linspace(0, len(positions), _PARTS_PER_THREAD * threads + 1).astype(np.int64)
         self._following = np.empty(len(positions), np.uint32)
         sparse_kernels.find_following(self._cursors, self._ends, source.indices, self._following)

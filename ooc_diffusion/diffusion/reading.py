@@ -36,7 +36,7 @@ _WHOLE = 0.5
 _CACHED_PART = 0.5
 # Past the cache, one block is read while another is at work.
 _SLOTS = 2
-_NO_WEIGHTS = np.empty(0, np.float32)
+NO_WEIGHTS = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _mapped(span: Span) -> Entries:
         read_ahead(source.indices, *entries)
         if source.weights is not None:
             read_ahead(source.weights, *entries)
-    return source.indices[span.begin : span.end], _NO_WEIGHTS if source.weights is None else source.weights[span.begin : span.end]
+    return source.indices[span.begin : span.end], NO_WEIGHTS if source.weights is None else source.weights[span.begin : span.end]
 
 
 def _open_direct(source: Graph | Part, stack: contextlib.ExitStack) -> list[DirectFile] | None:
@@ -147,7 +147,7 @@ def _past_cache(spans: Iterable[tuple[T, Span]], files: list[DirectFile]) -> Ite
         if not directly(span):
             return _mapped(span)
         found = [file.read(span.begin, span.end, piece) for file, piece in zip(files, memory[slot], strict=True)]
-        return found[0], found[1] if len(found) > 1 else _NO_WEIGHTS
+        return found[0], found[1] if len(found) > 1 else NO_WEIGHTS
 
     def handed_out(item: T, span: Span, entries: Future[Entries]) -> Iterator[tuple[T, Entries]]:
         yield item, entries.result()

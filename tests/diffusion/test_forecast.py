@@ -60,7 +60,6 @@ def test_steps_and_edges_are_those_that_are_taken(graph, n_queries, seeds_per_cl
     [
         (8, False, 2**24, 2**24, True),
         (8, False, 2**24, 2**24, False),
-        (8, False, 2**21, 2**17, True),
         (8, False, 2**20, 2**16, False),
         (8, True, 2**20, 2**18, False),
         (16, False, 2**19, 0, False),
@@ -84,6 +83,24 @@ def test_batches_and_groups_are_those_that_are_taken(
         if kind != "push":
             assert (planned[t, kind]["rows"], planned[t, kind]["edges"]) == (step["rows"], step["edges"])
     assert not every or not any(kind == "joined" for _, kind in done)
+
+
+@pytest.mark.parametrize(("most", "batches"), [(40, 1), (24, 2), (20, 1)])
+def test_groups_that_are_too_large_to_join_are_cut_until_they_are_not(graph, monkeypatch, most, batches):
+    made = room.Room(8, False, 2**22, 2**15)  # too little to push all once more: then nothing is left to join
+    for module in (scores, forecast_module):
+        monkeypatch.setattr(module, "make_room", lambda *args, **options: made)
+    for module in (forward, joined):
+        monkeypatch.setattr(module, "worth", lambda *args: True)
+        monkeypatch.setattr(module, "held_bytes", lambda graph, needed, n_iter, columns, *sizes: 0 if columns <= most else 2**40)
+    monkeypatch.setattr(joined, "better_than_a_file", lambda *args, **options: False)
+    monkeypatch.setattr(scores, "better_than_a_file", lambda *args, **options: False)
+    rng = np.random.default_rng(2)
+    what = Diffusion(np.arange(2 * C), np.arange(2 * C) // 2, C, T, rng.integers(0, N, (3, 2)))
+    planned = {(step["t"], step["kind"]): step["batches"] for step in forecast(graph, what, budget=BUDGET, threads=2)}
+    done = {(step["t"], step["kind"]): step["batches"] for step in run(graph, what)["iterations"]}
+    assert planned == done
+    assert done[T, "joined"] == batches
 
 
 def test_rows_and_edges_of_several_batches_are_added_up(graph, monkeypatch):
