@@ -11,6 +11,7 @@ from ..graph import Graph
 from ..memory import MemoryBudget
 from . import joined, sparse
 from .blocks import row_blocks
+from .forward import half
 from .needed import Needed
 from .rates import Rates, measure_rates
 from .reading import reading_bytes
@@ -133,7 +134,7 @@ class _Outlook:
                 join, free = False, max(0, self._room.kept_bytes - beside) if together else 0
                 self._add_batch(columns, self._room.sparse_bytes + free)
                 continue
-            if together and join and columns.t == T - 3 and self._fits_joined(columns, beside):
+            if together and join and columns.t == T - 3 and self._fits_joined(columns, beside, pushing=True):
                 join = self._add_joined(columns)
                 if join:
                     continue
@@ -141,12 +142,13 @@ class _Outlook:
                 together
                 and not self._what.every_iteration
                 and columns.t < T
+                and not (join and columns.t == T - 3 and self._part_joins(columns, beside))
                 and self._fits(columns, self._room.kept_bytes - beside)
             ):
                 groups.append(self._pushed(columns))
                 continue
-            half = max(1, len(columns.entries) // width // 2) * width if together else width
-            groups += [columns.part(half, len(columns.entries)), columns.part(0, half)]
+            head = half(len(columns.entries), width) if together else width
+            groups += [columns.part(head, len(columns.entries)), columns.part(0, head)]
 
     def _add_batch(self, columns: _Columns, memory_bytes: int) -> None:
         T, dense = self._what.n_iter, False
@@ -163,11 +165,22 @@ class _Outlook:
                 dense = True
                 self._add_gathered(t, self._needed.kind(t))
 
-    def _fits_joined(self, columns: _Columns, beside: int) -> bool:
+    def _fits_joined(self, columns: _Columns, beside: int, *, pushing: bool = False) -> bool:
         n_columns, sent = len(columns.entries), int(columns.sent.sum())
         memory = room_bytes(self._graph.n, self._room, self._itemsize) - beside
         held = joined.held_bytes(self._graph, self._needed, self._what.n_iter, n_columns, sent, self._itemsize)
-        return held <= memory and sent <= joined.MOST_ENTRIES and self._fits(columns, memory)
+        return held <= memory and sent <= joined.MOST_ENTRIES and (not pushing or self._fits(columns, memory))
+
+    def _part_joins(self, columns: _Columns, beside: int) -> bool:
+        """Return whether all of these columns cannot be joined, but fewer can; see `Forward`."""
+        if self._fits_joined(columns, beside):
+            return False
+        n, entries = len(columns.entries), columns.entries.sum()
+        while (n := half(n, self._room.columns)) > self._room.columns:
+            part = columns.part(0, n)
+            if self._fits_joined(part, beside + int(8 * (entries - part.entries.sum()))):
+                return True
+        return False
 
     def _add_joined(self, columns: _Columns) -> bool:
         """Add the last three steps where it is worth taking the last two together for all these columns; see `Forward`."""

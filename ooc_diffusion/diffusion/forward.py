@@ -12,6 +12,11 @@ from .sparse import SparseColumns, push
 from .steps import Steps, stopwatch
 
 
+def half(n_columns: int, width: int) -> int:
+    """Return how many columns the first half of a group has: whole batches of ``width``."""
+    return max(1, n_columns // width // 2) * width
+
+
 class Forward:
     """Sparse columns of all batches, pushed together as far as the memory for it goes, then in ever smaller groups.
 
@@ -54,13 +59,15 @@ class Forward:
                 if pushed is not None:
                     steps.add(t + 1, "push", batches=1, rows=columns.n_entries, edges=int(sent.sum()), **watch())
                     return t + 1, pushed
-            pushed = self._push(t, columns, sent, room) if t < self._n_iter else None
+            if self._join and t == self._n_iter - 3 and self._part_joins(columns, sent, room):
+                pushed = None  # one step more, and nothing would be left to join
+            else:
+                pushed = self._push(t, columns, sent, room) if t < self._n_iter else None
             if pushed is not None:
                 steps.add(t + 1, "push", batches=1, rows=columns.n_entries, edges=int(sent.sum()), **watch())
                 self._groups.append((t + 1, pushed))
             else:
-                half = max(1, columns.n_columns // room.columns // 2)
-                head, rest = columns.split(half * room.columns)
+                head, rest = columns.split(half(columns.n_columns, room.columns))
                 self._groups += [(t, rest), (t, head)]
 
     def free_bytes(self, room: Room, columns: SparseColumns) -> int:
@@ -68,17 +75,32 @@ class Forward:
         return max(0, room.kept_bytes - self._beside(columns))
 
     def _push_to_join(self, t: int, columns: SparseColumns, sent: np.ndarray, room: Room) -> SparseColumns | None:
-        itemsize, entries = columns.dtype.itemsize, int(sent.sum())
-        memory = room_bytes(self._graph.n, room, itemsize) - self._beside(columns)
-        needed = held_bytes(self._graph, self._needed, self._n_iter, columns.n_columns, entries, itemsize)
-        if needed > memory or entries > MOST_ENTRIES:
+        itemsize = columns.dtype.itemsize
+        if not self._fits_joined(columns, sent, room):
             return None
+        memory = room_bytes(self._graph.n, room, itemsize) - self._beside(columns)
         pushed = push(self._graph, columns, sent, self._needed, t + 1, memory_bytes=memory, threads=self._threads)
         if pushed is None:
             return None
         again = int(pushed.count_sent(self._graph).sum())
         self._join = worth(again, columns.n_columns, columns_per_line(itemsize), self._graph.nnz)
         return pushed if self._join else None
+
+    def _fits_joined(self, columns: SparseColumns, sent: np.ndarray, room: Room) -> bool:
+        itemsize, entries = columns.dtype.itemsize, int(sent.sum())
+        memory = room_bytes(self._graph.n, room, itemsize) - self._beside(columns)
+        held = held_bytes(self._graph, self._needed, self._n_iter, columns.n_columns, entries, itemsize)
+        return held <= memory and entries <= MOST_ENTRIES
+
+    def _part_joins(self, columns: SparseColumns, sent: np.ndarray, room: Room) -> bool:
+        """Return whether all of these columns cannot be joined, but fewer can: still more than a batch has."""
+        if self._fits_joined(columns, sent, room):
+            return False
+        n = columns.n_columns
+        while (n := half(n, room.columns)) > room.columns:
+            if self._fits_joined(columns.part(0, n), sent[:n], room):
+                return True
+        return False
 
     def _push(self, t: int, columns: SparseColumns, sent: np.ndarray, room: Room) -> SparseColumns | None:
         memory = room.kept_bytes - self._beside(columns)
