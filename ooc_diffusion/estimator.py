@@ -13,9 +13,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .classify import predict as predict_rows
 from .diffusion import check_normalization, diffuse_once, kernels
 from .errors import BadInput
-from .graph import build_graph, locality_order
+from .graph import build_graph
 from .memory import MemoryBudget
-from .neighbors import Inverted, assign_lists, choose_index, n_lists, search, train_centroids
+from .neighbors import Inverted, assign_lists, choose_index, locality_order, n_lists, search, train_centroids
 from .parallel import limit_threads
 from .stages.selection import Seeds, select_iterations
 from .store import Store
@@ -237,7 +237,7 @@ class LabelDiffusion(ClassifierMixin, BaseEstimator):
                 centroids = train_centroids(X, seed=self.random_state)
                 blocks = [assign_lists(X[i : i + _BLOCK_ROWS], centroids) for i in range(0, n, _BLOCK_ROWS)]
                 lists = np.concatenate(blocks)
-                order = locality_order(lists, centroids)
+                order, _ = locality_order(lists, len(centroids))
                 self._inverted = Inverted(centroids, lists) if index == "IVFFlat" else None
             ids = job.array("ids", "<i4", (n, k))
             for block, _ in self._neighbors(X, k):

@@ -40,3 +40,15 @@ def limit_threads(threads: int | None) -> Iterator[int]:
             yield wanted
     finally:
         numba.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Hold BLAS to one thread inside a ``with`` block: it rounds otherwise for another number of threads."""
+    import faiss
+    from threadpoolctl import threadpool_limits
+
+    threads = faiss.omp_get_max_threads()
+    with threadpool_limits(1, user_api="blas"):
+        faiss.omp_set_num_threads(threads)  # which an OpenBLAS on OpenMP has lowered with its own
+        yield

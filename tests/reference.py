@@ -307,3 +307,15 @@ def awkward_table(rng, n, k, *, n_components=3, isolated=0.1, missing=0.15, repe
                 ids[i, place] = ids[i, rng.integers(0, place)]
     weights = rng.uniform(0.05, 2.0, size=(n, k)).astype(np.float32)
     return ids, weights
+
+
+def naive_list_search(X, lists, centroids, queries, k, probes):
+    """The k best vectors of the lists nearest to each query, of equal ones that of the lower list and id; -1 = none."""
+    found = []
+    for query in queries.astype(np.float64):
+        near = np.argsort(((centroids - query) ** 2).sum(axis=1), kind="stable")[:probes]
+        inside = [i for number in range(len(centroids)) for i in np.flatnonzero(lists == number) if number in near]
+        similarities = X[inside].astype(np.float64) @ query
+        best = np.argsort(-similarities, kind="stable")[:k]
+        found.append([*np.array(inside, int)[best], *[-1] * (k - len(best))])
+    return np.array(found)

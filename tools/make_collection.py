@@ -28,8 +28,8 @@ from pathlib import Path
 import numpy as np
 
 from ooc_diffusion import build_graph
-from ooc_diffusion.graph import Graph, locality_order
-from ooc_diffusion.neighbors import Inverted, assign_lists, search, train_centroids
+from ooc_diffusion.graph import Graph
+from ooc_diffusion.neighbors import Inverted, assign_lists, locality_order, search, train_centroids
 
 BLOCK = 65536
 DIMENSIONS = {"hard": 96, "clustered": 14}
@@ -74,7 +74,7 @@ def write_neighbors(vectors: np.ndarray, k: int, file: Path) -> np.ndarray:
         first += len(ids)
         print(f"\r{first:,} of {len(vectors):,} rows searched", end="", flush=True, file=sys.stderr)
     out.flush()
-    return locality_order(lists, centroids)
+    return locality_order(lists, len(centroids))[0]
 
 
 def measure(graph: Graph) -> dict[str, object]:

@@ -279,19 +279,6 @@ def merge_weighted_rows(bounds, starts, keys, weights, out_lengths, out_scale, o
 
 
 @nb.njit(cache=True, nogil=True)
-def order_by_list(lists, list_rank, counts, out_order):
-    """Sort nodes by the rank of their inverted list, stable; ``counts`` (lists + 1,) int64 is used up."""
-    for i in range(lists.shape[0]):
-        counts[list_rank[lists[i]] + 1] += 1
-    for r in range(1, counts.shape[0]):
-        counts[r] += counts[r - 1]
-    for i in range(lists.shape[0]):
-        r = list_rank[lists[i]]
-        out_order[counts[r]] = i
-        counts[r] += 1
-
-
-@nb.njit(cache=True, nogil=True)
 def _row_fault(entries, weights, weighted, scale, n):
     """Return what is wrong with a row, and how many halves of edges it holds: two in a reciprocal entry."""
     halves, total = 0, 0.0

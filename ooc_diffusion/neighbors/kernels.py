@@ -1,8 +1,13 @@
-"""Merging lists of neighbors (Numba)."""
+"""Merging lists of neighbors, and keeping the k best of many similarities (Numba)."""
 
 from __future__ import annotations
 
 import numba as nb
+import numpy as np
+
+NONE = np.float32(-1e30)
+# Similarities that are compared at once.
+CHUNK = 32
 
 
 @nb.njit(cache=True, nogil=True, parallel=True)
@@ -27,3 +32,129 @@ def merge_lists(ids_a, similarities_a, ids_b, similarities_b, out_ids, out_simil
             else:
                 out_ids[row, place] = -1
                 out_similarities[row, place] = -1e30
+
+
+@nb.njit(cache=True, nogil=True)
+def _keep_best(keys, k):
+    """Bring the k largest keys to the front, the least of them to place k - 1 (Hoare's selection)."""
+    low, high, wanted = 0, keys.shape[0] - 1, k - 1
+    while low < high:
+        pivot = keys[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while keys[i] > pivot:
+                i += 1
+            while keys[j] < pivot:
+                j -= 1
+            if i <= j:
+                keys[i], keys[j] = keys[j], keys[i]
+                i += 1
+                j -= 1
+        if wanted <= j:
+            high = j
+        elif wanted >= i:
+            low = i
+        else:
+            break
+
+
+@nb.njit(cache=True, nogil=True, inline="always")
+def _key(bits, position):
+    """Return a key that is larger for a larger float32 (given as its bits), and of equal ones for the lower position."""
+    high = bits ^ np.uint32(0xFFFFFFFF) if bits >> np.uint32(31) else bits | np.uint32(0x80000000)
+    return (np.uint64(high) << np.uint64(32)) | np.uint64(np.uint32(0xFFFFFFFF) - np.uint32(position))
+
+
+@nb.njit(cache=True, nogil=True, inline="always")
+def _similarity(key):
+    """Return the float32 that a key was made of."""
+    high = np.uint32(key >> np.uint64(32))
+    bits = high ^ np.uint32(0x80000000) if high >> np.uint32(31) else high ^ np.uint32(0xFFFFFFFF)
+    return np.uint32(bits).view(np.float32)
+
+
+@nb.njit(cache=True, nogil=True)
+def offer(similarities, queries, positions, k, out_least, out_counts, out_keys):
+    """Keep for each query the k best of its similarities (m, n) to the vectors at ``positions`` (n,).
+
+    Row i of the similarities is that of query ``queries[i]``. Its best so far are among the first ``out_counts[q]`` of
+    ``out_keys[q]``, which has room for more than k: only when it is full they are sorted out. ``out_least[q]`` is the least
+    similarity that could be among the k best. Of equal ones those of lower positions are kept, so that the order in which lists
+    come does not matter.
+    """
+    bits = similarities.view(np.uint32)
+    m, n = similarities.shape
+    whole = n // CHUNK * CHUNK
+    for i in range(m):
+        q, row = queries[i], similarities[i]
+        keys, count, least = out_keys[q], out_counts[q], out_least[q]
+        for begin in range(0, n, CHUNK):
+            above = np.int32(1)
+            if begin < whole:  # a constant number of turns is done some at a time
+                above = np.int32(0)
+                for j in range(CHUNK):
+                    above += np.int32(row[begin + j] >= least)
+            if above == 0:
+                continue
+            for j in range(begin, min(begin + CHUNK, n)):
+                if row[j] < least:
+                    continue
+                key = _key(bits[i, j], positions[j])
+                if row[j] > least or key > keys[k - 1]:  # identical vectors come in thousands
+                    keys[count] = key
+                    count += 1
+                    if count == keys.shape[0]:
+                        _keep_best(keys, k)
+                        count, least = k, _similarity(keys[k - 1])
+        out_counts[q], out_least[q] = count, least
+
+
+@nb.njit(cache=True, nogil=True)
+def sort_best(counts, keys, out_positions, out_similarities):
+    """Write the best of each query, best first; -1 and -1e30 where there are fewer than k."""
+    for q in range(out_positions.shape[0]):
+        keys[q, : counts[q]].sort()
+        for place in range(out_positions.shape[1]):
+            at = counts[q] - 1 - place
+            if at < 0:
+                out_positions[q, place], out_similarities[q, place] = -1, NONE
+            else:
+                out_positions[q, place] = np.uint32(0xFFFFFFFF) - np.uint32(keys[q, at] & np.uint64(0xFFFFFFFF))
+                out_similarities[q, place] = _similarity(keys[q, at])
+
+
+@nb.njit(cache=True, nogil=True)
+def order_by_list(lists, out_starts, out_order):
+    """Sort vectors by their inverted list, stable; ``out_starts`` (lists + 1,) int64, all zero before, says where each begins."""
+    for i in range(lists.shape[0]):
+        out_starts[lists[i]] += 1
+    for r in range(1, out_starts.shape[0]):
+        out_starts[r] += out_starts[r - 1]
+    for i in range(lists.shape[0] - 1, -1, -1):  # each list is filled from its end
+        out_starts[lists[i]] -= 1
+        out_order[out_starts[lists[i]]] = i
+
+
+@nb.njit(cache=True, nogil=True)
+def group_by_list(probes, out_starts, out_members):
+    """List the queries that probe each list, ascending: ``probes`` (q, p), ``out_members`` (q p,); starts as `order_by_list`."""
+    for i in range(probes.shape[0]):
+        for j in range(probes.shape[1]):
+            out_starts[probes[i, j]] += 1
+    for r in range(1, out_starts.shape[0]):
+        out_starts[r] += out_starts[r - 1]
+    for i in range(probes.shape[0] - 1, -1, -1):  # each list is filled from its end
+        for j in range(probes.shape[1]):
+            r = probes[i, j]
+            out_starts[r] -= 1
+            out_members[out_starts[r]] = i
+
+
+@nb.njit(cache=True, nogil=True, parallel=True)
+def put_rows(rows, places, begin, end, out):
+    """Write the rows whose places are from ``begin`` to ``end`` there, counted from ``begin``."""
+    for i in nb.prange(rows.shape[0]):
+        place = np.int64(places[i])
+        if begin <= place < end:
+            for j in range(rows.shape[1]):
+                out[place - begin, j] = rows[i, j]

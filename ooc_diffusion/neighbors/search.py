@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..errors import BadInput
+from ..parallel import one_blas_thread
+from .lists import FEWEST_FOR_LISTS, Inverted, n_lists, n_probes
 
 logger = logging.getLogger(__name__)
 
@@ -20,25 +19,6 @@ logger = logging.getLogger(__name__)
 QUERY_ROWS = 4096
 DATABASE_ROWS = 65536
 _LARGEST_FLAT = 100_000
-_FEWEST_FOR_LISTS = 4096
-_TRAINING_ROWS_PER_LIST = 100
-_MOST_PROBES = 256
-
-
-@dataclass(frozen=True)
-class Inverted:
-    """The coarse quantizer and the assignment of a set of vectors.
-
-    Parameters
-    ----------
-    centroids : numpy.ndarray of shape (n_lists, d), float32
-        Centroids of the inverted lists.
-    lists : numpy.ndarray of shape (n,), int32
-        List of each vector.
-    """
-
-    centroids: np.ndarray
-    lists: np.ndarray
 
 
 def choose_index(n: int, index: str) -> str:
@@ -47,51 +27,9 @@ def choose_index(n: int, index: str) -> str:
         raise BadInput(f"index {index!r} is not one of auto, Flat, IVFFlat")
     if index == "auto":
         return "Flat" if n <= _LARGEST_FLAT else "IVFFlat"
-    if index == "IVFFlat" and n < _FEWEST_FOR_LISTS:
-        raise BadInput(f"IVFFlat needs at least {_FEWEST_FOR_LISTS} vectors, there are {n}; use Flat")
+    if index == "IVFFlat" and n < FEWEST_FOR_LISTS:
+        raise BadInput(f"IVFFlat needs at least {FEWEST_FOR_LISTS} vectors, there are {n}; use Flat")
     return index
-
-
-def n_lists(n: int) -> int:
-    """Return the number of inverted lists of the paper, 4 √n; 0 for sets too small to be worth ordering."""
-    return 4 * math.isqrt(n) if n >= _FEWEST_FOR_LISTS else 0
-
-
-def n_probes(lists: int) -> int:
-    """Return the number of lists visited per query: 256, at most 3/4 of the lists."""
-    return max(1, min(_MOST_PROBES, 3 * lists // 4))
-
-
-def training_rows(n: int) -> int:
-    """Return the number of vectors that the centroids are trained on: up to 100 a list."""
-    return min(n, _TRAINING_ROWS_PER_LIST * n_lists(n))
-
-
-def train_centroids(vectors: np.ndarray, *, seed: int = 0) -> np.ndarray:
-    """Train the centroids of the inverted lists by k-means on a sample.
-
-    Parameters
-    ----------
-    vectors : numpy.ndarray of shape (n, d), float32
-        May be a memmap; `training_rows` rows of it are read.
-    seed : int
-        Seed of the sample and of k-means, default 0.
-
-    Returns
-    -------
-    numpy.ndarray of shape (4 √n, d), float32
-    """
-    import faiss
-
-    n, d = vectors.shape
-    rows = training_rows(n)
-    # one row of each of equally long stretches: drawing without replacement would take memory that grows with n
-    edges = np.arange(rows + 1) * n // rows
-    sample = np.random.default_rng(seed).integers(edges[:-1], edges[1:])
-    kmeans = faiss.Kmeans(d, n_lists(n), niter=10, seed=seed + 1, min_points_per_centroid=1, max_points_per_centroid=1000)
-    with _one_blas_thread():
-        kmeans.train(np.ascontiguousarray(vectors[sample], np.float32))
-    return np.array(kmeans.centroids)
 
 
 def assign_lists(block: np.ndarray, centroids: np.ndarray) -> np.ndarray:
@@ -193,7 +131,7 @@ def _find_exactly(vectors: np.ndarray, queries: np.ndarray, k: int, metric: str,
         firsts = range(group, min(group + threads * QUERY_ROWS, len(queries)), QUERY_ROWS)
         blocks = [_block(queries, first, QUERY_ROWS) - origin for first in firsts]
         best = [faiss.ResultHeap(len(block), k, keep_max=metric != "euclidean") for block in blocks]
-        with _one_blas_thread(), ThreadPoolExecutor(threads, initializer=faiss.omp_set_num_threads, initargs=(1,)) as pool:
+        with one_blas_thread(), ThreadPoolExecutor(threads, initializer=faiss.omp_set_num_threads, initargs=(1,)) as pool:
             for first in range(0, len(vectors), DATABASE_ROWS):
                 part = _block(vectors, first, DATABASE_ROWS) - origin
                 list(pool.map(_compare, blocks, best, [part] * len(blocks), [first] * len(blocks), [metric] * len(blocks)))
@@ -211,20 +149,9 @@ def _compare(block: np.ndarray, heap: Any, part: np.ndarray, first: int, metric:
 
 def _find_by_index(index: Any, queries: np.ndarray, k: int, metric: str, start: int) -> Found:
     for first in range(start, len(queries), QUERY_ROWS):
-        with _one_blas_thread():
+        with one_blas_thread():
             found = index.search(_block(queries, first, QUERY_ROWS), k)
         yield found
-
-
-@contextlib.contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    import faiss
-    from threadpoolctl import threadpool_limits
-
-    threads = faiss.omp_get_max_threads()
-    with threadpool_limits(1, user_api="blas"):
-        faiss.omp_set_num_threads(threads)  # which an OpenBLAS on OpenMP has lowered with its own
-        yield
 
 
 def _index(vectors: np.ndarray, inverted: Inverted | None, metric: str, device: str) -> Any:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput
-from ..graph import Graph, locality_order, write_graph
-from ..neighbors import merge_neighbors, search
+from ..graph import Graph, write_graph
+from ..neighbors import locality_order, merge_neighbors, search
 from ..store import Store
 from .plans import BLOCK_ROWS, plan_graph
 from .settings import ROLES, Record, Settings, Worker, open_store, run_stage
@@ -135,7 +135,7 @@ def _build(worker: Worker, store: Store, k: int, sigma: float | None) -> dict[st
     ids, similarities = ids[:, :k], similarities[:, :k]
     centroids = store.array("background/centroids")
     # on disk at once, so that building has its memory
-    order = worker.job.put("graph/order", locality_order(lists, centroids)) if len(centroids) else None
+    order = worker.job.put("graph/order", locality_order(lists, len(centroids))[0]) if len(centroids) else None
     weights = None if sigma is None else _gaussian(worker, ids, similarities, sigma)
     checked = write_graph(
         worker.job, ids, weights=weights, order=order, budget=worker.budget, threads=worker.threads, advance=worker.advance

@@ -62,13 +62,14 @@ def open_array(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarra
 
 
 def read_ahead(array: np.ndarray, begin: int, end: int) -> None:
-    """Ask the system to read entries of an array (n,), mapped as `open_array` does, while others are worked on.
+    """Ask the system to read rows of an array, mapped as `open_array` does, while others are worked on.
 
     An array that is in memory is left alone.
     """
     mapped = _mapped(array)
     if mapped is not None:
-        _advise(mapped, mmap.MADV_WILLNEED, begin, end)
+        width = math.prod(array.shape[1:])
+        _advise(mapped, mmap.MADV_WILLNEED, begin * width, end * width)
 
 
 class DirectFile:

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from ooc_diffusion.errors import BadInput, DoesNotFit
-from ooc_diffusion.graph import bisect_centroids, build, build_graph, kernels, locality_order
+from ooc_diffusion.graph import build, build_graph, kernels
 from tests.reference import awkward_table, naive_csr, naive_w, naive_w0
 
 
@@ -164,23 +164,6 @@ def test_the_callers_table_is_untouched_and_may_be_read_only():
     ids.flags.writeable = False
     build_graph(ids)
     np.testing.assert_array_equal(ids, before)
-
-
-def test_bisection_puts_near_centroids_near():
-    rng = np.random.default_rng(0)
-    line = np.sort(rng.random(64))[:, None] * np.ones(5)
-    shuffle = rng.permutation(64)
-    found = shuffle[bisect_centroids(line[shuffle].astype(np.float32))]
-    assert found.tolist() in (list(range(64)), list(range(63, -1, -1)))
-
-
-def test_locality_order_is_stable_by_list():
-    lists = np.array([2, 0, 1, 0, 2, 1], np.int32)
-    centroids = np.array([[0.0], [2.0], [1.0]], np.float32)
-    order = locality_order(lists, centroids)
-    ranked = bisect_centroids(centroids).tolist()
-    expected = [i for lst in ranked for i in range(6) if lists[i] == lst]
-    assert order.tolist() == expected
 
 
 def test_naive_w0_agrees_on_repeats():

@@ -1,0 +1,198 @@
+"""Searching by inverted lists that lie on disk, list after list: each is multiplied at once with all queries that probe it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from ..parallel import one_blas_thread
+from ..store.npy import read_ahead
+from .kernels import CHUNK, group_by_list, offer, sort_best
+
+# Sizes that could change the rounding of a matrix product are constants: results do not depend on the memory budget.
+FEWEST_QUERIES, MOST_QUERIES = 2**12, 2**17
+_BLOCKS = 16
+# The lists nearest to a vector are looked for among so many times as many around its own.
+_AROUND, _FEWEST_AROUND = 8, 1024
+# Rows of a list that are multiplied at once, and products: these stay in a core's cache until they are looked through.
+_LIST_ROWS = 2**11
+_PRODUCTS = 2**18
+
+
+@dataclass(frozen=True)
+class OrderedLists:
+    """Vectors in the order of their inverted lists.
+
+    Parameters
+    ----------
+    centroids : numpy.ndarray of shape (lists, d), float32
+        Centroids of the lists.
+    starts : numpy.ndarray of shape (lists + 1,), int64
+        Where each list begins.
+    order : numpy.ndarray of shape (n,), uint32
+        Id of the vector at each position; may be a memmap.
+    vectors : numpy.ndarray of shape (n, d), float32 or float16
+        The vectors by position; may be a memmap.
+    """
+
+    centroids: np.ndarray
+    starts: np.ndarray
+    order: np.ndarray
+    vectors: np.ndarray
+
+
+def query_rows(q: int) -> int:
+    """Return how many of q queries are searched together: the more, the fewer times a list is read."""
+    return min(MOST_QUERIES, max(FEWEST_QUERIES, 1 << (q // _BLOCKS).bit_length()))
+
+
+def search_lists(
+    lists: OrderedLists, queries: np.ndarray, *, k: int, probes: int, threads: int, own: np.ndarray | None = None, start: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Find the k most similar vectors of each query in the lists whose centroids are nearest to it.
+
+    Parameters
+    ----------
+    lists : OrderedLists
+        The database.
+    queries : numpy.ndarray of shape (q, d), float32 or float16
+        May be a memmap, and the vectors of the database, in their order: then the queries of a block probe the same lists.
+    k : int
+        Neighbors per query. A query that is in the database finds itself, or an identical vector in its place.
+    probes : int
+        Lists that are visited for each query.
+    threads : int
+        Threads; each searches whole blocks of queries.
+    own : numpy.ndarray of shape (q,), int32, optional
+        The list of each query, where these ascend; see `nearest_lists`.
+    start : int
+        First query, a multiple of ``query_rows(q)``. Default 0.
+
+    Yields
+    ------
+    ids : numpy.ndarray of shape (b, k), int32
+        Best first, of equal ones the lower position; -1 = none.
+    similarities : numpy.ndarray of shape (b, k), float32
+        Inner products; -1e30 where there is no neighbor.
+    """
+    rows = query_rows(len(queries))
+    begins = iter(range(start, len(queries), rows))
+    pending: deque[Future[tuple[np.ndarray, np.ndarray]]] = deque()
+    with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
+        try:
+            while True:
+                while len(pending) <= threads and (first := next(begins, None)) is not None:
+                    block = slice(first, first + rows)
+                    known = None if own is None else own[block]
+                    pending.append(pool.submit(_search_block, lists, queries[block], known, k, probes))
+                if not pending:
+                    return
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def nearest_lists(centroids: np.ndarray, queries: np.ndarray, *, probes: int, own: np.ndarray | None = None) -> np.ndarray:
+    """Return the lists whose centroids are nearest (L2) to each query, nearest first.
+
+    Parameters
+    ----------
+    centroids : numpy.ndarray of shape (lists, d), float32
+        Centroids of the lists.
+    queries : numpy.ndarray of shape (q, d), float32
+        Queries.
+    probes : int
+        How many lists.
+    own : numpy.ndarray of shape (q,), int32, optional
+        The list of each query, ascending. Then only the lists around that one are compared: 8 times as many, 1024 at least.
+
+    Returns
+    -------
+    numpy.ndarray of shape (q, probes), int32
+    """
+    best = _Best(len(queries), probes)
+    halves = 0.5 * np.einsum("cd,cd->c", centroids, centroids)
+    for rows, numbers in _candidates(centroids, halves, len(queries), max(_FEWEST_AROUND, _AROUND * probes), own):
+        for products, some, part in _products(queries, rows, centroids[numbers]):
+            products -= halves[numbers[part]]  # |q - c|² = |q|² - 2 (q·c - |c|² / 2)
+            best.offer(products, some, numbers[part])
+    return best.sorted()[0]
+
+
+def _candidates(
+    centroids: np.ndarray, halves: np.ndarray, queries: int, around: int, own: np.ndarray | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield rows of queries, int32, and the lists that may be among their nearest, nearest first."""
+    rows = np.arange(queries, dtype=np.int32)
+    if own is None or around >= len(centroids):
+        yield rows, np.arange(len(centroids), dtype=np.int32)
+        return
+    bounds = [0, *(np.flatnonzero(np.diff(own)) + 1), queries]
+    for begin, end in pairwise(bounds):
+        far = halves - centroids @ centroids[own[begin]]
+        near = np.argpartition(far, around)[:around]
+        yield rows[begin:end], near[np.argsort(far[near], kind="stable")].astype(np.int32)
+
+
+def _search_block(
+    lists: OrderedLists, queries: np.ndarray, own: np.ndarray | None, k: int, probes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    queries = np.ascontiguousarray(queries, np.float32)
+    starts, members = np.zeros(len(lists.centroids) + 1, np.int64), np.empty(len(queries) * probes, np.int32)
+    group_by_list(nearest_lists(lists.centroids, queries, probes=probes, own=own), starts, members)
+    best = _Best(len(queries), k)
+    # those that most queries probe come first: they hold most of the neighbors, and few vectors are better afterwards
+    visited = np.argsort(-np.diff(starts), kind="stable")[: np.count_nonzero(np.diff(starts))]
+    for place, number in enumerate(visited):
+        if place + 2 < len(visited):
+            following = visited[place + 2]
+            read_ahead(lists.vectors, lists.starts[following], lists.starts[following + 1])
+        some, begin, end = members[starts[number] : starts[number + 1]], lists.starts[number], lists.starts[number + 1]
+        positions = np.arange(begin, end, dtype=np.int32)
+        for products, asking, part in _products(queries, some, lists.vectors[begin:end]):
+            best.offer(products, asking, positions[part])
+    found, similarities = best.sorted()
+    return np.where(found < 0, np.int32(-1), lists.order[found].astype(np.int32)), similarities
+
+
+class _Best:
+    """The k best that each query was offered."""
+
+    def __init__(self, queries: int, k: int) -> None:
+        self._k = k
+        self._least = np.full(queries, -np.inf, np.float32)
+        self._counts = np.zeros(queries, np.int32)
+        self._keys = np.empty((queries, 2 * k + CHUNK), np.uint64)
+
+    def offer(self, similarities: np.ndarray, queries: np.ndarray, positions: np.ndarray) -> None:
+        """Offer similarities (m, n) of some queries (m,) to the vectors at some positions (n,)."""
+        offer(similarities, queries, positions, self._k, self._least, self._counts, self._keys)
+
+    def sorted(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return positions int32 and similarities float32 (queries, k), best first; -1 and -1e30 where there are fewer."""
+        positions = np.empty((len(self._keys), self._k), np.int32)
+        similarities = np.empty(positions.shape, np.float32)
+        sort_best(self._counts, self._keys, positions, similarities)
+        return positions, similarities
+
+
+def _products(queries: np.ndarray, rows: np.ndarray, vectors: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, slice]]:
+    """Yield the inner products of some rows of the queries with vectors, tile by tile: products, rows, part of the vectors."""
+    gathered = np.take(queries, rows, axis=0, mode="clip")
+    memory = np.empty(max(_PRODUCTS, _LIST_ROWS), np.float32)
+    for first in range(0, len(vectors), _LIST_ROWS):
+        part = slice(first, min(first + _LIST_ROWS, len(vectors)))
+        database = np.ascontiguousarray(vectors[part], np.float32)
+        width = len(database)
+        tile = max(1, _PRODUCTS // width)
+        for begin in range(0, len(rows), tile):
+            some = gathered[begin : begin + tile]
+            products = memory[: len(some) * width].reshape(len(some), width)
+            np.dot(some, database.T, out=products)
+            yield products, rows[begin : begin + tile], part
