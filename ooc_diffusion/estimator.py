@@ -21,6 +21,7 @@ from .stages.selection import Seeds, select_iterations
 from .store import Store
 
 _BLOCK_ROWS = 4096
+_INDEXES = ("auto", "Flat", "IVFFlat")
 
 
 class LabelDiffusion(ClassifierMixin, BaseEstimator):
@@ -229,7 +230,7 @@ class LabelDiffusion(ClassifierMixin, BaseEstimator):
     def _table(self, X: np.ndarray, budget: MemoryBudget) -> tuple[np.ndarray, np.ndarray | None]:
         """Return neighbor ids (n, k) on disk, and the locality order where the set is large enough to have one."""
         n, k = len(X), int(self.n_neighbors)
-        index = choose_index(n, self.index)
+        index = choose_index(n, self.index, indexes=_INDEXES)
         order = None
         store = Store.temporary()
         with limit_threads(self.threads), store.job("neighbors", parameters={}) as job:

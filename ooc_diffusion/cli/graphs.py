@@ -13,24 +13,35 @@ from .options import STORE, common_options
 K = click.option("--k", type=click.IntRange(min=1), default=30, show_default=True, help="Neighbors per image, itself included.")
 INDEX = click.option(
     "--index",
-    type=click.Choice(["auto", "Flat", "IVFFlat"]),
+    type=click.Choice(["auto", "Flat", "IVFFlat", "list-major"]),
     default="auto",
     show_default=True,
-    help="Exact search, or by inverted lists; auto: exact up to 100 000 images.",
+    help="Exact search, or by inverted lists: in memory (IVFFlat) or on disk; auto: Flat up to 100 000 images, list-major above.",
 )
+SHARE = click.FloatRange(0, 1, min_open=True)
 
 
 @click.command("neighbors")
 @STORE
 @K
 @INDEX
+@click.option("--probes", type=click.IntRange(min=1), help="Lists visited per image.  [default: 256, at most 3/4 of all]")
+@click.option("--target-recall", type=SHARE, help="Visit as many lists as this recall takes on a sample.")
+@click.option("--min-recall", type=SHARE, help="Fail where the measured recall is lower.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Of the vectors that list-major keeps on disk.",
+)
 @common_options
 def neighbors_command(store: str, **options: Any) -> dict[str, Any]:
     """Find the nearest neighbors of every image among the background.
 
     \b
     Example:
-      ooc-diffusion neighbors --store s --k 30 --memory-budget 4GiB
+      ooc-diffusion neighbors --store s --k 30 --target-recall 0.95 --memory-budget 4GiB
     """
     from ..stages.neighbors import neighbors
 

@@ -20,7 +20,11 @@ from .options import STORE, output_options, print_record
 @click.option("--classes", type=click.IntRange(min=1), default=100, show_default=True, help="Number of classes.")
 @click.option("--n-iter", type=click.IntRange(min=1), default=5, show_default=True, help="Number of iterations.")
 @click.option(
-    "--index", type=click.Choice(["auto", "Flat", "IVFFlat"]), default="auto", show_default=True, help="Index of the neighbors."
+    "--index",
+    type=click.Choice(["auto", "Flat", "IVFFlat", "list-major"]),
+    default="auto",
+    show_default=True,
+    help="Index of the neighbors.",
 )
 @click.option("--memory-budget", default="auto", show_default=True, metavar="SIZE", help="Most memory to use, such as 8GiB.")
 @output_options

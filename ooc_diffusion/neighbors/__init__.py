@@ -1,12 +1,14 @@
 """The k nearest neighbors: faiss indexes, searching in blocks, merging, recall."""
 
-from .list_major import OrderedLists, nearest_lists, query_rows, search_lists
+from .completion import Entering, entering
+from .list_major import OrderedLists, block_bytes, nearest_lists, query_rows, search_lists
 from .lists import Inverted, bisect_centroids, locality_order, n_lists, n_probes, train_centroids, training_rows
 from .merge import merge_neighbors
 from .permute import inverse, permuted
-from .recall import measure_recall
+from .recall import SAMPLES, Sample, draw_sample, measure_recall, probes_for
 from .search import (
     DATABASE_ROWS,
+    INDEXES,
     QUERY_ROWS,
     assign_lists,
     choose_index,
@@ -18,12 +20,19 @@ from .search import (
 
 __all__ = [
     "DATABASE_ROWS",
+    "INDEXES",
     "QUERY_ROWS",
+    "SAMPLES",
+    "Entering",
     "Inverted",
     "OrderedLists",
+    "Sample",
     "assign_lists",
     "bisect_centroids",
+    "block_bytes",
     "choose_index",
+    "draw_sample",
+    "entering",
     "index_bytes",
     "inverse",
     "locality_order",
@@ -33,6 +42,7 @@ __all__ = [
     "n_probes",
     "nearest_lists",
     "permuted",
+    "probes_for",
     "query_rows",
     "resolve_device",
     "search",

@@ -22,6 +22,8 @@ _AROUND, _FEWEST_AROUND = 8, 1024
 # Rows of a list that are multiplied at once, and products: these stay in a core's cache until they are looked through.
 _LIST_ROWS = 2**11
 _PRODUCTS = 2**18
+# Queries whose nearest lists are looked for at once.
+_PROBING_ROWS = 2**12
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class OrderedLists:
     order: np.ndarray
     vectors: np.ndarray
 
+    def numbers(self, begin: int, end: int) -> np.ndarray:
+        """Return the list of each vector at these positions, int32 (end - begin,)."""
+        return np.searchsorted(self.starts, np.arange(begin, end), side="right").astype(np.int32) - np.int32(1)
+
 
 def query_rows(q: int) -> int:
     """Return how many of q queries are searched together: the more, the fewer times a list is read."""
@@ -52,7 +58,7 @@ def query_rows(q: int) -> int:
 
 
 def search_lists(
-    lists: OrderedLists, queries: np.ndarray, *, k: int, probes: int, threads: int, own: np.ndarray | None = None, start: int = 0
+    lists: OrderedLists, queries: np.ndarray | None = None, *, k: int, probes: int, threads: int, start: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Find the k most similar vectors of each query in the lists whose centroids are nearest to it.
 
@@ -60,16 +66,14 @@ def search_lists(
     ----------
     lists : OrderedLists
         The database.
-    queries : numpy.ndarray of shape (q, d), float32 or float16
-        May be a memmap, and the vectors of the database, in their order: then the queries of a block probe the same lists.
+    queries : numpy.ndarray of shape (q, d), float32 or float16, optional
+        May be a memmap. Default: the vectors of the database, by position; the queries of a block then probe the same lists.
     k : int
         Neighbors per query. A query that is in the database finds itself, or an identical vector in its place.
     probes : int
         Lists that are visited for each query.
     threads : int
-        Threads; each searches whole blocks of queries.
-    own : numpy.ndarray of shape (q,), int32, optional
-        The list of each query, where these ascend; see `nearest_lists`.
+        Blocks of queries that are searched at once.
     start : int
         First query, a multiple of ``query_rows(q)``. Default 0.
 
@@ -80,22 +84,31 @@ def search_lists(
     similarities : numpy.ndarray of shape (b, k), float32
         Inner products; -1e30 where there is no neighbor.
     """
-    rows = query_rows(len(queries))
-    begins = iter(range(start, len(queries), rows))
+    asking = lists.vectors if queries is None else queries
+    rows = query_rows(len(asking))
+    begins = iter(range(start, len(asking), rows))
     pending: deque[Future[tuple[np.ndarray, np.ndarray]]] = deque()
     with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
         try:
             while True:
                 while len(pending) <= threads and (first := next(begins, None)) is not None:
-                    block = slice(first, first + rows)
-                    known = None if own is None else own[block]
-                    pending.append(pool.submit(_search_block, lists, queries[block], known, k, probes))
+                    block = asking[first : first + rows]
+                    own = lists.numbers(first, first + len(block)) if queries is None else None
+                    pending.append(pool.submit(_search_block, lists, block, own, k, probes))
                 if not pending:
                     return
                 yield pending.popleft().result()
         finally:
             for future in pending:
                 future.cancel()
+
+
+def block_bytes(q: int, d: int, *, k: int, probes: int) -> int:
+    """Return the bytes that searching one block of q queries takes, and two blocks of results that wait."""
+    rows = min(q, query_rows(q))
+    probing = min(rows, _PROBING_ROWS) * _key_bytes(probes)
+    tiles = 4 * (2 * _PRODUCTS + _LIST_ROWS * d + _PRODUCTS * d // _LIST_ROWS)
+    return rows * (4 * d + 8 * probes + _key_bytes(k) + 3 * 8 * k) + probing + tiles
 
 
 def nearest_lists(centroids: np.ndarray, queries: np.ndarray, *, probes: int, own: np.ndarray | None = None) -> np.ndarray:
@@ -116,13 +129,18 @@ def nearest_lists(centroids: np.ndarray, queries: np.ndarray, *, probes: int, ow
     -------
     numpy.ndarray of shape (q, probes), int32
     """
-    best = _Best(len(queries), probes)
     halves = 0.5 * np.einsum("cd,cd->c", centroids, centroids)
-    for rows, numbers in _candidates(centroids, halves, len(queries), max(_FEWEST_AROUND, _AROUND * probes), own):
-        for products, some, part in _products(queries, rows, centroids[numbers]):
-            products -= halves[numbers[part]]  # |q - c|² = |q|² - 2 (q·c - |c|² / 2)
-            best.offer(products, some, numbers[part])
-    return best.sorted()[0]
+    nearest = np.empty((len(queries), probes), np.int32)
+    for first in range(0, len(queries), _PROBING_ROWS):
+        block = slice(first, min(first + _PROBING_ROWS, len(queries)))
+        best = Best(block.stop - first, probes)
+        known = None if own is None else own[block]
+        for rows, numbers in _candidates(centroids, halves, block.stop - first, max(_FEWEST_AROUND, _AROUND * probes), known):
+            for found, some, part in products(queries[block], rows, centroids, numbers):
+                found -= halves[numbers[part]]  # |q - c|² = |q|² - 2 (q·c - |c|² / 2)
+                best.offer(found, some, numbers[part])
+        nearest[block] = best.sorted()[0]
+    return nearest
 
 
 def _candidates(
@@ -146,7 +164,7 @@ def _search_block(
     queries = np.ascontiguousarray(queries, np.float32)
     starts, members = np.zeros(len(lists.centroids) + 1, np.int64), np.empty(len(queries) * probes, np.int32)
     group_by_list(nearest_lists(lists.centroids, queries, probes=probes, own=own), starts, members)
-    best = _Best(len(queries), k)
+    best = Best(len(queries), k)
     # those that most queries probe come first: they hold most of the neighbors, and few vectors are better afterwards
     visited = np.argsort(-np.diff(starts), kind="stable")[: np.count_nonzero(np.diff(starts))]
     for place, number in enumerate(visited):
@@ -155,20 +173,21 @@ def _search_block(
             read_ahead(lists.vectors, lists.starts[following], lists.starts[following + 1])
         some, begin, end = members[starts[number] : starts[number + 1]], lists.starts[number], lists.starts[number + 1]
         positions = np.arange(begin, end, dtype=np.int32)
-        for products, asking, part in _products(queries, some, lists.vectors[begin:end]):
-            best.offer(products, asking, positions[part])
-    found, similarities = best.sorted()
-    return np.where(found < 0, np.int32(-1), lists.order[found].astype(np.int32)), similarities
+        for found, asking, part in products(queries, some, lists.vectors[begin:end]):
+            best.offer(found, asking, positions[part])
+    positions, similarities = best.sorted()
+    return np.where(positions < 0, np.int32(-1), lists.order[positions].astype(np.int32)), similarities
 
 
-class _Best:
-    """The k best that each query was offered."""
+class Best:
+    """The k best that each query was offered, where these are at least as good as ``least`` (queries,)."""
 
-    def __init__(self, queries: int, k: int) -> None:
+    def __init__(self, queries: int, k: int, *, least: np.ndarray | None = None) -> None:
         self._k = k
-        self._least = np.full(queries, -np.inf, np.float32)
+        self._least = np.full(queries, -np.inf, np.float32) if least is None else np.array(least)
         self._counts = np.zeros(queries, np.int32)
-        self._keys = np.empty((queries, 2 * k + CHUNK), np.uint64)
+        self._keys = np.empty((queries, _key_bytes(k) // 8), np.uint64)
+        self._keys[:, k - 1] = 0  # less than any
 
     def offer(self, similarities: np.ndarray, queries: np.ndarray, positions: np.ndarray) -> None:
         """Offer similarities (m, n) of some queries (m,) to the vectors at some positions (n,)."""
@@ -182,17 +201,27 @@ class _Best:
         return positions, similarities
 
 
-def _products(queries: np.ndarray, rows: np.ndarray, vectors: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, slice]]:
-    """Yield the inner products of some rows of the queries with vectors, tile by tile: products, rows, part of the vectors."""
-    gathered = np.take(queries, rows, axis=0, mode="clip")
+def products(
+    queries: np.ndarray, rows: np.ndarray, vectors: np.ndarray, numbers: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray, slice]]:
+    """Yield the inner products of some rows of the queries with vectors, those of these numbers, in tiles that stay in a cache.
+
+    Each comes with its rows, and the part of the vectors or numbers; the memory is used again.
+    """
     memory = np.empty(max(_PRODUCTS, _LIST_ROWS), np.float32)
-    for first in range(0, len(vectors), _LIST_ROWS):
-        part = slice(first, min(first + _LIST_ROWS, len(vectors)))
-        database = np.ascontiguousarray(vectors[part], np.float32)
+    count = len(vectors) if numbers is None else len(numbers)
+    for first in range(0, count, _LIST_ROWS):
+        part = slice(first, min(first + _LIST_ROWS, count))
+        database = np.ascontiguousarray(vectors[part] if numbers is None else vectors[numbers[part]], np.float32)
         width = len(database)
         tile = max(1, _PRODUCTS // width)
         for begin in range(0, len(rows), tile):
-            some = gathered[begin : begin + tile]
-            products = memory[: len(some) * width].reshape(len(some), width)
-            np.dot(some, database.T, out=products)
-            yield products, rows[begin : begin + tile], part
+            some = rows[begin : begin + tile]
+            found = memory[: len(some) * width].reshape(len(some), width)
+            np.dot(np.take(queries, some, axis=0, mode="clip"), database.T, out=found)
+            yield found, some, part
+
+
+def _key_bytes(k: int) -> int:
+    """Return the bytes that the best of one query take while there are more to come."""
+    return 8 * (2 * k + CHUNK)

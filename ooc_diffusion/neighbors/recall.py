@@ -1,36 +1,119 @@
-"""How good a neighbor table is: recall against exact search on a sample."""
+"""How good a neighbor table is: recall against exact search on a sample, and how many lists it takes."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from .search import search
 
+SAMPLES = 1000
+# Half the width of a 95 % interval, in standard errors.
+_STANDARD_ERRORS = 1.96
 
-def measure_recall(vectors: np.ndarray, ids: np.ndarray, *, k: int, n_samples: int = 1000, seed: int = 0) -> dict[str, float]:
-    """Compare rows of a neighbor table with exact search.
+
+@dataclass(frozen=True)
+class Sample:
+    """Some vectors and their true nearest neighbors.
+
+    Parameters
+    ----------
+    rows : numpy.ndarray of shape (s,), int64
+        Ids of the vectors, ascending.
+    neighbors : numpy.ndarray of shape (s, k), int32
+        Ids of their k nearest neighbors, themselves included; -1 = none.
+    """
+
+    rows: np.ndarray
+    neighbors: np.ndarray
+
+
+def draw_sample(vectors: np.ndarray, *, k: int, n_samples: int = SAMPLES, seed: int = 0) -> Sample:
+    """Draw vectors and find their neighbors exactly.
 
     Parameters
     ----------
     vectors : numpy.ndarray of shape (n, d), float32
-        The vectors.
-    ids : numpy.ndarray of shape (n, >= k), int32
-        Their neighbor table.
+        The vectors; may be a memmap.
     k : int
         Neighbors that count.
     n_samples : int
-        Rows compared, default 1000.
+        How many vectors, default 1000: recall is then known to 1 % or better.
     seed : int
         Seed of the sample, default 0.
 
     Returns
     -------
-    dict
-        ``recall``, the share of the true k nearest neighbors that the table has, and ``samples``.
+    Sample
     """
     rows = np.sort(np.random.default_rng(seed).choice(len(vectors), min(n_samples, len(vectors)), replace=False))
     queries = np.ascontiguousarray(vectors[rows])
-    truth = np.concatenate([found for found, _ in search(vectors, queries, k=k)])
-    table = ids[rows, :k]
-    hits = sum(len(np.intersect1d(a[a >= 0], b)) for a, b in zip(truth, table, strict=True))
-    return {"recall": hits / max(1, int((truth >= 0).sum())), "samples": len(rows)}
+    return Sample(rows, np.concatenate([found for found, _ in search(vectors, queries, k=k)]))
+
+
+def measure_recall(sample: Sample, ids: np.ndarray) -> dict[str, float]:
+    """Compare a neighbor table with exact search.
+
+    Parameters
+    ----------
+    sample : Sample
+        Vectors and their k true neighbors.
+    ids : numpy.ndarray of shape (n, >= k), int32
+        The neighbor table of all vectors.
+
+    Returns
+    -------
+    dict
+        ``recall``, the share of the true k nearest neighbors that the table has; ``uncertainty``, half the width of its 95 %
+        interval; and ``samples``.
+    """
+    table = ids[sample.rows, : sample.neighbors.shape[1]]
+    hits = [len(np.intersect1d(a[a >= 0], b)) for a, b in zip(sample.neighbors, table, strict=True)]
+    recall, uncertainty = _share(np.array(hits), (sample.neighbors >= 0).sum(axis=1))
+    return {"recall": recall, "uncertainty": uncertainty, "samples": len(table)}
+
+
+def probes_for(sample: Sample, vectors: np.ndarray, lists: np.ndarray, centroids: np.ndarray, *, target_recall: float) -> int:
+    """Return how many lists must be visited for a recall.
+
+    A neighbor is found where its list is among those that are visited, so one look at the sample tells the recall of any number.
+
+    Parameters
+    ----------
+    sample : Sample
+        Vectors and their true neighbors.
+    vectors : numpy.ndarray of shape (n, d), float32
+        All vectors; may be a memmap.
+    lists : numpy.ndarray of shape (n,), int32
+        The list of each vector; may be a memmap.
+    centroids : numpy.ndarray of shape (n_lists, d), float32
+        Centroids of the lists.
+    target_recall : float
+        What the recall is to be at least, up to 1. Half the width of its 95 % interval is added, where that is possible.
+
+    Returns
+    -------
+    int
+        At most the number of lists.
+    """
+    ranks = np.full(sample.neighbors.shape, len(centroids))
+    halves = 0.5 * np.einsum("cd,cd->c", centroids, centroids)
+    for rank, row, neighbors in zip(ranks, sample.rows, sample.neighbors, strict=True):
+        far = halves - centroids @ vectors[row]
+        known = neighbors >= 0
+        rank[known] = np.searchsorted(np.sort(far), far[lists[neighbors[known]]])
+    counts = (sample.neighbors >= 0).sum(axis=1)
+    for probes in range(1, len(centroids)):
+        recall, uncertainty = _share((ranks < probes).sum(axis=1), counts)
+        if recall >= min(1.0, target_recall + uncertainty):
+            return probes
+    return len(centroids)
+
+
+def _share(hits: np.ndarray, of: np.ndarray) -> tuple[float, float]:
+    """Return a share over all rows and half the width of its 95 % interval."""
+    total = max(1, int(of.sum()))
+    share = int(hits.sum()) / total
+    errors = hits - share * of  # of a ratio of two means
+    return share, float(_STANDARD_ERRORS * np.sqrt((errors**2).sum()) / total)

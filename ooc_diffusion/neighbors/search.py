@@ -19,16 +19,20 @@ logger = logging.getLogger(__name__)
 QUERY_ROWS = 4096
 DATABASE_ROWS = 65536
 _LARGEST_FLAT = 100_000
+INDEXES = ("auto", "Flat", "IVFFlat", "list-major")
 
 
-def choose_index(n: int, index: str) -> str:
-    """Return ``Flat`` or ``IVFFlat``: with ``"auto"`` exact search up to 100 000 vectors, inverted lists above."""
-    if index not in ("auto", "Flat", "IVFFlat"):
-        raise BadInput(f"index {index!r} is not one of auto, Flat, IVFFlat")
+def choose_index(n: int, index: str, *, indexes: tuple[str, ...] = INDEXES) -> str:
+    """Return the index to search with, one of ``indexes``.
+
+    ``"auto"`` is exact search up to 100 000 vectors, the last of the others above.
+    """
+    if index not in indexes:
+        raise BadInput(f"index {index!r} is not one of {', '.join(indexes)}")
     if index == "auto":
-        return "Flat" if n <= _LARGEST_FLAT else "IVFFlat"
-    if index == "IVFFlat" and n < FEWEST_FOR_LISTS:
-        raise BadInput(f"IVFFlat needs at least {FEWEST_FOR_LISTS} vectors, there are {n}; use Flat")
+        return "Flat" if n <= _LARGEST_FLAT else indexes[-1]
+    if index != "Flat" and n < FEWEST_FOR_LISTS:
+        raise BadInput(f"{index} needs at least {FEWEST_FOR_LISTS} vectors, there are {n}; use Flat")
     return index
 
 
@@ -53,6 +57,7 @@ def search(
     *,
     k: int,
     inverted: Inverted | None = None,
+    probes: int | None = None,
     metric: str = "inner product",
     device: str = "cpu",
     start: int = 0,
@@ -69,6 +74,8 @@ def search(
         Neighbors per query. A query that is in the database may find itself, or an identical vector in its place.
     inverted : Inverted, optional
         Search by inverted lists, approximately. Default: exact search.
+    probes : int, optional
+        Lists that are visited. Default: those of the paper, see `n_probes`.
     metric : {"inner product", "euclidean"}
         What is similar; ``"euclidean"`` gives minus the squared distance. Default ``"inner product"``.
     device : {"cpu", "cuda"}
@@ -91,7 +98,7 @@ def search(
     sign = np.float32(-1 if metric == "euclidean" else 1)
     exact = inverted is None and device == "cpu"
     find = _find_exactly if exact else _find_by_index
-    for found, ids in find(vectors if exact else _index(vectors, inverted, metric, device), queries, k, metric, start):
+    for found, ids in find(vectors if exact else _index(vectors, inverted, probes, metric, device), queries, k, metric, start):
         yield ids.astype(np.int32), np.where(ids < 0, np.float32(-1e30), sign * found)
 
 
@@ -154,7 +161,7 @@ def _find_by_index(index: Any, queries: np.ndarray, k: int, metric: str, start: 
         yield found
 
 
-def _index(vectors: np.ndarray, inverted: Inverted | None, metric: str, device: str) -> Any:
+def _index(vectors: np.ndarray, inverted: Inverted | None, probes: int | None, metric: str, device: str) -> Any:
     import faiss
 
     d = vectors.shape[1]
@@ -163,7 +170,7 @@ def _index(vectors: np.ndarray, inverted: Inverted | None, metric: str, device: 
         quantizer = faiss.IndexFlatL2(d)
         quantizer.add(np.ascontiguousarray(inverted.centroids))
         index = faiss.IndexIVFFlat(quantizer, d, len(inverted.centroids), _faiss_metric(metric))
-        index.nprobe = n_probes(len(inverted.centroids))
+        index.nprobe = probes or n_probes(len(inverted.centroids))
         index.is_trained = True
     if device == "cuda":
         index = faiss.index_cpu_to_all_gpus(index)

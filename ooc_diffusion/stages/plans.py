@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..diffusion import (
     ELEMENTS,
     FIXED_BYTES,
@@ -20,7 +22,7 @@ from ..diffusion import (
 from ..errors import DoesNotFit
 from ..graph import graph_bytes, least_memory
 from ..memory import MemoryBudget, StagePlan
-from ..neighbors import choose_index, index_bytes, n_lists, n_probes, search_bytes, training_rows
+from ..neighbors import block_bytes, choose_index, index_bytes, n_lists, n_probes, search_bytes, training_rows
 from ..parallel import resolve_threads
 
 EXTRA_NEIGHBORS = 2
@@ -32,12 +34,12 @@ _NETWORK_BYTES = 768 * 2**20
 # Decoded pictures on their way, with two threads; larger ones than 10 million pixels take more.
 _DECODING_BYTES = 128 * 2**20
 _SAMPLE_BYTES = 256 * 2**20
-_SLACK = 32 * 2**20
+SLACK = 32 * 2**20
 
 
 def _overhead(budget: MemoryBudget, arrays: int, *, torch: bool = False) -> tuple[int, int]:
     """Return the planned peak and the smallest budget of a stage that holds ``arrays`` bytes whatever the budget."""
-    least = budget.overhead(torch=torch) + arrays + _SLACK
+    least = budget.overhead(torch=torch) + arrays + SLACK
     return least, least
 
 
@@ -78,19 +80,36 @@ def plan_neighbors(
     index: str,
     train: bool,
     budget: MemoryBudget,
+    probes: int | None = None,
+    precision: str = "float32",
     device: str = "cpu",
     threads: int | None = None,
 ) -> StagePlan:
     """Plan the search of q queries among n vectors."""
     chosen = choose_index(n, index)
-    lists = n_lists(n)
+    lists, width = n_lists(n), k + EXTRA_NEIGHBORS
+    visited = probes or n_probes(max(lists, 1))
     training = training_rows(n) * dim * 8 if train else 0
-    search = index_bytes(n, dim, inverted=chosen == "IVFFlat", device=device)
-    block = search_bytes(dim, k + EXTRA_NEIGHBORS, threads=resolve_threads(threads))
-    peak, least = _overhead(budget, max(training, search + block) + 4 * lists * dim)
-    pairs = float(q) * (n if chosen == "Flat" else lists + n_probes(max(lists, 1)) * n / max(lists, 1))
-    disk = 8 * q * (k + EXTRA_NEIGHBORS) + (4 * lists * dim + 4 * n if train else 4 * q)
-    return StagePlan("neighbors", f"{chosen}, {q:,} queries in {n:,} vectors", peak, least, disk, operations=pairs * dim)
+    fixed, scratch = 4 * lists * dim, 0
+    disk = 8 * q * width + (4 * lists * dim + 4 * n if train else 4 * q)
+    # recall is measured by exact search
+    exact = index_bytes(n, dim, inverted=False) + search_bytes(dim, width, threads=resolve_threads(threads))
+    if chosen == "list-major":
+        block = block_bytes(q, dim, k=width, probes=visited)
+        fixed += 8 * lists
+        wanted = max(training, exact, resolve_threads(threads) * block, 8 * n if train else 0)
+        needed = max(training, exact, block, 8 * n if train else 0)
+        if train:
+            disk += 4 * n + 8 * lists + n * dim * np.dtype(precision).itemsize
+            scratch = 4 * n + 8 * n * width
+    else:
+        inside = index_bytes(n, dim, inverted=chosen == "IVFFlat", device=device)
+        wanted = needed = max(training, exact, inside + search_bytes(dim, width, threads=resolve_threads(threads)))
+    _, least = _overhead(budget, needed + fixed)
+    peak = max(least, min(budget.total, _overhead(budget, wanted + fixed)[0]))
+    pairs = float(q) * (n if chosen == "Flat" else lists + visited * n / max(lists, 1))
+    work = f"{chosen}, {q:,} queries in {n:,} vectors"
+    return StagePlan("neighbors", work, peak, least, disk, scratch, operations=pairs * dim)
 
 
 def plan_graph(
@@ -109,7 +128,7 @@ def plan_graph(
     completion = (
         index_bytes(n_seeds, dim, inverted=False) + search_bytes(dim, k, threads=resolve_threads(threads)) if n_seeds else 0
     )
-    least = budget.overhead() + max(fixed, completion) + _SLACK
+    least = budget.overhead() + max(fixed, completion) + SLACK
     wanted = fixed + 2 * 2 * n * k * (8 if weighted else 4)
     peak = max(least, min(budget.total, budget.overhead() + wanted))
     scratch = 4 * n * k if weighted else 0
@@ -148,9 +167,9 @@ def plan_diffuse(
         return StagePlan("diffuse", work, peak, least, scores, scores, operations)
     reading = reading_bytes(nnz, weighted=weighted)
     beside = seed_bytes(n_seeds, n_iter) + reading
-    fixed = budget.overhead() + FIXED_BYTES + masks_bytes(n) + beside + _SLACK + held_out
+    fixed = budget.overhead() + FIXED_BYTES + masks_bytes(n) + beside + SLACK + held_out
     least = fixed + (least_coupled_bytes(n, n_classes) if coupled else column_bytes(n))
-    left = MemoryBudget(max(budget.total, least) - _SLACK - held_out)
+    left = MemoryBudget(max(budget.total, least) - SLACK - held_out)
     if coupled:
         columns, on_disk = columns_at_once(n, n_classes, budget=left, beside=reading), n_classes
         arrays, copied = coupled_bytes(n, n_classes, budget=left, beside=reading), 0

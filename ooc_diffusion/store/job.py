@@ -129,9 +129,9 @@ class Job:
         """Return whether an array has been begun."""
         return name in self._arrays
 
-    def put(self, name: str, values: np.ndarray) -> np.ndarray:
+    def put(self, name: str, values: np.ndarray, *, scratch: bool = False) -> np.ndarray:
         """Write a small array at once and return it as it stands on disk; a resumed stage gets what it had written before."""
-        writer = self.array(name, values.dtype.newbyteorder("<").str, values.shape)
+        writer = self.array(name, values.dtype.newbyteorder("<").str, values.shape, scratch=scratch)
         if writer.rows == 0:
             writer.append(np.ascontiguousarray(values, dtype=writer.dtype))
         return writer.view()

@@ -60,11 +60,11 @@ def test_the_best_of_the_lists_that_are_probed(case, k, probes):
 @pytest.mark.parametrize("query_rows", [1, N - 1, N, N + 1])
 def test_no_block_changes_what_is_found(case, monkeypatch, list_rows, products, query_rows):
     _, _, _, database = case
-    ids, similarities = found(database, database.vectors, k=9, probes=5, threads=1)
+    ids, similarities = found(database, k=9, probes=5, threads=1)
     monkeypatch.setattr(list_major, "_LIST_ROWS", list_rows)
     monkeypatch.setattr(list_major, "_PRODUCTS", products)
     monkeypatch.setattr(list_major, "query_rows", lambda q: query_rows)
-    again, values = found(database, database.vectors, k=9, probes=5, threads=2)
+    again, values = found(database, k=9, probes=5, threads=2)
     np.testing.assert_allclose(values, similarities, atol=1e-6)
     same = again == ids
     # of those that are equal but for rounding either may stand first
@@ -77,11 +77,19 @@ def test_threads_and_resuming_change_no_byte(case, monkeypatch, threads):
     _, _, _, database = case
     monkeypatch.setattr(list_major, "query_rows", lambda q: 100)
     options = {"k": 9, "probes": 5}
-    ids, similarities = found(database, database.vectors, threads=2, **options)
+    ids, similarities = found(database, threads=2, **options)
     for start in (0, 300, 800):
-        again, values = found(database, database.vectors, threads=threads, start=start, **options)
+        again, values = found(database, threads=threads, start=start, **options)
         assert again.tobytes() == ids[start:].tobytes()
         assert values.tobytes() == similarities[start:].tobytes()
+
+
+def test_the_database_asks_itself_as_any_queries_do(case):
+    _, _, _, database = case
+    ids, similarities = found(database, k=9, probes=5, threads=1)
+    again, values = found(database, database.vectors, k=9, probes=5, threads=1)
+    assert again.tobytes() == ids.tobytes()
+    assert values.tobytes() == similarities.tobytes()
 
 
 def test_identical_vectors_list_those_that_come_first(case):

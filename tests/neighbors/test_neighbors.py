@@ -8,6 +8,7 @@ from ooc_diffusion.neighbors import (
     Inverted,
     assign_lists,
     choose_index,
+    draw_sample,
     measure_recall,
     merge_neighbors,
     n_lists,
@@ -109,18 +110,19 @@ def test_merge_equals_naive_merge(k):
 def test_recall_counts_what_is_missing():
     X = unit_vectors(400, 6)
     ids, _ = found(X, X, k=10)
-    assert measure_recall(X, ids, k=10, n_samples=400)["recall"] == 1.0
+    sample = draw_sample(X, k=10, n_samples=400)
+    assert measure_recall(sample, ids) == {"recall": 1.0, "uncertainty": 0.0, "samples": 400}
     worse = ids.copy()
     worse[:, 8:] = -1
-    assert measure_recall(X, worse, k=10, n_samples=400)["recall"] == pytest.approx(0.8)
+    assert measure_recall(sample, worse)["recall"] == pytest.approx(0.8)
 
 
 def test_the_index_is_chosen_by_size():
     assert choose_index(100_000, "auto") == "Flat"
-    assert choose_index(100_001, "auto") == "IVFFlat"
+    assert choose_index(100_001, "auto") == "list-major"
     with pytest.raises(BadInput, match="at least 4096"):
         choose_index(100, "IVFFlat")
-    with pytest.raises(BadInput, match="not one of auto, Flat, IVFFlat"):
+    with pytest.raises(BadInput, match="not one of auto, Flat, IVFFlat, list-major"):
         choose_index(100, "HNSW")
 
 

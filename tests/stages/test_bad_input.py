@@ -24,6 +24,13 @@ CASES = {
     "k": (lambda s: neighbors(s, k=120), "k is 120, but there are only 120 background images; give a k of at most 119"),
     "no k": (lambda s: neighbors(s, k=0), "k is 0; give at least 1"),
     "index": (lambda s: neighbors(s, index="IVFFlat"), "IVFFlat needs at least 4096 vectors, there are 120; use Flat"),
+    "too many probes": (
+        lambda s: neighbors(s, probes=9),
+        r"exact search \(index Flat\) visits everything; leave out probes",
+    ),
+    "half precision": (lambda s: neighbors(s, precision="float16"), "precision float16 is for index list-major; Flat"),
+    "no precision": (lambda s: neighbors(s, precision="int8"), "precision 'int8' is not one of float32, float16"),
+    "recall": (lambda s: neighbors(s, min_recall=1.5), "min_recall is 1.5; give a share above 0, up to 1"),
     "graph k": (lambda s: graph(s, k=7), "k is 7, but 6 neighbors were searched for"),
     "weighting": (lambda s: graph(s, weighting="cosine"), "weighting 'cosine' is not one of constant, gaussian"),
     "other parameters": (lambda s: graph(s, k=5), r"stage graph in .* was finished with k = 6 \(now 5\).*--overwrite"),

@@ -51,7 +51,7 @@ def labels_of(folder, sample):
     return write_labels(folder, *draw_seeds(sample.seeds_truth, n_per_class=4, seed=0))
 
 
-@pytest.mark.parametrize("index", ["Flat", "IVFFlat"])
+@pytest.mark.parametrize("index", ["Flat", "IVFFlat", "list-major"])
 @pytest.mark.parametrize("weighting", ["constant", pytest.param("gaussian", marks=pytest.mark.slow)])
 def test_any_number_of_threads(tmp_path, sample, index, weighting):
     found = []

@@ -1,0 +1,73 @@
+"""Searching the background among itself out of core: order, rewrite, search list after list, put back."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..memory import MemoryBudget
+from ..neighbors import Inverted, OrderedLists, block_bytes, inverse, locality_order, permuted, search_lists
+from ..store import ArrayWriter, Store
+from .plans import BLOCK_ROWS, SLACK
+from .settings import Worker
+
+
+def search_among_itself(
+    worker: Worker, vectors: np.ndarray, inverted: Inverted, *, width: int, probes: int, precision: str
+) -> ArrayWriter:
+    """Write the neighbor table of the background: ``background/neighbor_ids`` and ``similarities``; return the writer of the ids.
+
+    The vectors are copied in the order of their lists, ``background/ordered``, which all later searches read.
+    """
+    job = worker.job
+    lists = _rewritten(worker, vectors, inverted, precision)
+    ids = job.array("background/found_ids", "<i4", (len(vectors), width), scratch=True)
+    similarities = job.array("background/found_similarities", "<f4", (len(vectors), width), scratch=True)
+    worker.advance(ids.rows)
+    at_once = searches_at_once(len(vectors), vectors.shape[1], width, probes, worker.budget, worker.threads)
+    for block_ids, block in search_lists(lists, k=width, probes=probes, threads=at_once, start=ids.rows):
+        ids.append(block_ids)
+        similarities.append(block)
+        job.checkpoint()
+        worker.advance(len(block))
+    job.checkpoint(now=True)
+    _put(worker, "background/similarities", similarities.view(), lists.order)
+    return _put(worker, "background/neighbor_ids", ids.view(), lists.order)
+
+
+def open_lists(store: Store) -> OrderedLists:
+    """Return the inverted lists of the background as `search_among_itself` left them."""
+    return OrderedLists(*store.arrays(*(f"background/{name}" for name in ("centroids", "list_starts", "order", "ordered"))))
+
+
+def searches_at_once(q: int, d: int, k: int, probes: int, budget: MemoryBudget, threads: int) -> int:
+    """Return how many blocks of queries are searched at once: one for each thread, as far as the memory goes."""
+    size = block_bytes(q, d, k=k, probes=probes)
+    return budget.units(size, what="searching the neighbors", fixed_bytes=SLACK, at_most=threads)
+
+
+def _rewritten(worker: Worker, vectors: np.ndarray, inverted: Inverted, precision: str) -> OrderedLists:
+    job = worker.job
+    order, starts = locality_order(inverted.lists, len(inverted.centroids))
+    job.put("background/list_starts", starts)
+    order = job.put("background/order", order)
+    job.put("background/places", inverse(order), scratch=True)
+    job.checkpoint(now=True)
+    _put(
+        worker, "background/ordered", vectors, job.array("background/places", "<u4", order.shape, scratch=True).view(), precision
+    )
+    ordered = job.array("background/ordered", precision, vectors.shape).view()
+    return OrderedLists(np.ascontiguousarray(inverted.centroids), starts, order, ordered)
+
+
+def _put(worker: Worker, name: str, source: np.ndarray, places: np.ndarray, precision: str | None = None) -> ArrayWriter:
+    """Write the rows of an array in another order."""
+    dtype = source.dtype if precision is None else np.dtype(precision)
+    writer = worker.job.array(name, dtype.str, source.shape)
+    memory = worker.budget.room() - SLACK
+    if writer.rows < len(source):
+        for part in permuted(source, places, memory_bytes=memory, start=writer.rows, dtype=dtype):
+            for first in range(0, len(part), BLOCK_ROWS):
+                writer.append(part[first : first + BLOCK_ROWS])
+                worker.job.checkpoint()
+    worker.job.checkpoint(now=True)
+    return writer
