@@ -7,7 +7,11 @@ about 7 of 30 neighbors list each other, and some images are in thousands of lis
                the center are in the lists of many, and lists are rarely mutual.
 ``clustered``  200 Gaussians of long-tailed sizes in 14 dimensions: most neighbors are near in every sense.
 
-Both are of unit length and in random order, and 0.2 % of their rows are one and the same vector, as missing images are. Vectors
+With ``--dimensions d`` they have d dimensions instead, of which the i-th varies as i^-0.75, as the components of a PCA do: ``hard``
+is one Gaussian, ``clustered`` a thousand. Inverted lists are of use then; with 96 equal dimensions half of all lists must be visited
+for a recall of 0.95.
+
+All are of unit length and in random order, and 0.2 % of their rows are one and the same vector, as missing images are. Vectors
 are drawn in blocks of 65 536, each from its own seed: a collection of N begins with that of any smaller N.
 
     python tools/make_collection.py hard 1000000 --folder hard-1m
@@ -36,29 +40,33 @@ DIMENSIONS = {"hard": 96, "clustered": 14}
 # Number of clusters and spread of each, in units of the distance between their centers.
 _CLUSTERS = {"hard": (1, 1.0), "clustered": (200, 0.5)}
 _SAME = 0.002
+# The same for a number of dimensions that was asked for, and how their standard deviations fall.
+_DECAYING_CLUSTERS = {"hard": (1, 1.0), "clustered": (1000, 0.6)}
+_DECAY = 0.75
 NEAR = 4096
 # Up to here the search is exact.
 _MOST_EXACT = 300_000
 
 
-def vectors_block(family: str, block: int) -> np.ndarray:
+def vectors_block(family: str, block: int, dimensions: int | None = None) -> np.ndarray:
     """Draw the vectors of one block, float32 (65536, d) of unit length."""
     rng = np.random.default_rng([2018, block + 1])
-    d = DIMENSIONS[family]
-    rows = rng.standard_normal((BLOCK, d), np.float32)
-    clusters, spread = _CLUSTERS[family]
-    centers = np.random.default_rng(2018).standard_normal((clusters, d), np.float32)
+    d = dimensions or DIMENSIONS[family]
+    scale = np.arange(1, d + 1, dtype=np.float32) ** np.float32(-_DECAY if dimensions else 0)
+    rows = scale * rng.standard_normal((BLOCK, d), np.float32)
+    clusters, spread = (_DECAYING_CLUSTERS if dimensions else _CLUSTERS)[family]
+    centers = scale * np.random.default_rng(2018).standard_normal((clusters, d), np.float32)
     sizes = 1 / np.arange(1, clusters + 1) ** 0.7
     rows = centers[rng.choice(clusters, BLOCK, p=sizes / sizes.sum())] + np.float32(spread) * rows
     rows[rng.random(BLOCK) < _SAME] = 1
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def write_vectors(family: str, n: int, file: Path) -> np.ndarray:
+def write_vectors(family: str, n: int, file: Path, dimensions: int | None = None) -> np.ndarray:
     """Write the vectors of a collection block by block and return them mapped."""
-    out = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(n, DIMENSIONS[family]))
+    out = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(n, dimensions or DIMENSIONS[family]))
     for first in range(0, n, BLOCK):
-        out[first : first + BLOCK] = vectors_block(family, first // BLOCK)[: n - first]
+        out[first : first + BLOCK] = vectors_block(family, first // BLOCK, dimensions)[: n - first]
     out.flush()
     return np.load(file, mmap_mode="r")
 
@@ -103,6 +111,8 @@ def main() -> None:
     parser.add_argument("family", choices=list(DIMENSIONS))
     parser.add_argument("n", type=int, help="number of images N")
     parser.add_argument("--folder", type=Path, required=True, help="where it goes; about 4 N d + 350 N bytes")
+    parser.add_argument("--dimensions", type=int, help="d; default: 96 (hard), 14 (clustered), all alike")
+    parser.add_argument("--vectors-only", action="store_true", help="search nothing, build no graph")
     parser.add_argument("--k", type=int, default=30, help="neighbors per image, itself among them; default: 30")
     parser.add_argument("--memory-budget", default="auto", help="for building the graph; default: auto")
     options = parser.parse_args()
@@ -110,7 +120,9 @@ def main() -> None:
     options.folder.mkdir(parents=True)
     seconds = {}
     started = time.perf_counter()
-    vectors = write_vectors(options.family, options.n, options.folder / "vectors.npy")
+    vectors = write_vectors(options.family, options.n, options.folder / "vectors.npy", options.dimensions)
+    if options.vectors_only:
+        return
     seconds["vectors"] = time.perf_counter() - started
     order = write_neighbors(vectors, options.k, options.folder / "neighbors.npy")
     seconds["neighbors"] = time.perf_counter() - started - seconds["vectors"]

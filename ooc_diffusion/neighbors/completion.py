@@ -16,7 +16,7 @@ import numpy as np
 from ..parallel import one_blas_thread
 from ..store.npy import read_ahead
 from .kernels import group_by_list
-from .list_major import Best, OrderedLists, nearest_lists, products
+from .list_major import Best, OrderedLists, Tiles, nearest_lists
 
 # What rounding may take from a similarity of float32 vectors of unit length.
 _ROUNDING = 1e-4
@@ -128,20 +128,21 @@ class _Everyone:
 def _enter(
     lists: OrderedLists, seeds: np.ndarray, least: np.ndarray, asking: _Probing | _Everyone, k: int, numbers: range
 ) -> Entering:
-    parts = [_enter_list(lists, seeds, least, asking, k, number) for number in numbers]
+    tiles = Tiles(seeds.shape[1])
+    parts = [_enter_list(lists, seeds, least, asking, k, number, tiles) for number in numbers]
     read_ahead(lists.vectors, lists.starts[numbers.stop], lists.starts[min(numbers.stop + _LISTS, len(lists.centroids))])
     return Entering(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def _enter_list(
-    lists: OrderedLists, seeds: np.ndarray, least: np.ndarray, asking: _Probing | _Everyone, k: int, number: int
+    lists: OrderedLists, seeds: np.ndarray, least: np.ndarray, asking: _Probing | _Everyone, k: int, number: int, tiles: Tiles
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     begin, end = lists.starts[number], lists.starts[number + 1]
     vectors, least = np.ascontiguousarray(lists.vectors[begin:end], np.float32), least[begin:end]
     best, rows = Best(end - begin, k, least=least), np.arange(end - begin, dtype=np.int32)
     if len(rows):
         some = asking(number, vectors, least)
-        for found, queries, part in products(vectors, rows, seeds, some):
+        for found, queries, part in tiles.products(vectors, rows, seeds, some):
             best.offer(found, queries, some[part])
     ids, similarities = best.sorted()
     there = ids >= 0

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+from .comparing import CHUNK, at_least, lowest_bit
+
 NONE = np.float32(-1e30)
-# Similarities that are compared at once.
-CHUNK = 32
 
 
 @nb.njit(cache=True, nogil=True, parallel=True)
@@ -73,6 +73,20 @@ def _similarity(key):
     return np.uint32(bits).view(np.float32)
 
 
+@nb.njit(cache=True, nogil=True, inline="always")
+def _chunk(row, begin, least):
+    """Return a place and a mask: bit j is set where entry place + j, ``begin`` or later, is at least ``least``."""
+    n = row.shape[0]
+    if n >= CHUNK:  # the last chunk ends with the row, without what the one before had
+        first = min(begin, n - CHUNK)
+        seen = np.uint32(begin - first)
+        return first, at_least(row, first, least) >> seen << seen
+    mask = np.uint32(0)
+    for j in range(n):
+        mask |= np.uint32(row[j] >= least) << np.uint32(j)
+    return 0, mask
+
+
 @nb.njit(cache=True, nogil=True)
 def offer(similarities, queries, positions, k, out_least, out_counts, out_keys):
     """Keep for each query the k best of its similarities (m, n) to the vectors at ``positions`` (n,).
@@ -83,24 +97,17 @@ def offer(similarities, queries, positions, k, out_least, out_counts, out_keys):
     come does not matter.
     """
     bits = similarities.view(np.uint32)
-    m, n = similarities.shape
-    whole = n // CHUNK * CHUNK
-    for i in range(m):
+    n = similarities.shape[1]
+    for i in range(similarities.shape[0]):
         q, row = queries[i], similarities[i]
         keys, count, least = out_keys[q], out_counts[q], out_least[q]
         for begin in range(0, n, CHUNK):
-            above = np.int32(1)
-            if begin < whole:  # a constant number of turns is done some at a time
-                above = np.int32(0)
-                for j in range(CHUNK):
-                    above += np.int32(row[begin + j] >= least)
-            if above == 0:
-                continue
-            for j in range(begin, min(begin + CHUNK, n)):
-                if row[j] < least:
-                    continue
+            first, mask = _chunk(row, begin, least)
+            while mask:
+                j = first + lowest_bit(mask)
+                mask &= mask - np.uint32(1)
                 key = _key(bits[i, j], positions[j])
-                if row[j] > least or key > keys[k - 1]:  # identical vectors come in thousands
+                if row[j] > least or (row[j] == least and key > keys[k - 1]):  # identical vectors come in thousands
                     keys[count] = key
                     count += 1
                     if count == keys.shape[0]:

@@ -21,7 +21,7 @@ _BLOCKS = 16
 _AROUND, _FEWEST_AROUND = 8, 1024
 # Rows of a list that are multiplied at once, and products: these stay in a core's cache until they are looked through.
 _LIST_ROWS = 2**11
-_PRODUCTS = 2**18
+_PRODUCTS, _TILE_ROWS = 2**18, 2**12
 # Queries whose nearest lists are looked for at once.
 _PROBING_ROWS = 2**12
 
@@ -107,7 +107,7 @@ def block_bytes(q: int, d: int, *, k: int, probes: int) -> int:
     """Return the bytes that searching one block of q queries takes, and two blocks of results that wait."""
     rows = min(q, query_rows(q))
     probing = min(rows, _PROBING_ROWS) * _key_bytes(probes)
-    tiles = 4 * (2 * _PRODUCTS + _LIST_ROWS * d + _PRODUCTS * d // _LIST_ROWS)
+    tiles = 4 * (_PRODUCTS + _TILE_ROWS * d + 2 * _LIST_ROWS * d)
     return rows * (4 * d + 8 * probes + _key_bytes(k) + 3 * 8 * k) + probing + tiles
 
 
@@ -129,14 +129,14 @@ def nearest_lists(centroids: np.ndarray, queries: np.ndarray, *, probes: int, ow
     -------
     numpy.ndarray of shape (q, probes), int32
     """
-    halves = 0.5 * np.einsum("cd,cd->c", centroids, centroids)
+    tiles, halves = Tiles(queries.shape[1]), 0.5 * np.einsum("cd,cd->c", centroids, centroids)
     nearest = np.empty((len(queries), probes), np.int32)
     for first in range(0, len(queries), _PROBING_ROWS):
         block = slice(first, min(first + _PROBING_ROWS, len(queries)))
         best = Best(block.stop - first, probes)
         known = None if own is None else own[block]
         for rows, numbers in _candidates(centroids, halves, block.stop - first, max(_FEWEST_AROUND, _AROUND * probes), known):
-            for found, some, part in products(queries[block], rows, centroids, numbers):
+            for found, some, part in tiles.products(queries[block], rows, centroids, numbers):
                 found -= halves[numbers[part]]  # |q - c|² = |q|² - 2 (q·c - |c|² / 2)
                 best.offer(found, some, numbers[part])
         nearest[block] = best.sorted()[0]
@@ -164,7 +164,7 @@ def _search_block(
     queries = np.ascontiguousarray(queries, np.float32)
     starts, members = np.zeros(len(lists.centroids) + 1, np.int64), np.empty(len(queries) * probes, np.int32)
     group_by_list(nearest_lists(lists.centroids, queries, probes=probes, own=own), starts, members)
-    best = Best(len(queries), k)
+    best, tiles = Best(len(queries), k), Tiles(queries.shape[1])
     # those that most queries probe come first: they hold most of the neighbors, and few vectors are better afterwards
     visited = np.argsort(-np.diff(starts), kind="stable")[: np.count_nonzero(np.diff(starts))]
     for place, number in enumerate(visited):
@@ -173,7 +173,7 @@ def _search_block(
             read_ahead(lists.vectors, lists.starts[following], lists.starts[following + 1])
         some, begin, end = members[starts[number] : starts[number + 1]], lists.starts[number], lists.starts[number + 1]
         positions = np.arange(begin, end, dtype=np.int32)
-        for found, asking, part in products(queries, some, lists.vectors[begin:end]):
+        for found, asking, part in tiles.products(queries, some, lists.vectors[begin:end]):
             best.offer(found, asking, positions[part])
     positions, similarities = best.sorted()
     return np.where(positions < 0, np.int32(-1), lists.order[positions].astype(np.int32)), similarities
@@ -201,25 +201,33 @@ class Best:
         return positions, similarities
 
 
-def products(
-    queries: np.ndarray, rows: np.ndarray, vectors: np.ndarray, numbers: np.ndarray | None = None
-) -> Iterator[tuple[np.ndarray, np.ndarray, slice]]:
-    """Yield the inner products of some rows of the queries with vectors, those of these numbers, in tiles that stay in a cache.
+class Tiles:
+    """Inner products in tiles that stay in a core's cache until they are looked through."""
 
-    Each comes with its rows, and the part of the vectors or numbers; the memory is used again.
-    """
-    memory = np.empty(max(_PRODUCTS, _LIST_ROWS), np.float32)
-    count = len(vectors) if numbers is None else len(numbers)
-    for first in range(0, count, _LIST_ROWS):
-        part = slice(first, min(first + _LIST_ROWS, count))
-        database = np.ascontiguousarray(vectors[part] if numbers is None else vectors[numbers[part]], np.float32)
-        width = len(database)
-        tile = max(1, _PRODUCTS // width)
-        for begin in range(0, len(rows), tile):
-            some = rows[begin : begin + tile]
-            found = memory[: len(some) * width].reshape(len(some), width)
-            np.dot(np.take(queries, some, axis=0, mode="clip"), database.T, out=found)
-            yield found, some, part
+    def __init__(self, d: int) -> None:
+        self._products = np.empty(max(_PRODUCTS, _LIST_ROWS), np.float32)
+        self._gathered = np.empty((_TILE_ROWS, d), np.float32)
+
+    def products(
+        self, queries: np.ndarray, rows: np.ndarray, vectors: np.ndarray, numbers: np.ndarray | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, slice]]:
+        """Yield the inner products of some rows of the queries with vectors, those of these numbers, tile by tile.
+
+        Each comes with its rows, and the part of the vectors or numbers; the memory is used again.
+        """
+        count = len(vectors) if numbers is None else len(numbers)
+        for first in range(0, count, _LIST_ROWS):
+            part = slice(first, min(first + _LIST_ROWS, count))
+            database = np.ascontiguousarray(vectors[part] if numbers is None else vectors[numbers[part]], np.float32)
+            width = len(database)
+            tile = max(1, min(_TILE_ROWS, _PRODUCTS // width))
+            for begin in range(0, len(rows), tile):
+                some = rows[begin : begin + tile]
+                asking = self._gathered[: len(some)]
+                np.take(queries, some, axis=0, mode="clip", out=asking)
+                found = self._products[: len(some) * width].reshape(len(some), width)
+                np.dot(asking, database.T, out=found)
+                yield found, some, part
 
 
 def _key_bytes(k: int) -> int:
