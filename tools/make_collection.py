@@ -7,9 +7,9 @@ about 7 of 30 neighbors list each other, and some images are in thousands of lis
                the center are in the lists of many, and lists are rarely mutual.
 ``clustered``  200 Gaussians of long-tailed sizes in 14 dimensions: most neighbors are near in every sense.
 
-With ``--dimensions d`` they have d dimensions instead, of which the i-th varies as i^-0.75, as the components of a PCA do: ``hard``
-is one Gaussian, ``clustered`` a thousand. Inverted lists are of use then; with 96 equal dimensions half of all lists must be visited
-for a recall of 0.95.
+With ``--dimensions d`` they have d dimensions instead, of which the i-th varies as i^-0.75, as those of a PCA do: ``hard`` is
+one Gaussian, ``clustered`` a thousand. Inverted lists are of use then; with 96 equal dimensions half of all lists must be
+visited for a recall of 0.95.
 
 All are of unit length and in random order, and 0.2 % of their rows are one and the same vector, as missing images are. Vectors
 are drawn in blocks of 65 536, each from its own seed: a collection of N begins with that of any smaller N.

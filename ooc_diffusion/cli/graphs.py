@@ -61,6 +61,7 @@ def neighbors_command(store: str, **options: Any) -> dict[str, Any]:
 @click.option(
     "--sigma", type=click.FloatRange(0, min_open=True), default=0.5, show_default=True, help="σ of --weighting gaussian."
 )
+@click.option("--exact", is_flag=True, help="Look for the seeds among the neighbors of the background exactly, not by lists.")
 @common_options
 def graph_command(store: str, **options: Any) -> dict[str, Any]:
     """Complete the neighbor table with the seeds, symmetrize and normalize it.

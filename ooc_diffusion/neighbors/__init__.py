@@ -1,11 +1,12 @@
 """The k nearest neighbors: faiss indexes, searching in blocks, merging, recall."""
 
 from .completion import Entering, entering
+from .kernels import take_entering
 from .list_major import OrderedLists, block_bytes, nearest_lists, query_rows, search_lists
 from .lists import Inverted, bisect_centroids, locality_order, n_lists, n_probes, train_centroids, training_rows
 from .merge import merge_neighbors
 from .permute import inverse, permuted
-from .recall import SAMPLES, Sample, draw_sample, measure_recall, probes_for
+from .recall import SAMPLES, Sample, draw_sample, measure_recall, measure_table, probes_for
 from .search import (
     DATABASE_ROWS,
     INDEXES,
@@ -37,6 +38,7 @@ __all__ = [
     "inverse",
     "locality_order",
     "measure_recall",
+    "measure_table",
     "merge_neighbors",
     "n_lists",
     "n_probes",
@@ -48,6 +50,7 @@ __all__ = [
     "search",
     "search_bytes",
     "search_lists",
+    "take_entering",
     "train_centroids",
     "training_rows",
 ]

@@ -165,3 +165,16 @@ def put_rows(rows, places, begin, end, out):
         if begin <= place < end:
             for j in range(rows.shape[1]):
                 out[place - begin, j] = rows[i, j]
+
+
+@nb.njit(cache=True, nogil=True)
+def take_entering(spans, entries, out_ids, out_similarities):
+    """Write what stands from ``spans[i, 0]`` to ``spans[i, 1]`` among entries (m, 2), id and bits of the similarity, to row i."""
+    similarities = entries.view(np.float32)
+    for i in range(spans.shape[0]):
+        out_ids[i] = -1
+        out_similarities[i] = NONE
+        for place in range(np.int64(spans[i, 1]) - np.int64(spans[i, 0])):
+            entry = np.int64(spans[i, 0]) + place
+            out_ids[i, place] = entries[entry, 0]
+            out_similarities[i, place] = similarities[entry, 1]

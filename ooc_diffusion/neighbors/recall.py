@@ -68,10 +68,14 @@ def measure_recall(sample: Sample, ids: np.ndarray) -> dict[str, float]:
         ``recall``, the share of the true k nearest neighbors that the table has; ``uncertainty``, half the width of its 95 %
         interval; and ``samples``.
     """
-    table = ids[sample.rows, : sample.neighbors.shape[1]]
-    hits = [len(np.intersect1d(a[a >= 0], b)) for a, b in zip(sample.neighbors, table, strict=True)]
-    recall, uncertainty = _share(np.array(hits), (sample.neighbors >= 0).sum(axis=1))
-    return {"recall": recall, "uncertainty": uncertainty, "samples": len(table)}
+    return measure_table(sample.neighbors, ids[sample.rows, : sample.neighbors.shape[1]])
+
+
+def measure_table(truth: np.ndarray, found: np.ndarray) -> dict[str, float]:
+    """Return what `measure_recall` does, for rows of ids that should be found and rows of those that were; -1 = none."""
+    hits = [len(np.intersect1d(a[a >= 0], b)) for a, b in zip(truth, found, strict=True)]
+    recall, uncertainty = _share(np.array(hits), (truth >= 0).sum(axis=1))
+    return {"recall": recall, "uncertainty": uncertainty, "samples": len(truth)}
 
 
 def probes_for(sample: Sample, vectors: np.ndarray, lists: np.ndarray, centroids: np.ndarray, *, target_recall: float) -> int:
@@ -114,6 +118,6 @@ def probes_for(sample: Sample, vectors: np.ndarray, lists: np.ndarray, centroids
 def _share(hits: np.ndarray, of: np.ndarray) -> tuple[float, float]:
     """Return a share over all rows and half the width of its 95 % interval."""
     total = max(1, int(of.sum()))
-    share = int(hits.sum()) / total
+    share = int(hits.sum()) / total if of.any() else 1.0
     errors = hits - share * of  # of a ratio of two means
     return share, float(_STANDARD_ERRORS * np.sqrt((errors**2).sum()) / total)

@@ -35,6 +35,8 @@ _NETWORK_BYTES = 768 * 2**20
 _DECODING_BYTES = 128 * 2**20
 _SAMPLE_BYTES = 256 * 2**20
 SLACK = 32 * 2**20
+# A seed enters more lists than its own has neighbors: hubs enter many.
+_ENTERED = 4
 
 
 def _overhead(budget: MemoryBudget, arrays: int, *, torch: bool = False) -> tuple[int, int]:
@@ -120,6 +122,7 @@ def plan_graph(
     n_seeds: int = 0,
     dim: int = 0,
     tests: int = 0,
+    by_lists: bool = False,
     weighted: bool = False,
     threads: int | None = None,
 ) -> StagePlan:
@@ -132,6 +135,8 @@ def plan_graph(
     wanted = fixed + 2 * 2 * n * k * (8 if weighted else 4)
     peak = max(least, min(budget.total, budget.overhead() + wanted))
     scratch = 4 * n * k if weighted else 0
+    if n_seeds and by_lists:  # positions, least similarities, counts, spans twice; entries of 8 bytes
+        scratch += 28 * n + 8 * min(n, _ENTERED * n_seeds) * k
     table = 8 * n * k + 4 * tests * k if n_seeds else 0
     work = f"{n:,} nodes, {n * k:,} neighbors"
     return StagePlan("graph", work, peak, least, graph_bytes(n, k, weighted=weighted) + table, scratch, float(n) * n_seeds * dim)

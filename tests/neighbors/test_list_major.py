@@ -15,7 +15,7 @@ def awkward_vectors(n=N, d=D, seed=0):
     """Unit vectors in clusters, 60 of them identical, some zero."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(12, d))[rng.integers(0, 12, n)] + 0.3 * rng.normal(size=(n, d))
-    X[rng.choice(n, 60, replace=False)] = X[0]
+    X[rng.choice(n, min(60, n // 3), replace=False)] = X[0]
     X /= np.linalg.norm(X, axis=1, keepdims=True)
     X[5:8] = 0
     return X.astype(np.float32)

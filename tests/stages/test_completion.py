@@ -1,0 +1,103 @@
+"""Completing a table that was searched list after list: exactly as a loop does, or by the same lists."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from ooc_diffusion.errors import BadInput
+from ooc_diffusion.neighbors import permute
+from ooc_diffusion.stages import completion
+from ooc_diffusion.stages.graph import graph
+from ooc_diffusion.stages.neighbors import neighbors
+from ooc_diffusion.stages.reduce import reduce
+from ooc_diffusion.stages.settings import Settings
+from ooc_diffusion.store import Store
+from tests.reference import naive_merge, naive_neighbors
+from tests.stages.chain import import_roles, published_bytes
+from tests.stages.test_same_bytes import interrupted, mixture
+
+K, SEEDS = 7, 1030
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("completion") / "store"
+    import_roles(folder, mixture())
+    reduce(folder, dim=16)
+    neighbors(folder, k=K, index="list-major", probes=9)
+    return folder
+
+
+@pytest.fixture
+def folder(searched, tmp_path):
+    return shutil.copytree(searched, tmp_path / "store")
+
+
+def test_exactly(folder):
+    record = graph(folder, exact=True)
+    store = Store(folder)
+    assert "entering" not in record
+    seeds = store.array("seeds/vectors")
+    rng = np.random.default_rng(0)
+    for role, first in (("seeds", 0), ("background", SEEDS)):
+        rows = rng.choice(len(store.array(f"{role}/vectors")), 60, replace=False)
+        ids, similarities = naive_neighbors(seeds, K, store.array(f"{role}/vectors")[rows])
+        known = store.array(f"{role}/neighbor_ids")[rows] + SEEDS
+        expected, values = naive_merge(ids, similarities, known, store.array(f"{role}/similarities")[rows], K)
+        assert (store.array("graph/neighbor_ids")[first + rows] == expected).mean() > 0.995
+        np.testing.assert_allclose(store.array("graph/similarities")[first + rows], values, atol=1e-5)
+    assert (store.array("graph/neighbor_ids")[SEEDS:] < SEEDS).mean() > 0.1
+
+
+def test_by_lists_nearly_all_are_found_and_nothing_else(folder, tmp_path):
+    exact = shutil.copytree(folder, tmp_path / "exact")
+    record = graph(folder)
+    graph(exact, exact=True)
+    found, truth = Store(folder).array("graph/neighbor_ids"), Store(exact).array("graph/neighbor_ids")
+    np.testing.assert_array_equal(found[:SEEDS], truth[:SEEDS])
+    shares = [
+        len(np.intersect1d(a[a < SEEDS], b)) / max(1, (a < SEEDS).sum())
+        for a, b in zip(truth[SEEDS:], found[SEEDS:], strict=True)
+    ]
+    weights = (truth[SEEDS:] < SEEDS).sum(axis=1)
+    recall = record["entering"]
+    assert recall["recall"] == pytest.approx(np.average(shares, weights=weights), abs=2 * recall["uncertainty"])
+    assert 0.8 < recall["recall"] < 1
+    vectors = np.concatenate([Store(folder).array("seeds/vectors"), Store(folder).array("background/vectors")])
+    rows = np.arange(SEEDS, len(vectors), 13)
+    similarities = Store(folder).array("graph/similarities")[rows]
+    np.testing.assert_allclose(np.einsum("qd,qkd->qk", vectors[rows], vectors[found[rows]]), similarities, atol=1e-5)
+
+
+def test_all_lists_are_exact(tmp_path, folder):
+    neighbors(folder, k=K, index="list-major", probes=256, settings=Settings(overwrite=True))
+    exact = shutil.copytree(folder, tmp_path / "exact")
+    assert graph(folder)["entering"]["recall"] == 1.0
+    graph(exact, exact=True)
+    same = Store(folder).array("graph/neighbor_ids") == Store(exact).array("graph/neighbor_ids")
+    assert same.mean() > 0.9999
+
+
+def test_interrupted_anywhere(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("ooc_diffusion.store.job._SECONDS_BETWEEN_CHECKPOINTS", 0)
+    monkeypatch.setattr(permute, "BLOCK_ROWS", 700)
+    monkeypatch.setattr(completion, "BLOCK_ROWS", 1024)
+    before = shutil.copytree(folder, tmp_path / "before")
+    appends = interrupted(monkeypatch, lambda: graph(folder), -1)
+    expected = published_bytes(Store(folder))
+    resumed = 0
+    for at in range(0, appends, 5):
+        again = shutil.copytree(before, tmp_path / f"at-{at}")
+        interrupted(monkeypatch, lambda again=again: graph(again), at)
+        resumed += graph(again)["resumed"]
+        assert published_bytes(Store(again)) == expected, at
+        assert list((again / "jobs").iterdir()) == []
+        shutil.rmtree(again)
+    assert resumed > appends // 10
+
+
+def test_exact_has_no_other_meaning(folder):
+    graph(folder)
+    with pytest.raises(BadInput, match="exact"):
+        graph(folder, exact=True)
