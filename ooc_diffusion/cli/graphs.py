@@ -62,6 +62,7 @@ def neighbors_command(store: str, **options: Any) -> dict[str, Any]:
     "--sigma", type=click.FloatRange(0, min_open=True), default=0.5, show_default=True, help="σ of --weighting gaussian."
 )
 @click.option("--exact", is_flag=True, help="Look for the seeds among the neighbors of the background exactly, not by lists.")
+@click.option("--target-recall", type=SHARE, help="Visit as many lists for each seed as this recall takes on a sample.")
 @common_options
 def graph_command(store: str, **options: Any) -> dict[str, Any]:
     """Complete the neighbor table with the seeds, symmetrize and normalize it.

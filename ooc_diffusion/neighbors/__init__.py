@@ -6,7 +6,7 @@ from .list_major import OrderedLists, block_bytes, nearest_lists, query_rows, se
 from .lists import Inverted, bisect_centroids, locality_order, n_lists, n_probes, train_centroids, training_rows
 from .merge import merge_neighbors
 from .permute import inverse, permuted
-from .recall import SAMPLES, Sample, draw_sample, measure_recall, measure_table, probes_for
+from .recall import SAMPLES, Sample, draw_sample, fewest_probes, list_ranks, measure_recall, measure_table, probes_for
 from .search import (
     DATABASE_ROWS,
     INDEXES,
@@ -34,8 +34,10 @@ __all__ = [
     "choose_index",
     "draw_sample",
     "entering",
+    "fewest_probes",
     "index_bytes",
     "inverse",
+    "list_ranks",
     "locality_order",
     "measure_recall",
     "measure_table",

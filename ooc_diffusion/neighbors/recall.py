@@ -102,17 +102,42 @@ def probes_for(sample: Sample, vectors: np.ndarray, lists: np.ndarray, centroids
         At most the number of lists.
     """
     ranks = np.full(sample.neighbors.shape, len(centroids))
-    halves = 0.5 * np.einsum("cd,cd->c", centroids, centroids)
     for rank, row, neighbors in zip(ranks, sample.rows, sample.neighbors, strict=True):
-        far = halves - centroids @ vectors[row]
         known = neighbors >= 0
-        rank[known] = np.searchsorted(np.sort(far), far[lists[neighbors[known]]])
-    counts = (sample.neighbors >= 0).sum(axis=1)
-    for probes in range(1, len(centroids)):
-        recall, uncertainty = _share((ranks < probes).sum(axis=1), counts)
+        rank[known] = list_ranks(centroids, vectors[row], lists[neighbors[known]])
+    return fewest_probes(ranks, sample.neighbors >= 0, n_lists=len(centroids), target_recall=target_recall)
+
+
+def list_ranks(centroids: np.ndarray, query: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Return how many lists are nearer (L2) to a query than those with these numbers."""
+    far = 0.5 * np.einsum("cd,cd->c", centroids, centroids) - centroids @ query
+    return np.searchsorted(np.sort(far), far[numbers])
+
+
+def fewest_probes(ranks: np.ndarray, wanted: np.ndarray, *, n_lists: int, target_recall: float) -> int:
+    """Return how many lists must be visited for a recall; see `probes_for`.
+
+    Parameters
+    ----------
+    ranks : numpy.ndarray of shape (s, k), integers
+        Which list in the order of visiting would tell of each neighbor.
+    wanted : numpy.ndarray of shape (s, k), bool
+        Whether there is such a neighbor.
+    n_lists : int
+        How many lists there are.
+    target_recall : float
+        What the recall is to be at least.
+
+    Returns
+    -------
+    int
+    """
+    counts = wanted.sum(axis=1)
+    for probes in range(1, n_lists):
+        recall, uncertainty = _share(((ranks < probes) & wanted).sum(axis=1), counts)
         if recall >= min(1.0, target_recall + uncertainty):
             return probes
-    return len(centroids)
+    return n_lists
 
 
 def _share(hits: np.ndarray, of: np.ndarray) -> tuple[float, float]:

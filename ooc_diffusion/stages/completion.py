@@ -3,18 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from ..neighbors import Entering, OrderedLists, entering, inverse, measure_table, merge_neighbors, permuted, search, take_entering
+from ..neighbors import (
+    SAMPLES,
+    Entering,
+    OrderedLists,
+    entering,
+    fewest_probes,
+    inverse,
+    list_ranks,
+    locality_order,
+    measure_table,
+    merge_neighbors,
+    permuted,
+    search,
+    search_lists,
+    take_entering,
+)
 from ..store import Store
-from .ordered_search import open_lists
+from .ordered_search import open_lists, searches_at_once
 from .plans import BLOCK_ROWS, SLACK
 from .settings import Worker
 
 Blocks = Iterator[tuple[np.ndarray, np.ndarray]]
-_RECALL_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class How:
+    """How the seeds among the neighbors are found.
+
+    Parameters
+    ----------
+    exact : bool
+        By exact search, not by the lists that the background was searched by.
+    target_recall : float, optional
+        Have each seed probe as many lists of the background as this recall of W_BL takes on a sample. Default: as many as the
+        background probed itself.
+    """
+
+    exact: bool = False
+    target_recall: float | None = None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What determines the result, where it is not the default."""
+        return {name: value for name, value in asdict(self).items() if value}
 
 
 def by_lists(store: Store) -> bool:
@@ -22,7 +59,7 @@ def by_lists(store: Store) -> bool:
     return bool(store.parameters("neighbors.background")["index"] == "list-major")
 
 
-def complete(worker: Worker, store: Store, k: int, *, exact: bool) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+def complete(worker: Worker, store: Store, k: int, how: How) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Merge, row by row, what was found among the seeds with what was found among the background.
 
     Returns
@@ -30,33 +67,39 @@ def complete(worker: Worker, store: Store, k: int, *, exact: bool) -> tuple[np.n
     ids, similarities : numpy.ndarray of shape (n_L + n_B, k), int32 and float32
         The table of all nodes, seeds first.
     about : dict
-        ``entering``: the recall of W_BL on a sample, where it is not exact.
+        ``recall_of_seeds``: how many of the seeds that belong there the rows of seeds and of the background have, on samples,
+        where that is not exact.
     """
     n_seeds = len(store.array("seeds/vectors"))
     rows = n_seeds + len(store.array("background/vectors"))
     ids = worker.job.array("graph/neighbor_ids", "<i4", (rows, k))
     similarities = worker.job.array("graph/similarities", "<f4", (rows, k))
     for role, first_row in (("seeds", 0), ("background", n_seeds)):
-        start = max(0, ids.rows - first_row)
-        if role == "background" and by_lists(store):
-            among_seeds = _entered(worker, store, k, start, exact=exact)
-        else:
-            among_seeds = _searched(store, role, k, start)
-        for block_ids, block in _merged(store, role, k, start, among_seeds):
+        for block_ids, block in _merged(worker, store, role, k, max(0, ids.rows - first_row), how):
             ids.append(block_ids)
             similarities.append(block)
             worker.job.checkpoint()
     if "tests/neighbor_ids" in store:
         queries = worker.job.array("graph/query_ids", "<i4", (len(store.array("tests/vectors")), k))
-        for block_ids, _ in _merged(store, "tests", k, queries.rows, _searched(store, "tests", k, queries.rows)):
+        for block_ids, _ in _merged(worker, store, "tests", k, queries.rows, how):
             queries.append(block_ids)
             worker.job.checkpoint()
-    about = {"entering": _recall(store, ids.view(), k)} if by_lists(store) and not exact else {}
-    return ids.view(), similarities.view(), about
+    table = ids.view()
+    if how.exact or not by_lists(store):
+        return table, similarities.view(), {}
+    recall = {}
+    for role, part in (("seeds", table[:n_seeds]), ("background", table[n_seeds:])):
+        sample, truth = _belonging(store, role, k)
+        recall[role] = measure_table(truth, part[sample])
+    return table, similarities.view(), {"recall_of_seeds": recall}
 
 
-def _merged(store: Store, role: str, k: int, start: int, among_seeds: Blocks) -> Blocks:
+def _merged(worker: Worker, store: Store, role: str, k: int, start: int, how: How) -> Blocks:
     n_seeds = len(store.array("seeds/vectors"))
+    if role == "background" and by_lists(store):
+        among_seeds = _entered(worker, store, k, start, how)
+    else:
+        among_seeds = _searched(worker, store, role, k, start, how)
     found_ids, found = store.array(f"{role}/neighbor_ids"), store.array(f"{role}/similarities")
     row = start
     for ids, similarities in among_seeds:
@@ -65,24 +108,42 @@ def _merged(store: Store, role: str, k: int, start: int, among_seeds: Blocks) ->
         row = rows.stop
 
 
+def _probes(store: Store) -> int:
+    return int(store.record("neighbors.background")["probes"])
+
+
 def _shifted(ids: np.ndarray, n_seeds: int) -> np.ndarray:
     """Return the ids of the background among all nodes, where the seeds come first."""
     return np.where(ids < 0, np.int32(-1), ids + np.int32(n_seeds))
 
 
-def _searched(store: Store, role: str, k: int, start: int) -> Blocks:
-    """Search the images of a role among the seeds, exactly."""
-    seeds = store.array("seeds/vectors")
-    return search(seeds, store.array(f"{role}/vectors"), k=min(k, len(seeds)), start=start)
+def _searched(worker: Worker, store: Store, role: str, k: int, start: int, how: How) -> Blocks:
+    """Search the images of a role among the seeds, exactly or by the lists of the background."""
+    seeds, queries = store.array("seeds/vectors"), store.array(f"{role}/vectors")
+    width = min(k, len(seeds))
+    if how.exact or not by_lists(store):
+        yield from search(seeds, queries, k=width, start=start)
+        return
+    lists, probes = _lists_of_seeds(worker, store), _probes(store)
+    at_once = searches_at_once(len(queries), seeds.shape[1], width, probes, worker.budget, worker.threads)
+    yield from search_lists(lists, queries, k=width, probes=probes, threads=at_once, start=start)
 
 
-def _entered(worker: Worker, store: Store, k: int, start: int, *, exact: bool) -> Blocks:
+def _lists_of_seeds(worker: Worker, store: Store) -> OrderedLists:
+    """Return the seeds in the order of the lists of the background."""
+    centroids = np.ascontiguousarray(store.array("background/centroids"))
+    order, starts = locality_order(store.array("seeds/lists"), len(centroids))
+    ordered = _put(worker, "graph/ordered_seeds", store.array("seeds/vectors"), inverse(order))
+    return OrderedLists(centroids, starts, order, ordered)
+
+
+def _entered(worker: Worker, store: Store, k: int, start: int, how: How) -> Blocks:
     """Yield, block by block, the seeds that enter the rows of the background, in the order of their ids."""
     job, lists = worker.job, open_lists(store)
     n, n_seeds = len(lists.order), len(store.array("seeds/vectors"))
     width = min(k, n_seeds)
     if "graph/spans" not in job or job.array("graph/spans", "<u4", (n, 2), scratch=True).rows < n:
-        _enter(worker, store, lists, k, exact=exact)
+        _enter(worker, store, lists, k, how)
     spans = job.array("graph/spans", "<u4", (n, 2), scratch=True).view()
     entries = job.array("graph/entering", "<u4", (None, 2), scratch=True).view()
     for first in range(start, n, BLOCK_ROWS):
@@ -92,11 +153,13 @@ def _entered(worker: Worker, store: Store, k: int, start: int, *, exact: bool) -
         yield ids, similarities
 
 
-def _enter(worker: Worker, store: Store, lists: OrderedLists, k: int, *, exact: bool) -> None:
+def _enter(worker: Worker, store: Store, lists: OrderedLists, k: int, how: How) -> None:
     """Write ``graph/entering``, the seeds that enter, by position, and ``graph/spans``, where those of each id stand there."""
     job, n = worker.job, len(lists.order)
     seeds = np.ascontiguousarray(store.array("seeds/vectors"))
-    probes = None if exact else store.record("neighbors.background")["probes"]
+    probes = None
+    if not how.exact:
+        probes = _probes(store) if how.target_recall is None else probes_of_seeds(store, k, how.target_recall)
     places = job.put("graph/places", inverse(lists.order), scratch=True)
     least = _put(worker, "graph/least", store.array("background/similarities")[:, k - 1], places)
     counts = job.array("graph/entering_counts", "<u4", (n,), scratch=True)
@@ -130,12 +193,22 @@ def _put(worker: Worker, name: str, source: np.ndarray, places: np.ndarray) -> n
     return writer.view()
 
 
-def _recall(store: Store, ids: np.ndarray, k: int) -> dict[str, float]:
-    """Compare the seeds in some rows of the completed table with those that an exact search finds."""
-    seeds, vectors = store.array("seeds/vectors"), store.array("background/vectors")
-    rows = np.sort(np.random.default_rng(0).choice(len(vectors), min(_RECALL_ROWS, len(vectors)), replace=False))
+def _belonging(store: Store, role: str, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw rows of a role; return them and the seeds among their k nearest neighbors by exact search, -1 = none."""
+    seeds, vectors = store.array("seeds/vectors"), store.array(f"{role}/vectors")
+    rows = np.sort(np.random.default_rng(0).choice(len(vectors), min(SAMPLES, len(vectors)), replace=False))
     among = zip(*search(seeds, np.ascontiguousarray(vectors[rows]), k=min(k, len(seeds))), strict=True)
     truth, similarities = (np.concatenate(blocks) for blocks in among)
-    known = _shifted(store.array("background/neighbor_ids")[rows], len(seeds))
-    whole, _ = merge_neighbors(truth, similarities, known, store.array("background/similarities")[rows], k=k)
-    return measure_table(np.where(whole < len(seeds), whole, -1), ids[rows + len(seeds)])
+    known = _shifted(store.array(f"{role}/neighbor_ids")[rows], len(seeds))
+    whole, _ = merge_neighbors(truth, similarities, known, store.array(f"{role}/similarities")[rows], k=k)
+    return rows, np.where(whole < len(seeds), whole, -1)
+
+
+def probes_of_seeds(store: Store, k: int, target_recall: float) -> int:
+    """Return how many lists each seed must probe for a recall of W_BL, from a sample of the background."""
+    rows, truth = _belonging(store, "background", k)
+    seeds, lists, centroids = store.arrays("seeds/vectors", "background/lists", "background/centroids")
+    ranks = np.zeros(truth.shape, np.int64)
+    for row, place in zip(*np.nonzero(truth >= 0), strict=True):
+        ranks[row, place] = list_ranks(centroids, seeds[truth[row, place]], lists[rows[row : row + 1]])[0]
+    return fewest_probes(ranks, truth >= 0, n_lists=len(centroids), target_recall=target_recall)

@@ -11,7 +11,7 @@ from ..errors import BadInput
 from ..graph import Graph, write_graph
 from ..neighbors import locality_order
 from ..store import Store
-from .completion import by_lists, complete
+from .completion import How, by_lists, complete
 from .plans import BLOCK_ROWS, plan_graph
 from .settings import ROLES, Record, Settings, Worker, open_store, run_stage
 
@@ -25,6 +25,7 @@ def graph(
     weighting: str = "constant",
     sigma: float = 0.5,
     exact: bool = False,
+    target_recall: float | None = None,
     settings: Settings | None = None,
 ) -> Record:
     """Complete, symmetrize and normalize the graph W = D⁻¹(W0 + W0ᵀ).
@@ -42,6 +43,8 @@ def graph(
     exact : bool
         Look for the seeds among the neighbors of the background by exact search, where the background was searched by lists on
         disk. Default False: by the same lists, which takes a small part of the time; the recall is in the record.
+    target_recall : float, optional
+        Visit as many lists for each seed as this recall takes on a sample. Default: as many as for the background.
     settings : Settings, optional
         Options of the run.
 
@@ -68,6 +71,8 @@ def graph(
         raise BadInput(f"weighting {weighting!r} is not one of {', '.join(WEIGHTINGS)}")
     if sigma <= 0:
         raise BadInput(f"sigma is {sigma}; give a distance above 0")
+    how = How(exact, target_recall)
+    _check(target, how)
     n_background, dim = target.entry("background/vectors").shape
     n_seeds = target.entry("seeds/vectors").shape[0] if "seeds/vectors" in target else 0
     weighted = weighting != "constant"
@@ -82,7 +87,7 @@ def graph(
         by_lists=by_lists(target),
         threads=settings.threads,
     )
-    parameters = {"k": k, "weighting": weighting} | ({"sigma": sigma} if weighted else {}) | ({"exact": True} if exact else {})
+    parameters = {"k": k, "weighting": weighting} | ({"sigma": sigma} if weighted else {}) | how.parameters
     return run_stage(
         target,
         "graph",
@@ -92,7 +97,7 @@ def graph(
         inputs=_inputs(target, n_seeds > 0),
         total=n_background + n_seeds,
         unit="nodes",
-        work=lambda worker: _build(worker, target, k, sigma if weighted else None, exact),
+        work=lambda worker: _build(worker, target, k, sigma if weighted else None, how),
     )
 
 
@@ -104,6 +109,15 @@ def _require_same_search(store: Store) -> None:
             raise BadInput(
                 f"{store.path}: the neighbors of {role} were searched otherwise than the background; run neighbors again"
             )
+
+
+def _check(store: Store, how: How) -> None:
+    if how.target_recall is None:
+        return
+    if not 0 < how.target_recall <= 1:
+        raise BadInput(f"target_recall is {how.target_recall}; give a share above 0, up to 1")
+    if how.exact or not by_lists(store):
+        raise BadInput("exact search finds all seeds; leave out target_recall, which is for lists on disk (index list-major)")
 
 
 def query_table(store: Store) -> np.ndarray:
@@ -134,10 +148,10 @@ def _inputs(store: Store, seeds: bool) -> list[str]:
     return [*names, "background/centroids", *(f"{role}/vectors" for role in roles if seeds)]
 
 
-def _build(worker: Worker, store: Store, k: int, sigma: float | None, exact: bool) -> dict[str, Any]:
+def _build(worker: Worker, store: Store, k: int, sigma: float | None, how: How) -> dict[str, Any]:
     about: dict[str, Any] = {}
     if "seeds/neighbor_ids" in store:
-        ids, similarities, about = complete(worker, store, k, exact=exact)
+        ids, similarities, about = complete(worker, store, k, how)
         lists = np.concatenate([store.array("seeds/lists"), store.array("background/lists")])
     else:
         ids, similarities = store.array("background/neighbor_ids"), store.array("background/similarities")

@@ -136,7 +136,7 @@ def plan_graph(
     peak = max(least, min(budget.total, budget.overhead() + wanted))
     scratch = 4 * n * k if weighted else 0
     if n_seeds and by_lists:  # positions, least similarities, counts, spans twice; entries of 8 bytes
-        scratch += 28 * n + 8 * min(n, _ENTERED * n_seeds) * k
+        scratch += 28 * n + 4 * n_seeds * dim + 8 * min(n, _ENTERED * n_seeds) * k
     table = 8 * n * k + 4 * tests * k if n_seeds else 0
     work = f"{n:,} nodes, {n * k:,} neighbors"
     return StagePlan("graph", work, peak, least, graph_bytes(n, k, weighted=weighted) + table, scratch, float(n) * n_seeds * dim)

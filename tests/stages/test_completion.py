@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ooc_diffusion.errors import BadInput
-from ooc_diffusion.neighbors import permute
+from ooc_diffusion.neighbors import list_major, permute
 from ooc_diffusion.stages import completion
 from ooc_diffusion.stages.graph import graph
 from ooc_diffusion.stages.neighbors import neighbors
@@ -37,7 +37,7 @@ def folder(searched, tmp_path):
 def test_exactly(folder):
     record = graph(folder, exact=True)
     store = Store(folder)
-    assert "entering" not in record
+    assert "recall_of_seeds" not in record
     seeds = store.array("seeds/vectors")
     rng = np.random.default_rng(0)
     for role, first in (("seeds", 0), ("background", SEEDS)):
@@ -55,25 +55,43 @@ def test_by_lists_nearly_all_are_found_and_nothing_else(folder, tmp_path):
     record = graph(folder)
     graph(exact, exact=True)
     found, truth = Store(folder).array("graph/neighbor_ids"), Store(exact).array("graph/neighbor_ids")
-    np.testing.assert_array_equal(found[:SEEDS], truth[:SEEDS])
-    shares = [
-        len(np.intersect1d(a[a < SEEDS], b)) / max(1, (a < SEEDS).sum())
-        for a, b in zip(truth[SEEDS:], found[SEEDS:], strict=True)
-    ]
-    weights = (truth[SEEDS:] < SEEDS).sum(axis=1)
-    recall = record["entering"]
-    assert recall["recall"] == pytest.approx(np.average(shares, weights=weights), abs=2 * recall["uncertainty"])
-    assert 0.8 < recall["recall"] < 1
+    hits = np.array([len(np.intersect1d(a[a < SEEDS], b)) for a, b in zip(truth, found, strict=True)])
+    for role, rows in (("seeds", slice(0, SEEDS)), ("background", slice(SEEDS, None))):
+        recall = record["recall_of_seeds"][role]
+        share = hits[rows].sum() / (truth[rows] < SEEDS).sum()
+        assert recall["recall"] == pytest.approx(share, abs=2 * recall["uncertainty"])
+        assert 0.8 < recall["recall"] < 1
     vectors = np.concatenate([Store(folder).array("seeds/vectors"), Store(folder).array("background/vectors")])
     rows = np.arange(SEEDS, len(vectors), 13)
     similarities = Store(folder).array("graph/similarities")[rows]
     np.testing.assert_allclose(np.einsum("qd,qkd->qk", vectors[rows], vectors[found[rows]]), similarities, atol=1e-5)
 
 
+@pytest.mark.parametrize("target", [0.7, 0.99])
+def test_as_many_lists_as_a_recall_takes(folder, target):
+    found = graph(folder, target_recall=target)["recall_of_seeds"]["background"]
+    assert target - found["uncertainty"] <= found["recall"] < target + 0.2
+    with pytest.raises(BadInput, match="target_recall"):
+        graph(folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target_recall": 1.5}, r"target_recall is 1\.5; give a share above 0"),
+        ({"target_recall": 0.9, "exact": True}, "exact search finds all seeds; leave out target_recall"),
+    ],
+)
+def test_bad_options(folder, options, message):
+    with pytest.raises(BadInput, match=message):
+        graph(folder, **options)
+
+
 def test_all_lists_are_exact(tmp_path, folder):
     neighbors(folder, k=K, index="list-major", probes=256, settings=Settings(overwrite=True))
     exact = shutil.copytree(folder, tmp_path / "exact")
-    assert graph(folder)["entering"]["recall"] == 1.0
+    recall = graph(folder)["recall_of_seeds"]
+    assert recall["seeds"]["recall"] == recall["background"]["recall"] == 1.0
     graph(exact, exact=True)
     same = Store(folder).array("graph/neighbor_ids") == Store(exact).array("graph/neighbor_ids")
     assert same.mean() > 0.9999
@@ -83,6 +101,7 @@ def test_interrupted_anywhere(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("ooc_diffusion.store.job._SECONDS_BETWEEN_CHECKPOINTS", 0)
     monkeypatch.setattr(permute, "BLOCK_ROWS", 700)
     monkeypatch.setattr(completion, "BLOCK_ROWS", 1024)
+    monkeypatch.setattr(list_major, "query_rows", lambda q: 300)
     before = shutil.copytree(folder, tmp_path / "before")
     appends = interrupted(monkeypatch, lambda: graph(folder), -1)
     expected = published_bytes(Store(folder))
