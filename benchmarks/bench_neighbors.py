@@ -84,7 +84,7 @@ METHODS: dict[str, Callable[..., np.ndarray]] = {
     "HNSW": hnsw,
     "PyNNDescent": nn_descent,
 }
-EFFORTS = {"HNSW": (32, 64, 128, 256, 512), "PyNNDescent": (32, 48, 64, 96)}
+EFFORTS = {"HNSW": (128, 512), "PyNNDescent": (32, 64)}
 
 
 def _work(pipe: Any, name: str, files: Path, effort: int, options: argparse.Namespace) -> None:

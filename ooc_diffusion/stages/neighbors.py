@@ -170,8 +170,8 @@ def _search_role(store: Store, role: str, how: _How, settings: Settings) -> Reco
         plan=_plan(store, q, how, background, settings),
         parameters=how.parameters,
         inputs=inputs,
-        total=q,
-        unit="images",
+        total=2 * q,
+        unit="images assigned or searched",
         work=lambda worker: _find(worker, store, role, how),
     )
 
@@ -276,9 +276,12 @@ def _assign(worker: Worker, store: Store, role: str, queries: np.ndarray, seed: 
     else:
         centroids = store.array("background/centroids")
     lists = worker.job.array(f"{role}/lists", "<i4", (len(queries),))
+    worker.advance(lists.rows)
     for first in range(lists.rows, len(queries), BLOCK_ROWS):
         block = queries[first : first + BLOCK_ROWS]
         lists.append(assign_lists(block, centroids) if len(centroids) else np.zeros(len(block), np.int32))
+        worker.advance(len(block))
+        worker.job.checkpoint()
     worker.job.checkpoint(now=True)
     if len(centroids) == 0:
         return None
