@@ -19,6 +19,7 @@ from ..memory import MemoryBudget, format_size
 from ..store import Job
 from . import kernels
 from .check import REMEDY, GraphArrays, check_graph
+from .degrees import in_degrees
 from .steady import Advance, Steady
 
 _TABLE_ROWS = 65536
@@ -71,7 +72,7 @@ def write_graph(
     Returns
     -------
     dict
-        What `check_graph` found.
+        What `check_graph` found, and ``in_degree``: see `in_degrees`.
 
     Raises
     ------
@@ -105,7 +106,7 @@ def write_graph(
     with _thrown_away(job):
         checked = check_graph(rows.graph(job), neighbor_ids, weights, pairs=pairs, threads=threads, advance=steady)
     steady.finish()
-    return checked
+    return checked | {"in_degree": in_degrees(neighbor_ids, counts)}
 
 
 def graph_bytes(n: int, k: int, *, weighted: bool = False) -> int:
