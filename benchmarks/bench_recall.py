@@ -2,8 +2,9 @@
 
     python benchmarks/bench_recall.py fashion-mnist
 
-The paper searches with inverted lists and remarks that this costs nothing. The training images are the graph (pixels, 64
-dimensions, k = 30), the test images stand outside it and are searched in the same way. The same labelled images are drawn for all.
+The paper searches with inverted lists and remarks that this costs nothing. The training images are the graph (pixels,
+64 dimensions, k = 30), the test images stand outside it and are searched in the same way. The
+same labelled images are drawn for every graph.
 """
 
 from __future__ import annotations
