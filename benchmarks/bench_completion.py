@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 from peers import machine
 
-from ooc_diffusion.memory import MemoryMeter
+from ooc_diffusion.memory import MemoryBudget, MemoryMeter
 from ooc_diffusion.neighbors import entering, inverse, search
 from ooc_diffusion.parallel import limit_threads
-from ooc_diffusion.stages.completion import probes_of_seeds
+from ooc_diffusion.stages.completion import How, reach_of_seeds
 from ooc_diffusion.stages.graph import graph
 from ooc_diffusion.stages.neighbors import neighbors
 from ooc_diffusion.stages.ordered_search import open_lists
-from ooc_diffusion.stages.settings import Settings
+from ooc_diffusion.stages.settings import Settings, Worker
 from ooc_diffusion.store import Store
 
 K = 30
@@ -49,12 +49,16 @@ def fill(store: Store, vectors: np.ndarray, n_seeds: int, n_tests: int) -> None:
             job.publish({})
 
 
-def by_lists(store: Store, probes: int | None, threads: int) -> tuple[float, np.ndarray, np.ndarray]:
-    """Find the seeds that enter; return seconds, how many enter each list, and which."""
+def by_lists(store: Store, recall: float | None, threads: int) -> tuple[float, np.ndarray, np.ndarray]:
+    """Find the seeds that enter, with a recall or exactly; return seconds, how many enter each list, and which."""
     started = time.perf_counter()
     lists, seeds = open_lists(store), np.ascontiguousarray(store.array("seeds/vectors"))
     least = np.ascontiguousarray(store.array("background/similarities")[:, K - 1][np.asarray(lists.order)])
-    parts = list(entering(lists, seeds, least, k=K, probes=probes, threads=threads))
+    with Store.temporary().job("reach", parameters={}) as job:
+        worker = Worker(job, MemoryBudget.parse("auto"), threads, lambda done: None)
+        how = How(exact=recall is None, target_recall=recall or 1.0)
+        reach = reach_of_seeds(worker, lists, seeds, least, K, how)
+    parts = list(entering(lists, seeds, least, k=K, reach=reach, threads=threads))
     counts, ids = (np.concatenate([getattr(part, name) for part in parts]) for name in ("counts", "seeds"))
     return time.perf_counter() - started, counts, ids
 
@@ -99,22 +103,19 @@ def main() -> None:
         fill(store, np.load(options.vectors, mmap_mode="r"), options.seeds, options.tests)
         offline = neighbors(store, k=K, index="list-major", target_recall=options.target_recall, settings=settings)
         n = len(store.array("background/vectors"))
-        probes = offline["background"]["probes"]
         rows = np.sort(np.random.default_rng(0).choice(n, min(options.peer_rows, n), replace=False))
         results: dict[str, Any] = {role: record["seconds"] for role, record in offline.items()}
-        results |= {"n": n, "probes": probes, "recall_of_background": offline["background"]["recall"]}
+        results |= {"n": n, "recall_of_background": offline["background"]["recall"]}
         seconds, ids, similarities = brute_force(store, rows)
         results["brute_force_seconds_for_all"] = seconds * n / len(rows)
         truth = kept(store, rows, ids, similarities)
         position = inverse(store.array("background/order"))[rows].astype(np.int64)
-        needed = probes_of_seeds(store, K, options.recall_of_seeds)
-        for name, visited in [("by_lists", probes), ("by_more_lists", needed), *([("exact", None)] if options.exact else [])]:
-            seconds, counts, found = by_lists(store, visited, options.threads)
+        for name, recall in [("by_lists", options.recall_of_seeds), *([("exact", None)] if options.exact else [])]:
+            seconds, counts, found = by_lists(store, recall, options.threads)
             ends = np.cumsum(counts, dtype=np.int64)
             mine = [set(found[end - count : end]) for end, count in zip(ends[position], counts[position], strict=True)]
             hits = sum(len(a & b) for a, b in zip(truth, mine, strict=True))
             results[name] = {
-                "probes": visited,
                 "seconds": seconds,
                 "speedup": results["brute_force_seconds_for_all"] / seconds,
                 "recall": hits / sum(map(len, truth)),

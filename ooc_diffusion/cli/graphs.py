@@ -16,7 +16,7 @@ INDEX = click.option(
     type=click.Choice(["auto", "Flat", "IVFFlat", "list-major"]),
     default="auto",
     show_default=True,
-    help="Exact search, or by inverted lists: in memory (IVFFlat) or on disk; auto: Flat up to 100 000 images, list-major above.",
+    help="Exact search, or by inverted lists: in memory (IVFFlat) or on disk; auto: Flat up to 100 000 images, list-major (GPU: IVFFlat) above.",
 )
 SHARE = click.FloatRange(0, 1, min_open=True)
 
@@ -62,7 +62,13 @@ def neighbors_command(store: str, **options: Any) -> dict[str, Any]:
     "--sigma", type=click.FloatRange(0, min_open=True), default=0.5, show_default=True, help="σ of --weighting gaussian."
 )
 @click.option("--exact", is_flag=True, help="Look for the seeds among the neighbors of the background exactly, not by lists.")
-@click.option("--target-recall", type=SHARE, help="Visit as many lists for each seed as this recall takes on a sample.")
+@click.option(
+    "--target-recall",
+    type=SHARE,
+    default=0.99,
+    show_default=True,
+    help="Compare seeds with as many lists of the background as this recall takes on a sample.",
+)
 @common_options
 def graph_command(store: str, **options: Any) -> dict[str, Any]:
     """Complete the neighbor table with the seeds, symmetrize and normalize it.

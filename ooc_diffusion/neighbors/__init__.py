@@ -1,12 +1,12 @@
 """The k nearest neighbors: faiss indexes, searching in blocks, merging, recall."""
 
-from .completion import Entering, entering
+from .completion import Entering, entering, entering_bytes, reach_for
 from .kernels import take_entering
-from .list_major import OrderedLists, block_bytes, nearest_lists, query_rows, search_lists
+from .list_major import MOST_MEMORY_PROBES, OrderedLists, block_bytes, nearest_lists, query_rows, search_lists
 from .lists import Inverted, bisect_centroids, locality_order, n_lists, n_probes, train_centroids, training_rows
 from .merge import merge_neighbors
-from .permute import inverse, permuted
-from .recall import SAMPLES, Sample, draw_sample, fewest_probes, list_ranks, measure_recall, measure_table, probes_for
+from .permute import inverse, permuted, row_bytes
+from .recall import SAMPLES, Sample, draw_sample, measure_recall, measure_share, measure_table, probes_for
 from .search import (
     DATABASE_ROWS,
     INDEXES,
@@ -22,6 +22,7 @@ from .search import (
 __all__ = [
     "DATABASE_ROWS",
     "INDEXES",
+    "MOST_MEMORY_PROBES",
     "QUERY_ROWS",
     "SAMPLES",
     "Entering",
@@ -34,12 +35,12 @@ __all__ = [
     "choose_index",
     "draw_sample",
     "entering",
-    "fewest_probes",
+    "entering_bytes",
     "index_bytes",
     "inverse",
-    "list_ranks",
     "locality_order",
     "measure_recall",
+    "measure_share",
     "measure_table",
     "merge_neighbors",
     "n_lists",
@@ -48,7 +49,9 @@ __all__ = [
     "permuted",
     "probes_for",
     "query_rows",
+    "reach_for",
     "resolve_device",
+    "row_bytes",
     "search",
     "search_bytes",
     "search_lists",

@@ -1,7 +1,8 @@
 """W_BL: which seeds are among the k nearest of a background vector, once its nearest background vectors are known (appendix D).
 
 Only a seed that is nearer than the k-th of these can enter its list. So the inverted lists of the background are multiplied with
-the seeds that probe them, and products below the k-th similarity are dropped where they arise.
+the seeds that may enter, and products below the k-th similarity are dropped where they arise. For a vector x of the list with
+centroid c, x·s = c·s + (x - c)·s, and the last is at most |x - c| |s|, mostly far less.
 """
 
 from __future__ import annotations
@@ -15,13 +16,18 @@ import numpy as np
 
 from ..parallel import one_blas_thread
 from ..store.npy import read_ahead
-from .kernels import group_by_list
-from .list_major import Best, OrderedLists, Tiles, nearest_lists
+from .list_major import Best, OrderedLists, Tiles, key_bytes
+from .lists import n_lists
+from .recall import share
 
 # What rounding may take from a similarity of float32 vectors of unit length.
 _ROUNDING = 1e-4
-# Lists that are worked on at once are told together.
-_LISTS = 16
+# The vectors of a list may be identical; reach must still mean something.
+_LEAST_RADIUS = 1e-3
+# Lists that are worked on at once, vectors of one of them, and seeds that are compared with centroids at once.
+_LISTS, _ROWS, _SEEDS = 16, 2**13, 2**14
+# Reach is rounded up to such steps, so that rounding elsewhere does not decide.
+_STEPS = 64
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ def entering(
     least: np.ndarray,
     *,
     k: int,
-    probes: int | None,
+    reach: float | None,
     threads: int,
     start: int = 0,
 ) -> Iterator[Entering]:
@@ -65,13 +71,13 @@ def entering(
         The k-th similarity of the vector at each position; may be a memmap.
     k : int
         Most seeds of one vector.
-    probes : int or None
-        Lists that each seed probes. None is exact: a list is passed over only for seeds that cannot enter it, by the distance
-        of its centroid and its radius.
+    reach : float or None
+        A seed is compared with a list where c·s + reach r |s| is at least the mean of ``least`` in it, r being its radius (root
+        mean square); see `reach_for`. None is exact: |x - c| and ``least`` are then the extremes of the list.
     threads : int
         Threads.
     start : int
-        First position that is wanted, that of a list. Default 0.
+        First position that is wanted: where what was yielded before ended. Default 0.
 
     Yields
     ------
@@ -79,16 +85,16 @@ def entering(
         For some lists, in their order.
     """
     count = len(lists.centroids)
-    first = int(np.searchsorted(lists.starts, start))
-    asking = _Everyone(lists, seeds) if probes is None else _Probing(lists, seeds, probes)
+    norms = _norms(seeds)
     pending: deque[Future[Entering]] = deque()
-    begins = iter(range(first, count, _LISTS))
+    done = np.searchsorted(lists.starts[::_LISTS], start, side="right") - 1  # the same lists always go together
+    begins = iter(range(_LISTS * int(done), count, _LISTS)) if start < lists.starts[-1] else iter(())
     with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
         try:
             while True:
                 while len(pending) <= threads and (begin := next(begins, None)) is not None:
                     numbers = range(begin, min(begin + _LISTS, count))
-                    pending.append(pool.submit(_enter, lists, seeds, least, asking, k, numbers))
+                    pending.append(pool.submit(_enter, lists, seeds, norms, least, reach, k, numbers))
                 if not pending:
                     return
                 yield pending.popleft().result()
@@ -97,53 +103,105 @@ def entering(
                 future.cancel()
 
 
-class _Probing:
-    """The seeds that probe a list."""
+def entering_bytes(n: int, n_seeds: int, d: int, *, k: int) -> int:
+    """Return the bytes that one thread takes: some lists, the best seeds of a part of one, seeds near lists, their norms.
 
-    def __init__(self, lists: OrderedLists, seeds: np.ndarray, probes: int) -> None:
-        nearest = nearest_lists(lists.centroids, seeds, probes=probes)
-        self._starts, self._members = np.zeros(len(lists.centroids) + 1, np.int64), np.empty(nearest.size, np.int32)
-        group_by_list(nearest, self._starts, self._members)
-
-    def __call__(self, number: int, vectors: np.ndarray, least: np.ndarray) -> np.ndarray:
-        """Return the seeds to compare with the vectors of a list."""
-        return self._members[self._starts[number] : self._starts[number + 1]]
+    Lists of twice the mean length are counted; a longer one takes 4 d bytes for each vector more.
+    """
+    held = 2 * _LISTS * (n // max(1, n_lists(n)) + 1)
+    asking = _SEEDS * (4 * d + 20 * _LISTS) + 4 * n_seeds * (_LISTS + 1)
+    return held * 6 * d + _ROWS * key_bytes(k) + Tiles.bytes(d) + asking
 
 
-class _Everyone:
-    """The seeds that may enter a list: x·s = c·s + (x - c)·s, and the last is at most |x - c| |s|."""
+def reach_for(
+    lists: OrderedLists, seeds: np.ndarray, least: np.ndarray, pairs: tuple[np.ndarray, np.ndarray], *, target_recall: float
+) -> float:
+    """Return the reach that a recall takes, from the lists that some seeds enter.
 
-    def __init__(self, lists: OrderedLists, seeds: np.ndarray) -> None:
-        self._centroids, self._seeds = lists.centroids, seeds
-        self._norms = np.sqrt(np.einsum("sd,sd->s", seeds, seeds))
+    Parameters
+    ----------
+    lists, seeds, least
+        As for `entering`.
+    pairs : tuple of numpy.ndarray of shape (m,)
+        Positions, ascending, and the seed that enters the list of each, as `entering` without reach finds them.
+    target_recall : float
+        What the recall is to be at least. Half the width of its 95 % interval is added, where that is possible.
 
-    def __call__(self, number: int, vectors: np.ndarray, least: np.ndarray) -> np.ndarray:
-        """Return the seeds to compare with the vectors of a list."""
-        centroid = self._centroids[number]
-        radius = np.sqrt(((vectors - centroid) ** 2).sum(axis=1).max())
-        most = self._seeds @ centroid + radius * self._norms
-        return np.flatnonzero(most >= least.min() - _ROUNDING * (1 + self._norms)).astype(np.int32)
+    Returns
+    -------
+    float
+    """
+    positions, some = pairs
+    numbers, place = np.unique(np.searchsorted(lists.starts, positions, side="right") - 1, return_inverse=True)
+    loaded = (_list(lists, least, int(number), exact=False) for number in numbers)
+    radii, asked = (np.array(column) for column in zip(*((radius, bound) for _, _, radius, bound in loaded), strict=True))
+    vectors = seeds[some]
+    near = np.einsum("md,md->m", lists.centroids[numbers[place]], vectors, dtype=np.float64)
+    needed = (asked[place] - near) / (radii[place] * _norms(vectors))
+    seeds_there, owner = np.unique(some, return_inverse=True)
+    counts = np.bincount(owner, minlength=len(seeds_there))
+    for reach in np.quantile(needed, np.linspace(min(target_recall, 1.0), 1, 101)):
+        rounded = float(np.ceil(reach * _STEPS) / _STEPS)
+        recall, uncertainty = share(np.bincount(owner, needed <= rounded, minlength=len(seeds_there)), counts)
+        if recall >= min(1.0, target_recall + uncertainty):
+            break
+    return rounded
+
+
+def _norms(vectors: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.einsum("sd,sd->s", vectors, vectors))
+
+
+def _list(lists: OrderedLists, least: np.ndarray, number: int, *, exact: bool) -> tuple[np.ndarray, np.ndarray, float, float]:
+    """Return the vectors of a list, the k-th similarity of each, a radius, and a similarity that must be reached."""
+    begin, end = lists.starts[number], lists.starts[number + 1]
+    vectors, similarities = np.ascontiguousarray(lists.vectors[begin:end], np.float32), np.asarray(least[begin:end])
+    if begin == end:
+        return vectors, similarities, 0.0, np.inf
+    squares = ((vectors - lists.centroids[number]) ** 2).sum(axis=1, dtype=np.float64)
+    if exact:
+        return vectors, similarities, float(np.sqrt(squares.max())), float(similarities.min())
+    return vectors, similarities, max(_LEAST_RADIUS, np.sqrt(squares.mean())), float(similarities.mean(dtype=np.float64))
 
 
 def _enter(
-    lists: OrderedLists, seeds: np.ndarray, least: np.ndarray, asking: _Probing | _Everyone, k: int, numbers: range
+    lists: OrderedLists, seeds: np.ndarray, norms: np.ndarray, least: np.ndarray, reach: float | None, k: int, numbers: range
 ) -> Entering:
     tiles = Tiles(seeds.shape[1])
-    parts = [_enter_list(lists, seeds, least, asking, k, number, tiles) for number in numbers]
     read_ahead(lists.vectors, lists.starts[numbers.stop], lists.starts[min(numbers.stop + _LISTS, len(lists.centroids))])
+    loaded = [_list(lists, least, number, exact=reach is None) for number in numbers]
+    radii, asked = (np.array([one[place] for one in loaded]) for place in (2, 3))
+    centroids = lists.centroids[numbers.start : numbers.stop]
+    asking = _asking(centroids, radii if reach is None else reach * radii, asked, seeds, norms)
+    parts = [
+        _enter_list(vectors[first : first + _ROWS], bound[first : first + _ROWS], seeds, some, k, tiles)
+        for (vectors, bound, _, _), some in zip(loaded, asking, strict=True)
+        for first in range(0, max(1, len(vectors)), _ROWS)
+    ]
     return Entering(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
+def _asking(
+    centroids: np.ndarray, radii: np.ndarray, asked: np.ndarray, seeds: np.ndarray, norms: np.ndarray
+) -> list[np.ndarray]:
+    """Return for each of some lists the seeds that may enter it, int32."""
+    found: list[list[np.ndarray]] = [[] for _ in centroids]
+    for first in range(0, len(seeds), _SEEDS):
+        block = slice(first, first + _SEEDS)
+        near = np.ascontiguousarray(seeds[block]) @ centroids.T + norms[block, None] * radii
+        enough = near >= asked - _ROUNDING * (1 + norms[block, None])
+        for place, column in zip(found, enough.T, strict=True):
+            place.append(np.flatnonzero(column).astype(np.int32) + np.int32(first))
+    return [np.concatenate(parts) if parts else np.empty(0, np.int32) for parts in found]
+
+
 def _enter_list(
-    lists: OrderedLists, seeds: np.ndarray, least: np.ndarray, asking: _Probing | _Everyone, k: int, number: int, tiles: Tiles
+    vectors: np.ndarray, least: np.ndarray, seeds: np.ndarray, asking: np.ndarray, k: int, tiles: Tiles
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    begin, end = lists.starts[number], lists.starts[number + 1]
-    vectors, least = np.ascontiguousarray(lists.vectors[begin:end], np.float32), least[begin:end]
-    best, rows = Best(end - begin, k, least=least), np.arange(end - begin, dtype=np.int32)
+    best, rows = Best(len(vectors), k, least=least), np.arange(len(vectors), dtype=np.int32)
     if len(rows):
-        some = asking(number, vectors, least)
-        for found, queries, part in tiles.products(vectors, rows, seeds, some):
-            best.offer(found, queries, some[part])
+        for found, queries, part in tiles.products(vectors, rows, seeds, asking):
+            best.offer(found, queries, asking[part])
     ids, similarities = best.sorted()
     there = ids >= 0
     return there.sum(axis=1, dtype=np.uint32), ids[there], similarities[there]

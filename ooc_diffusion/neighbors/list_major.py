@@ -17,6 +17,9 @@ from .kernels import CHUNK, group_by_list, offer, sort_best
 # Sizes that could change the rounding of a matrix product are constants: results do not depend on the memory budget.
 FEWEST_QUERIES, MOST_QUERIES = 2**12, 2**17
 _BLOCKS = 16
+# Of a block of queries; the most memory is taken with 128 probes: as many queries as there may be, and as many probes of these.
+_MOST_PROBES = 2**24
+MOST_MEMORY_PROBES = _MOST_PROBES // MOST_QUERIES
 # The lists nearest to a vector are looked for among so many times as many around its own.
 _AROUND, _FEWEST_AROUND = 8, 1024
 # Rows of a list that are multiplied at once, and products: these stay in a core's cache until they are looked through.
@@ -52,9 +55,10 @@ class OrderedLists:
         return np.searchsorted(self.starts, np.arange(begin, end), side="right").astype(np.int32) - np.int32(1)
 
 
-def query_rows(q: int) -> int:
+def query_rows(q: int, probes: int) -> int:
     """Return how many of q queries are searched together: the more, the fewer times a list is read."""
-    return min(MOST_QUERIES, max(FEWEST_QUERIES, 1 << (q // _BLOCKS).bit_length()))
+    most = min(MOST_QUERIES, 1 << max(0, (_MOST_PROBES // probes).bit_length() - 1))
+    return min(most, max(FEWEST_QUERIES, 1 << (q // _BLOCKS).bit_length()))
 
 
 def search_lists(
@@ -75,7 +79,7 @@ def search_lists(
     threads : int
         Blocks of queries that are searched at once.
     start : int
-        First query, a multiple of ``query_rows(q)``. Default 0.
+        First query, a multiple of ``query_rows(q, probes)``. Default 0.
 
     Yields
     ------
@@ -85,7 +89,7 @@ def search_lists(
         Inner products; -1e30 where there is no neighbor.
     """
     asking = lists.vectors if queries is None else queries
-    rows = query_rows(len(asking))
+    rows = query_rows(len(asking), probes)
     begins = iter(range(start, len(asking), rows))
     pending: deque[Future[tuple[np.ndarray, np.ndarray]]] = deque()
     with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
@@ -105,10 +109,9 @@ def search_lists(
 
 def block_bytes(q: int, d: int, *, k: int, probes: int) -> int:
     """Return the bytes that searching one block of q queries takes, and two blocks of results that wait."""
-    rows = min(q, query_rows(q))
-    probing = min(rows, _PROBING_ROWS) * _key_bytes(probes)
-    tiles = 4 * (_PRODUCTS + _TILE_ROWS * d + 2 * _LIST_ROWS * d)
-    return rows * (4 * d + 8 * probes + _key_bytes(k) + 3 * 8 * k) + probing + tiles
+    rows = min(q, query_rows(q, probes))
+    probing = min(rows, _PROBING_ROWS) * key_bytes(probes)
+    return rows * (4 * d + 8 * probes + key_bytes(k) + 3 * 8 * k) + probing + Tiles.bytes(d)
 
 
 def nearest_lists(centroids: np.ndarray, queries: np.ndarray, *, probes: int, own: np.ndarray | None = None) -> np.ndarray:
@@ -186,7 +189,7 @@ class Best:
         self._k = k
         self._least = np.full(queries, -np.inf, np.float32) if least is None else np.array(least)
         self._counts = np.zeros(queries, np.int32)
-        self._keys = np.empty((queries, _key_bytes(k) // 8), np.uint64)
+        self._keys = np.empty((queries, key_bytes(k) // 8), np.uint64)
         self._keys[:, k - 1] = 0  # less than any
 
     def offer(self, similarities: np.ndarray, queries: np.ndarray, positions: np.ndarray) -> None:
@@ -207,6 +210,11 @@ class Tiles:
     def __init__(self, d: int) -> None:
         self._products = np.empty(max(_PRODUCTS, _LIST_ROWS), np.float32)
         self._gathered = np.empty((_TILE_ROWS, d), np.float32)
+
+    @staticmethod
+    def bytes(d: int) -> int:
+        """Return the bytes that are held while products are made, a part of the vectors included."""
+        return 4 * (_PRODUCTS + _TILE_ROWS * d + 2 * _LIST_ROWS * d)
 
     def products(
         self, queries: np.ndarray, rows: np.ndarray, vectors: np.ndarray, numbers: np.ndarray | None = None
@@ -230,6 +238,6 @@ class Tiles:
                 yield found, some, part
 
 
-def _key_bytes(k: int) -> int:
+def key_bytes(k: int) -> int:
     """Return the bytes that the best of one query take while there are more to come."""
     return 8 * (2 * k + CHUNK)

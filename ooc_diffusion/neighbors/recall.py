@@ -74,8 +74,15 @@ def measure_recall(sample: Sample, ids: np.ndarray) -> dict[str, float]:
 def measure_table(truth: np.ndarray, found: np.ndarray) -> dict[str, float]:
     """Return what `measure_recall` does, for rows of ids that should be found and rows of those that were; -1 = none."""
     hits = [len(np.intersect1d(a[a >= 0], b)) for a, b in zip(truth, found, strict=True)]
-    recall, uncertainty = _share(np.array(hits), (truth >= 0).sum(axis=1))
+    recall, uncertainty = share(np.array(hits), (truth >= 0).sum(axis=1))
     return {"recall": recall, "uncertainty": uncertainty, "samples": len(truth)}
+
+
+def measure_share(found: np.ndarray, wanted: np.ndarray, owners: np.ndarray) -> dict[str, float]:
+    """Return what `measure_recall` does, for pairs that are wanted, found, both or none, of sampled ``owners`` (m,)."""
+    some, owner = np.unique(owners, return_inverse=True)
+    recall, uncertainty = share(*(np.bincount(owner, flags, minlength=len(some)) for flags in (found & wanted, wanted)))
+    return {"recall": recall, "uncertainty": uncertainty, "samples": len(some)}
 
 
 def probes_for(sample: Sample, vectors: np.ndarray, lists: np.ndarray, centroids: np.ndarray, *, target_recall: float) -> int:
@@ -102,45 +109,20 @@ def probes_for(sample: Sample, vectors: np.ndarray, lists: np.ndarray, centroids
         At most the number of lists.
     """
     ranks = np.full(sample.neighbors.shape, len(centroids))
+    halves = 0.5 * np.einsum("cd,cd->c", centroids, centroids)
     for rank, row, neighbors in zip(ranks, sample.rows, sample.neighbors, strict=True):
+        far = halves - centroids @ vectors[row]
         known = neighbors >= 0
-        rank[known] = list_ranks(centroids, vectors[row], lists[neighbors[known]])
-    return fewest_probes(ranks, sample.neighbors >= 0, n_lists=len(centroids), target_recall=target_recall)
-
-
-def list_ranks(centroids: np.ndarray, query: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Return how many lists are nearer (L2) to a query than those with these numbers."""
-    far = 0.5 * np.einsum("cd,cd->c", centroids, centroids) - centroids @ query
-    return np.searchsorted(np.sort(far), far[numbers])
-
-
-def fewest_probes(ranks: np.ndarray, wanted: np.ndarray, *, n_lists: int, target_recall: float) -> int:
-    """Return how many lists must be visited for a recall; see `probes_for`.
-
-    Parameters
-    ----------
-    ranks : numpy.ndarray of shape (s, k), integers
-        Which list in the order of visiting would tell of each neighbor.
-    wanted : numpy.ndarray of shape (s, k), bool
-        Whether there is such a neighbor.
-    n_lists : int
-        How many lists there are.
-    target_recall : float
-        What the recall is to be at least.
-
-    Returns
-    -------
-    int
-    """
-    counts = wanted.sum(axis=1)
-    for probes in range(1, n_lists):
-        recall, uncertainty = _share(((ranks < probes) & wanted).sum(axis=1), counts)
+        rank[known] = np.searchsorted(np.sort(far), far[lists[neighbors[known]]])
+    counts = (sample.neighbors >= 0).sum(axis=1)
+    for probes in range(1, len(centroids)):
+        recall, uncertainty = share((ranks < probes).sum(axis=1), counts)
         if recall >= min(1.0, target_recall + uncertainty):
             return probes
-    return n_lists
+    return len(centroids)
 
 
-def _share(hits: np.ndarray, of: np.ndarray) -> tuple[float, float]:
+def share(hits: np.ndarray, of: np.ndarray) -> tuple[float, float]:
     """Return a share over all rows and half the width of its 95 % interval."""
     total = max(1, int(of.sum()))
     share = int(hits.sum()) / total if of.any() else 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,22 +13,26 @@ from ..neighbors import (
     Entering,
     OrderedLists,
     entering,
-    fewest_probes,
     inverse,
-    list_ranks,
     locality_order,
+    measure_share,
     measure_table,
     merge_neighbors,
-    permuted,
+    reach_for,
     search,
     search_lists,
     take_entering,
 )
 from ..store import Store
-from .ordered_search import open_lists, searches_at_once
-from .plans import BLOCK_ROWS, SLACK
+from .ordered_search import open_lists, put_permuted, searches_at_once
+from .plans import BLOCK_ROWS
 from .settings import Worker
 
+DEFAULT_RECALL = 0.99
+# So few are compared with everything.
+_FEW_SEEDS = 4 * SAMPLES
+# Similarities that differ by less are equal but for rounding.
+_CLOSE = 1e-6
 Blocks = Iterator[tuple[np.ndarray, np.ndarray]]
 
 
@@ -40,18 +44,20 @@ class How:
     ----------
     exact : bool
         By exact search, not by the lists that the background was searched by.
-    target_recall : float, optional
-        Have each seed probe as many lists of the background as this recall of W_BL takes on a sample. Default: as many as the
-        background probed itself.
+    target_recall : float
+        Compare each seed with as many lists of the background as this recall of W_BL takes on a sample.
+    seed : int
+        Seed of the samples.
     """
 
     exact: bool = False
-    target_recall: float | None = None
+    target_recall: float = DEFAULT_RECALL
+    seed: int = 0
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What determines the result, where it is not the default."""
-        return {name: value for name, value in asdict(self).items() if value}
+        """What determines the result."""
+        return {"exact": True} if self.exact else {"target_recall": self.target_recall, "seed": self.seed}
 
 
 def by_lists(store: Store) -> bool:
@@ -87,11 +93,12 @@ def complete(worker: Worker, store: Store, k: int, how: How) -> tuple[np.ndarray
     table = ids.view()
     if how.exact or not by_lists(store):
         return table, similarities.view(), {}
-    recall = {}
-    for role, part in (("seeds", table[:n_seeds]), ("background", table[n_seeds:])):
-        sample, truth = _belonging(store, role, k)
-        recall[role] = measure_table(truth, part[sample])
-    return table, similarities.view(), {"recall_of_seeds": recall}
+    values = similarities.view()
+    recall = {
+        "seeds": _recall_of_seeds(store, table[:n_seeds], k, how),
+        "background": _recall_of_background(worker, store, table[n_seeds:], values[n_seeds:], how),
+    }
+    return table, values, {"recall_of_seeds": recall}
 
 
 def _merged(worker: Worker, store: Store, role: str, k: int, start: int, how: How) -> Blocks:
@@ -133,7 +140,7 @@ def _lists_of_seeds(worker: Worker, store: Store) -> OrderedLists:
     """Return the seeds in the order of the lists of the background."""
     centroids = np.ascontiguousarray(store.array("background/centroids"))
     order, starts = locality_order(store.array("seeds/lists"), len(centroids))
-    ordered = _put(worker, "graph/ordered_seeds", store.array("seeds/vectors"), inverse(order))
+    ordered = put_permuted(worker, "graph/ordered_seeds", store.array("seeds/vectors"), inverse(order), scratch=True)
     return OrderedLists(centroids, starts, order, ordered)
 
 
@@ -142,9 +149,9 @@ def _entered(worker: Worker, store: Store, k: int, start: int, how: How) -> Bloc
     job, lists = worker.job, open_lists(store)
     n, n_seeds = len(lists.order), len(store.array("seeds/vectors"))
     width = min(k, n_seeds)
-    if "graph/spans" not in job or job.array("graph/spans", "<u4", (n, 2), scratch=True).rows < n:
+    if "graph/spans" not in job or job.array("graph/spans", "<i8", (n, 2), scratch=True).rows < n:
         _enter(worker, store, lists, k, how)
-    spans = job.array("graph/spans", "<u4", (n, 2), scratch=True).view()
+    spans = job.array("graph/spans", "<i8", (n, 2), scratch=True).view()
     entries = job.array("graph/entering", "<u4", (None, 2), scratch=True).view()
     for first in range(start, n, BLOCK_ROWS):
         block = np.asarray(spans[first : first + BLOCK_ROWS])
@@ -157,58 +164,72 @@ def _enter(worker: Worker, store: Store, lists: OrderedLists, k: int, how: How) 
     """Write ``graph/entering``, the seeds that enter, by position, and ``graph/spans``, where those of each id stand there."""
     job, n = worker.job, len(lists.order)
     seeds = np.ascontiguousarray(store.array("seeds/vectors"))
-    probes = None
-    if not how.exact:
-        probes = _probes(store) if how.target_recall is None else probes_of_seeds(store, k, how.target_recall)
     places = job.put("graph/places", inverse(lists.order), scratch=True)
-    least = _put(worker, "graph/least", store.array("background/similarities")[:, k - 1], places)
+    least = put_permuted(worker, "graph/least", store.array("background/similarities")[:, k - 1], places, scratch=True)
+    reach = reach_of_seeds(worker, lists, seeds, least, k, how)
     counts = job.array("graph/entering_counts", "<u4", (n,), scratch=True)
     found = job.array("graph/entering", "<u4", (None, 2), scratch=True)
     width = min(k, len(seeds))
-    for part in entering(lists, seeds, least, k=width, probes=probes, threads=worker.threads, start=counts.rows):
+    for part in entering(lists, seeds, least, k=width, reach=reach, threads=worker.threads, start=counts.rows):
         found.append(_entries(part))
         counts.append(part.counts)
         job.checkpoint()
-    by_position = job.array("graph/spans_by_position", "<u4", (n, 2), scratch=True)
+    by_position = job.array("graph/spans_by_position", "<i8", (n, 2), scratch=True)
     before = int(counts.view()[: by_position.rows].sum(dtype=np.int64))
     for first in range(by_position.rows, n, BLOCK_ROWS):
         block = np.asarray(counts.view()[first : first + BLOCK_ROWS])
         ends = before + np.cumsum(block, dtype=np.int64)
-        by_position.append(np.stack([ends - block, ends], axis=1).astype(np.uint32))
+        by_position.append(np.stack([ends - block, ends], axis=1))
         before = int(ends[-1])
     job.checkpoint(now=True)
-    _put(worker, "graph/spans", by_position.view(), lists.order)
+    put_permuted(worker, "graph/spans", by_position.view(), lists.order, scratch=True)
 
 
 def _entries(part: Entering) -> np.ndarray:
     return np.stack([part.seeds.view(np.uint32), part.similarities.view(np.uint32)], axis=1)
 
 
-def _put(worker: Worker, name: str, source: np.ndarray, places: np.ndarray) -> np.ndarray:
-    writer = worker.job.array(name, source.dtype.str, source.shape, scratch=True)
-    for part in permuted(source, places, memory_bytes=worker.budget.room() - SLACK, start=writer.rows):
-        writer.append(part)
-        worker.job.checkpoint()
-    worker.job.checkpoint(now=True)
-    return writer.view()
+def _pairs(
+    worker: Worker, lists: OrderedLists, seeds: np.ndarray, least: np.ndarray, k: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw seeds and find by exact search which rows of the background they enter; return positions, seeds, similarities."""
+    some = np.sort(np.random.default_rng(seed).choice(len(seeds), min(SAMPLES, len(seeds)), replace=False)).astype(np.int32)
+    parts = list(
+        entering(lists, np.ascontiguousarray(seeds[some]), least, k=min(k, len(some)), reach=None, threads=worker.threads)
+    )
+    counts, ids, similarities = (np.concatenate([getattr(part, name) for part in parts]) for name in Entering.__annotations__)
+    return np.repeat(np.arange(len(counts)), counts), some[ids], similarities
 
 
-def _belonging(store: Store, role: str, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw rows of a role; return them and the seeds among their k nearest neighbors by exact search, -1 = none."""
-    seeds, vectors = store.array("seeds/vectors"), store.array(f"{role}/vectors")
-    rows = np.sort(np.random.default_rng(0).choice(len(vectors), min(SAMPLES, len(vectors)), replace=False))
-    among = zip(*search(seeds, np.ascontiguousarray(vectors[rows]), k=min(k, len(seeds))), strict=True)
+def reach_of_seeds(worker: Worker, lists: OrderedLists, seeds: np.ndarray, least: np.ndarray, k: int, how: How) -> float | None:
+    """Return the reach of `entering` that a recall takes on a sample; None for exact search."""
+    if how.exact or len(seeds) <= _FEW_SEEDS:
+        return None
+    positions, some, _ = _pairs(worker, lists, seeds, least, k, how.seed)
+    if len(positions) < SAMPLES:
+        return None
+    return reach_for(lists, seeds, least, (positions, some), target_recall=how.target_recall)
+
+
+def _recall_of_background(
+    worker: Worker, store: Store, table: np.ndarray, similarities: np.ndarray, how: How
+) -> dict[str, float]:
+    """Compare the rows of the background that other seeds enter with the completed table: each is there, or too far."""
+    lists, seeds, k = open_lists(store), store.array("seeds/vectors"), table.shape[1]
+    least = worker.job.array("graph/least", "<f4", (len(table),), scratch=True).view()
+    positions, some, found = _pairs(worker, lists, seeds, least, k, how.seed + 1)
+    rows = lists.order[positions]
+    there = (table[rows] == some[:, None]).any(axis=1)
+    belongs = there | (found > similarities[rows, k - 1] + _CLOSE)
+    return measure_share(there, belongs, some)
+
+
+def _recall_of_seeds(store: Store, table: np.ndarray, k: int, how: How) -> dict[str, float]:
+    """Compare the seeds in some rows of seeds with those that an exact search finds."""
+    seeds = store.array("seeds/vectors")
+    rows = np.sort(np.random.default_rng(how.seed).choice(len(seeds), min(SAMPLES, len(seeds)), replace=False))
+    among = zip(*search(seeds, np.ascontiguousarray(seeds[rows]), k=min(k, len(seeds))), strict=True)
     truth, similarities = (np.concatenate(blocks) for blocks in among)
-    known = _shifted(store.array(f"{role}/neighbor_ids")[rows], len(seeds))
-    whole, _ = merge_neighbors(truth, similarities, known, store.array(f"{role}/similarities")[rows], k=k)
-    return rows, np.where(whole < len(seeds), whole, -1)
-
-
-def probes_of_seeds(store: Store, k: int, target_recall: float) -> int:
-    """Return how many lists each seed must probe for a recall of W_BL, from a sample of the background."""
-    rows, truth = _belonging(store, "background", k)
-    seeds, lists, centroids = store.arrays("seeds/vectors", "background/lists", "background/centroids")
-    ranks = np.zeros(truth.shape, np.int64)
-    for row, place in zip(*np.nonzero(truth >= 0), strict=True):
-        ranks[row, place] = list_ranks(centroids, seeds[truth[row, place]], lists[rows[row : row + 1]])[0]
-    return fewest_probes(ranks, truth >= 0, n_lists=len(centroids), target_recall=target_recall)
+    known = _shifted(store.array("seeds/neighbor_ids")[rows], len(seeds))
+    whole, _ = merge_neighbors(truth, similarities, known, store.array("seeds/similarities")[rows], k=k)
+    return measure_table(np.where(whole < len(seeds), whole, -1), table[rows])

@@ -11,7 +11,7 @@ from ..errors import BadInput
 from ..graph import Graph, write_graph
 from ..neighbors import locality_order
 from ..store import Store
-from .completion import How, by_lists, complete
+from .completion import DEFAULT_RECALL, How, by_lists, complete
 from .plans import BLOCK_ROWS, plan_graph
 from .settings import ROLES, Record, Settings, Worker, open_store, run_stage
 
@@ -25,7 +25,7 @@ def graph(
     weighting: str = "constant",
     sigma: float = 0.5,
     exact: bool = False,
-    target_recall: float | None = None,
+    target_recall: float = DEFAULT_RECALL,
     settings: Settings | None = None,
 ) -> Record:
     """Complete, symmetrize and normalize the graph W = D⁻¹(W0 + W0ᵀ).
@@ -43,8 +43,8 @@ def graph(
     exact : bool
         Look for the seeds among the neighbors of the background by exact search, where the background was searched by lists on
         disk. Default False: by the same lists, which takes a small part of the time; the recall is in the record.
-    target_recall : float, optional
-        Visit as many lists for each seed as this recall takes on a sample. Default: as many as for the background.
+    target_recall : float
+        Compare each seed with as many of these lists as this recall takes on a sample. Default 0.99.
     settings : Settings, optional
         Options of the run.
 
@@ -58,7 +58,7 @@ def graph(
     -----
     Section 3.5 and appendix D of the paper: the seeds come first (0 .. n_L - 1), the background is shifted by n_L; W_LL and W_BL
     are found by search in the seeds, and each row keeps the k best of its two lists. Only a seed nearer than the k-th neighbor of
-    a background image can enter its list, so W_BL is a product of inverted lists with the seeds that probe them.
+    a background image can enter its list, so W_BL is a product of inverted lists with the seeds near them.
     """
     settings = settings or Settings()
     target = open_store(store)
@@ -71,7 +71,7 @@ def graph(
         raise BadInput(f"weighting {weighting!r} is not one of {', '.join(WEIGHTINGS)}")
     if sigma <= 0:
         raise BadInput(f"sigma is {sigma}; give a distance above 0")
-    how = How(exact, target_recall)
+    how = How(exact, target_recall, settings.seed)
     _check(target, how)
     n_background, dim = target.entry("background/vectors").shape
     n_seeds = target.entry("seeds/vectors").shape[0] if "seeds/vectors" in target else 0
@@ -87,7 +87,9 @@ def graph(
         by_lists=by_lists(target),
         threads=settings.threads,
     )
-    parameters = {"k": k, "weighting": weighting} | ({"sigma": sigma} if weighted else {}) | how.parameters
+    parameters: dict[str, Any] = {"k": k, "weighting": weighting} | ({"sigma": sigma} if weighted else {})
+    if n_seeds and by_lists(target):
+        parameters |= how.parameters
     return run_stage(
         target,
         "graph",
@@ -112,11 +114,11 @@ def _require_same_search(store: Store) -> None:
 
 
 def _check(store: Store, how: How) -> None:
-    if how.target_recall is None:
-        return
     if not 0 < how.target_recall <= 1:
         raise BadInput(f"target_recall is {how.target_recall}; give a share above 0, up to 1")
-    if how.exact or not by_lists(store):
+    if how.exact and "background/ordered" in store and store.entry("background/ordered").dtype != "<f4":
+        raise BadInput("exact search needs float32, but the background was searched in float16; run neighbors again with float32")
+    if how.target_recall != DEFAULT_RECALL and (how.exact or not by_lists(store)):
         raise BadInput("exact search finds all seeds; leave out target_recall, which is for lists on disk (index list-major)")
 
 

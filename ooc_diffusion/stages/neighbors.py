@@ -14,7 +14,6 @@ from ..memory import StagePlan
 from ..neighbors import (
     INDEXES,
     Inverted,
-    Sample,
     assign_lists,
     choose_index,
     draw_sample,
@@ -105,7 +104,7 @@ def neighbors(
     Notes
     -----
     Section 3.5 and appendix D of the paper: the blocks W_BB, W_LB and that of the tests, by inner product of unit vectors.
-    Thousands of identical vectors share one list, and each of them has the same neighbors: those that come first in it.
+    Thousands of identical vectors share one list, and each of them has others of them as its neighbors.
     """
     settings = settings or Settings()
     target = open_store(store)
@@ -121,7 +120,10 @@ def neighbors(
     how = _How(k, chosen, device, settings.seed, precision, probes, target_recall, min_recall)
     _check(how, n)
     roles = [role for role in ROLES if f"{role}/vectors" in target]
-    return {role: _search_role(target, role, how, settings) for role in roles}
+    records = {role: _search_role(target, role, how, settings) for role in roles}
+    if "recall" in records["background"]:  # of a run before, too
+        _require_recall(records["background"]["recall"], min_recall)
+    return records
 
 
 def _check(how: _How, n: int) -> None:
@@ -198,33 +200,27 @@ def _find(worker: Worker, store: Store, role: str, how: _How) -> dict[str, Any]:
     background = role == "background"
     inverted = _assign(worker, store, role, queries, how.seed)
     about: dict[str, Any] = {"images": len(queries), "k": how.k, "index": how.index}
-    sample = None
     if how.index != "Flat":
         assert inverted is not None
-        if background:
-            sample = draw_sample(vectors, k=how.k, seed=how.seed)
-        about["probes"] = _probes(store, how, sample, vectors, inverted)
+        about["probes"] = _probes(how, vectors, inverted) if background else store.record("neighbors.background")["probes"]
     width = min(how.k + EXTRA_NEIGHBORS, len(vectors))
     if how.index == "list-major" and background:
         assert inverted is not None
-        found = search_among_itself(
-            worker, vectors, inverted, width=width, probes=about["probes"], precision=how.precision
-        ).view()
+        found = search_among_itself(worker, vectors, inverted, width=width, probes=about["probes"], precision=how.precision)
     else:
         found = _search_blocks(worker, store, role, how, inverted, about.get("probes"), width)
     if background:
         about["short"] = _short(found, how.k)
-    if sample is not None:
-        about["recall"] = measure_recall(sample, found)
+    if background and how.index != "Flat":
+        # not the sample that the probes were chosen on
+        about["recall"] = measure_recall(draw_sample(vectors, k=how.k, seed=how.seed + 1), found)
         _require_recall(about["recall"], how.min_recall)
     return about
 
 
-def _probes(store: Store, how: _How, sample: Sample | None, vectors: np.ndarray, inverted: Inverted) -> int:
-    if sample is None:
-        probes: int = store.record("neighbors.background")["probes"]
-        return probes
+def _probes(how: _How, vectors: np.ndarray, inverted: Inverted) -> int:
     if how.target_recall is not None:
+        sample = draw_sample(vectors, k=how.k, seed=how.seed)
         return probes_for(sample, vectors, inverted.lists, inverted.centroids, target_recall=how.target_recall)
     return how.probes or n_probes(len(inverted.centroids))
 
@@ -271,8 +267,13 @@ def _assign(worker: Worker, store: Store, role: str, queries: np.ndarray, seed: 
     """Train the inverted lists (background) and assign every image to one; they order the graph also where search is exact."""
     if role == "background":
         dim = queries.shape[1]
-        trained = train_centroids(queries, seed=seed) if n_lists(len(queries)) else np.empty((0, dim), np.float32)
-        centroids = worker.job.put("background/centroids", trained)
+        count = n_lists(len(queries))
+        if worker.job.array("background/centroids", "<f4", (count, dim)).rows == 0:
+            worker.job.put(
+                "background/centroids", train_centroids(queries, seed=seed) if count else np.empty((0, dim), np.float32)
+            )
+            worker.job.checkpoint(now=True)
+        centroids = worker.job.array("background/centroids", "<f4", (count, dim)).view()
     else:
         centroids = store.array("background/centroids")
     lists = worker.job.array(f"{role}/lists", "<i4", (len(queries),))

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from ..memory import MemoryBudget
-from ..neighbors import Inverted, OrderedLists, block_bytes, inverse, locality_order, permuted, search_lists
-from ..store import ArrayWriter, Store
+from ..neighbors import Inverted, OrderedLists, block_bytes, inverse, locality_order, permuted, row_bytes, search_lists
+from ..store import Store
 from .plans import BLOCK_ROWS, SLACK
 from .settings import Worker
 
 
 def search_among_itself(
     worker: Worker, vectors: np.ndarray, inverted: Inverted, *, width: int, probes: int, precision: str
-) -> ArrayWriter:
-    """Write the neighbor table of the background: ``background/neighbor_ids`` and ``similarities``; return the writer of the ids.
+) -> np.ndarray:
+    """Write the neighbor table of the background, ``background/neighbor_ids`` and ``similarities``; return the ids.
 
     The vectors are copied in the order of their lists, ``background/ordered``, which all later searches read.
     """
@@ -30,8 +30,8 @@ def search_among_itself(
         job.checkpoint()
         worker.advance(len(block))
     job.checkpoint(now=True)
-    _put(worker, "background/similarities", similarities.view(), lists.order)
-    return _put(worker, "background/neighbor_ids", ids.view(), lists.order)
+    put_permuted(worker, "background/similarities", similarities.view(), lists.order)
+    return put_permuted(worker, "background/neighbor_ids", ids.view(), lists.order)
 
 
 def open_lists(store: Store) -> OrderedLists:
@@ -50,24 +50,24 @@ def _rewritten(worker: Worker, vectors: np.ndarray, inverted: Inverted, precisio
     order, starts = locality_order(inverted.lists, len(inverted.centroids))
     job.put("background/list_starts", starts)
     order = job.put("background/order", order)
-    job.put("background/places", inverse(order), scratch=True)
+    places = job.put("background/places", inverse(order), scratch=True)
     job.checkpoint(now=True)
-    _put(
-        worker, "background/ordered", vectors, job.array("background/places", "<u4", order.shape, scratch=True).view(), precision
-    )
-    ordered = job.array("background/ordered", precision, vectors.shape).view()
+    ordered = put_permuted(worker, "background/ordered", vectors, places, precision=precision)
     return OrderedLists(np.ascontiguousarray(inverted.centroids), starts, order, ordered)
 
 
-def _put(worker: Worker, name: str, source: np.ndarray, places: np.ndarray, precision: str | None = None) -> ArrayWriter:
-    """Write the rows of an array in another order."""
+def put_permuted(
+    worker: Worker, name: str, source: np.ndarray, places: np.ndarray, *, precision: str | None = None, scratch: bool = False
+) -> np.ndarray:
+    """Write the rows of an array in another order and return it as it stands on disk."""
     dtype = source.dtype if precision is None else np.dtype(precision)
-    writer = worker.job.array(name, dtype.str, source.shape)
-    memory = worker.budget.room() - SLACK
+    writer = worker.job.array(name, dtype.str, source.shape, scratch=scratch)
+    size = row_bytes(source, dtype)
+    rows = worker.budget.units(size, what="putting rows in order", fixed_bytes=SLACK, at_most=len(source))
     if writer.rows < len(source):
-        for part in permuted(source, places, memory_bytes=memory, start=writer.rows, dtype=dtype):
+        for part in permuted(source, places, memory_bytes=rows * size, start=writer.rows, dtype=dtype):
             for first in range(0, len(part), BLOCK_ROWS):
                 writer.append(part[first : first + BLOCK_ROWS])
                 worker.job.checkpoint()
     worker.job.checkpoint(now=True)
-    return writer
+    return writer.view()

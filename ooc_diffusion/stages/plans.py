@@ -22,7 +22,17 @@ from ..diffusion import (
 from ..errors import DoesNotFit
 from ..graph import graph_bytes, least_memory
 from ..memory import MemoryBudget, StagePlan
-from ..neighbors import block_bytes, choose_index, index_bytes, n_lists, n_probes, search_bytes, training_rows
+from ..neighbors import (
+    MOST_MEMORY_PROBES,
+    block_bytes,
+    choose_index,
+    entering_bytes,
+    index_bytes,
+    n_lists,
+    n_probes,
+    search_bytes,
+    training_rows,
+)
 from ..parallel import resolve_threads
 
 EXTRA_NEIGHBORS = 2
@@ -97,9 +107,12 @@ def plan_neighbors(
     # recall is measured by exact search
     exact = index_bytes(n, dim, inverted=False) + search_bytes(dim, width, threads=resolve_threads(threads))
     if chosen == "list-major":
-        block = block_bytes(q, dim, k=width, probes=visited)
+        # how many lists a recall takes is not known yet
+        block = block_bytes(q, dim, k=width, probes=probes or max(visited, MOST_MEMORY_PROBES))
+        block = max(block, block_bytes(q, dim, k=width, probes=MOST_MEMORY_PROBES)) if probes is None else block
         fixed += 8 * lists
-        wanted = max(training, exact, resolve_threads(threads) * block, 8 * n if train else 0)
+        ordered = n * max(dim * np.dtype(precision).itemsize, 4 * width)
+        wanted = max(training, exact, resolve_threads(threads) * block, 8 * n + ordered if train else 0)
         needed = max(training, exact, block, 8 * n if train else 0)
         if train:
             disk += 4 * n + 8 * lists + n * dim * np.dtype(precision).itemsize
@@ -131,12 +144,15 @@ def plan_graph(
     completion = (
         index_bytes(n_seeds, dim, inverted=False) + search_bytes(dim, k, threads=resolve_threads(threads)) if n_seeds else 0
     )
+    if n_seeds and by_lists:
+        blocks = (block_bytes(q, dim, k=k, probes=MOST_MEMORY_PROBES) for q in (n_seeds, tests))
+        completion = max(completion, *blocks, 4 * n + resolve_threads(threads) * entering_bytes(n, n_seeds, dim, k=k))
     least = budget.overhead() + max(fixed, completion) + SLACK
     wanted = fixed + 2 * 2 * n * k * (8 if weighted else 4)
     peak = max(least, min(budget.total, budget.overhead() + wanted))
     scratch = 4 * n * k if weighted else 0
     if n_seeds and by_lists:  # positions, least similarities, counts, spans twice; entries of 8 bytes
-        scratch += 28 * n + 4 * n_seeds * dim + 8 * min(n, _ENTERED * n_seeds) * k
+        scratch += 44 * n + 4 * n_seeds * dim + 8 * min(n, _ENTERED * n_seeds) * k
     table = 8 * n * k + 4 * tests * k if n_seeds else 0
     work = f"{n:,} nodes, {n * k:,} neighbors"
     return StagePlan("graph", work, peak, least, graph_bytes(n, k, weighted=weighted) + table, scratch, float(n) * n_seeds * dim)

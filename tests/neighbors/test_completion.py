@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ooc_diffusion.neighbors import completion, entering, list_major
+from ooc_diffusion.neighbors import completion, entering, list_major, reach_for
 from tests.neighbors.test_list_major import LISTS, N, awkward_vectors, ordered
 
 
@@ -26,15 +26,18 @@ def least_of(database, k):
     return least
 
 
-def naive_entering(database, numbers, seeds, least, k, probes):
-    """The k best seeds of each position that probe its list and are at least as similar as it asks."""
+def naive_entering(database, numbers, seeds, least, k, reach):
+    """The k best seeds of each position that are near enough to its list and at least as similar as it asks."""
+    X, C, S = (array.astype(np.float64) for array in (database.vectors, database.centroids, seeds))
     rows = []
-    distances = ((seeds[:, None].astype(np.float64) - database.centroids) ** 2).sum(axis=2)
-    near = np.argsort(distances, axis=1, kind="stable")[:, :probes]
-    for vector, number, bound in zip(database.vectors.astype(np.float64), numbers, least, strict=True):
-        similarities = seeds.astype(np.float64) @ vector
-        allowed = (near == number).any(axis=1) & (similarities >= bound - 1e-6)
-        rows.append([(similarities[s], s, similarities[s] < bound + 1e-6) for s in np.flatnonzero(allowed)])
+    for vector, number, bound in zip(X, numbers, least, strict=True):
+        inside = numbers == number
+        radius = np.sqrt(((X[inside] - C[number]) ** 2).sum(axis=1).mean())
+        similarities = S @ vector
+        near = S @ C[number] + (np.inf if reach is None else reach * radius) * np.linalg.norm(S, axis=1)
+        close = np.abs(near - least[inside].mean(dtype=np.float64)) < 1e-3  # what rounding may bring is let in
+        allowed = ((near >= least[inside].mean(dtype=np.float64)) | close) & (similarities >= bound - 1e-6)
+        rows.append([(similarities[s], s, similarities[s] < bound + 1e-6 or close[s]) for s in np.flatnonzero(allowed)])
         rows[-1] = sorted(rows[-1], key=lambda entry: (-entry[0], entry[1]))[:k]
     return rows
 
@@ -44,13 +47,13 @@ def found(*args, **options):
     return [np.concatenate([getattr(part, name) for part in parts]) for name in ("counts", "seeds", "similarities")]
 
 
-@pytest.mark.parametrize("probes", [1, 6, LISTS, None])
+@pytest.mark.parametrize("reach", [0.0, 0.3, 10.0, None])
 @pytest.mark.parametrize("k", [1, 4, 30])
-def test_the_seeds_that_enter(case, k, probes):
+def test_the_seeds_that_enter(case, k, reach):
     database, numbers, seeds = case
     least = least_of(database, k)
-    counts, ids, similarities = found(database, seeds, least, k=k, probes=probes, threads=2)
-    expected = naive_entering(database, numbers, seeds, least, k, LISTS if probes is None else probes)
+    counts, ids, similarities = found(database, seeds, least, k=k, reach=reach, threads=2)
+    expected = naive_entering(database, numbers, seeds, least, k, reach)
     assert len(counts) == N
     assert counts.sum() == len(ids) == len(similarities)
     ends = np.cumsum(counts)
@@ -68,50 +71,72 @@ def test_the_seeds_that_enter(case, k, probes):
 
 def test_equal_similarities_enter(case):
     database, _, seeds = case
-    same = np.flatnonzero((database.vectors == seeds[0]).all(axis=1))
-    products = np.float32(database.vectors[same[0]] @ seeds[0])
-    for bound, entered in ((products - 1e-6, 1), (np.nextafter(np.float32(products + 1e-6), np.float32(2)), 0)):
-        counts, ids, _ = found(database, seeds[:1], np.full(N, bound, np.float32), k=4, probes=None, threads=1)
-        assert (counts[same] == entered).all()
+    free = np.full(N, -1e30, np.float32)
+    counts, _, similarities = found(database, seeds[:1], free, k=1, reach=None, threads=1)
+    assert (counts == 1).all()
+    for bound, entered in ((similarities, 1), (np.nextafter(similarities, np.float32(2)), 0)):
+        counts, ids, _ = found(database, seeds[:1], bound, k=1, reach=None, threads=1)
+        assert (counts == entered).all()
         assert not ids.any()
 
 
 @pytest.mark.parametrize("list_rows", [1, 7, 5000])
 @pytest.mark.parametrize("lists_at_once", [1, LISTS - 1, LISTS, LISTS + 1])
-def test_no_block_changes_what_enters(case, monkeypatch, list_rows, lists_at_once):
+@pytest.mark.parametrize("rows", [1, 10, 2**13])
+def test_no_block_changes_what_enters(case, monkeypatch, list_rows, lists_at_once, rows):
+    monkeypatch.setattr(completion, "_ROWS", rows)
+    monkeypatch.setattr(completion, "_SEEDS", 7)
     database, _, seeds = case
     least = least_of(database, 5)
-    expected = found(database, seeds, least, k=5, probes=6, threads=1)
+    expected = found(database, seeds, least, k=5, reach=0.3, threads=1)
     monkeypatch.setattr(list_major, "_LIST_ROWS", list_rows)
     monkeypatch.setattr(completion, "_LISTS", lists_at_once)
-    again = found(database, seeds, least, k=5, probes=6, threads=3)
+    again = found(database, seeds, least, k=5, reach=0.3, threads=3)
     np.testing.assert_array_equal(again[0], expected[0])
     np.testing.assert_allclose(again[2], expected[2], atol=1e-6)
     assert (again[1] == expected[1]).mean() > 0.95
 
 
-def test_resuming_behind_any_list(case):
+def test_resuming_behind_any_lists(case, monkeypatch):
+    monkeypatch.setattr(completion, "_LISTS", 3)
     database, _, seeds = case
     least = least_of(database, 5)
-    counts, ids, similarities = found(database, seeds, least, k=5, probes=6, threads=2)
-    for start in np.unique(database.starts):
-        again = found(database, seeds, least, k=5, probes=6, threads=2, start=int(start)) if start < N else None
-        if again is not None:
+    counts, ids, similarities = found(database, seeds, least, k=5, reach=0.3, threads=2)
+    for start in np.unique(database.starts[:: completion._LISTS]):
+        if start < N:
+            again = found(database, seeds, least, k=5, reach=0.3, threads=2, start=int(start))
             before = counts[:start].sum()
             for part, whole in zip(again, (counts[start:], ids[before:], similarities[before:]), strict=True):
                 assert part.tobytes() == whole.tobytes()
-    assert sum(len(part.counts) for part in entering(database, seeds, least, k=5, probes=6, threads=2, start=N)) == 0
+    assert list(entering(database, seeds, least, k=5, reach=0.3, threads=2, start=N)) == []
 
 
 def test_bounds_leave_out_lists_that_are_too_far(case):
     database, _, seeds = case
-    everyone = completion._Everyone(database, seeds)
+    radii = np.zeros(LISTS)
     asked = 0
     for number in range(LISTS):
         vectors = database.vectors[database.starts[number] : database.starts[number + 1]]
         if len(vectors):
-            least = np.full(len(vectors), 0.9, np.float32)
-            some = everyone(number, vectors, least)
-            assert set(np.flatnonzero((vectors @ seeds.T >= least[:, None]).any(axis=0))) <= set(some)
-            asked += len(some)
+            radii[number] = np.linalg.norm(vectors - database.centroids[number], axis=1).max()
+    norms = np.linalg.norm(seeds, axis=1)
+    some = completion._asking(database.centroids, radii, np.full(LISTS, 0.9), seeds, norms)
+    for number in range(LISTS):
+        vectors = database.vectors[database.starts[number] : database.starts[number + 1]]
+        assert set(np.flatnonzero((vectors @ seeds.T >= 0.9).any(axis=0))) <= set(some[number])
+        asked += len(some[number])
     assert 0 < asked < 0.9 * len(seeds) * LISTS
+
+
+@pytest.mark.parametrize("target", [0.5, 0.9, 1.0])
+def test_the_reach_that_a_recall_takes(case, target):
+    database, _, seeds = case
+    least = least_of(database, 5)
+    least[least == 2] = 0.5
+    counts, ids, _ = found(database, seeds, least, k=5, reach=None, threads=2)
+    pairs = np.repeat(np.arange(N), counts), ids
+    reach = reach_for(database, seeds, least, pairs, target_recall=target)
+    some_counts, some_ids, _ = found(database, seeds, least, k=5, reach=reach, threads=2)
+    again = set(zip(np.repeat(np.arange(N), some_counts), some_ids, strict=True))
+    recall = len(again & set(zip(*pairs, strict=True))) / len(ids)
+    assert target <= recall < target + 0.3

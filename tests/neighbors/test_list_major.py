@@ -63,7 +63,7 @@ def test_no_block_changes_what_is_found(case, monkeypatch, list_rows, products, 
     ids, similarities = found(database, k=9, probes=5, threads=1)
     monkeypatch.setattr(list_major, "_LIST_ROWS", list_rows)
     monkeypatch.setattr(list_major, "_PRODUCTS", products)
-    monkeypatch.setattr(list_major, "query_rows", lambda q: query_rows)
+    monkeypatch.setattr(list_major, "query_rows", lambda q, probes: query_rows)
     again, values = found(database, k=9, probes=5, threads=2)
     np.testing.assert_allclose(values, similarities, atol=1e-6)
     same = again == ids
@@ -75,7 +75,7 @@ def test_no_block_changes_what_is_found(case, monkeypatch, list_rows, products, 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_and_resuming_change_no_byte(case, monkeypatch, threads):
     _, _, _, database = case
-    monkeypatch.setattr(list_major, "query_rows", lambda q: 100)
+    monkeypatch.setattr(list_major, "query_rows", lambda q, probes: 100)
     options = {"k": 9, "probes": 5}
     ids, similarities = found(database, threads=2, **options)
     for start in (0, 300, 800):

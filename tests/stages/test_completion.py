@@ -8,13 +8,14 @@ import pytest
 from ooc_diffusion.errors import BadInput
 from ooc_diffusion.neighbors import list_major, permute
 from ooc_diffusion.stages import completion
+from ooc_diffusion.stages.completion import DEFAULT_RECALL
 from ooc_diffusion.stages.graph import graph
 from ooc_diffusion.stages.neighbors import neighbors
 from ooc_diffusion.stages.reduce import reduce
 from ooc_diffusion.stages.settings import Settings
 from ooc_diffusion.store import Store
 from tests.reference import naive_merge, naive_neighbors
-from tests.stages.chain import import_roles, published_bytes
+from tests.stages.chain import Sample, import_roles, published_bytes
 from tests.stages.test_same_bytes import interrupted, mixture
 
 K, SEEDS = 7, 1030
@@ -34,6 +35,12 @@ def folder(searched, tmp_path):
     return shutil.copytree(searched, tmp_path / "store")
 
 
+@pytest.fixture
+def many(monkeypatch):
+    """Have a thousand seeds be too many for exact search."""
+    monkeypatch.setattr(completion, "_FEW_SEEDS", 100)
+
+
 def test_exactly(folder):
     record = graph(folder, exact=True)
     store = Store(folder)
@@ -50,7 +57,7 @@ def test_exactly(folder):
     assert (store.array("graph/neighbor_ids")[SEEDS:] < SEEDS).mean() > 0.1
 
 
-def test_by_lists_nearly_all_are_found_and_nothing_else(folder, tmp_path):
+def test_by_lists_nearly_all_are_found_and_nothing_else(folder, tmp_path, many):
     exact = shutil.copytree(folder, tmp_path / "exact")
     record = graph(folder)
     graph(exact, exact=True)
@@ -68,11 +75,12 @@ def test_by_lists_nearly_all_are_found_and_nothing_else(folder, tmp_path):
 
 
 @pytest.mark.parametrize("target", [0.7, 0.99])
-def test_as_many_lists_as_a_recall_takes(folder, target):
+def test_as_many_lists_as_a_recall_takes(folder, target, many):
     found = graph(folder, target_recall=target)["recall_of_seeds"]["background"]
     assert target - found["uncertainty"] <= found["recall"] < target + 0.2
-    with pytest.raises(BadInput, match="target_recall"):
-        graph(folder)
+    if target != DEFAULT_RECALL:
+        with pytest.raises(BadInput, match="target_recall"):
+            graph(folder)
 
 
 @pytest.mark.parametrize(
@@ -87,21 +95,21 @@ def test_bad_options(folder, options, message):
         graph(folder, **options)
 
 
-def test_all_lists_are_exact(tmp_path, folder):
+def test_few_seeds_are_looked_for_everywhere(tmp_path, folder):
     neighbors(folder, k=K, index="list-major", probes=256, settings=Settings(overwrite=True))
     exact = shutil.copytree(folder, tmp_path / "exact")
     recall = graph(folder)["recall_of_seeds"]
-    assert recall["seeds"]["recall"] == recall["background"]["recall"] == 1.0
+    assert recall["seeds"]["recall"] == recall["background"]["recall"] == 1.0  # all lists are probed
     graph(exact, exact=True)
     same = Store(folder).array("graph/neighbor_ids") == Store(exact).array("graph/neighbor_ids")
     assert same.mean() > 0.9999
 
 
-def test_interrupted_anywhere(folder, tmp_path, monkeypatch):
+def test_interrupted_anywhere(folder, tmp_path, monkeypatch, many):
     monkeypatch.setattr("ooc_diffusion.store.job._SECONDS_BETWEEN_CHECKPOINTS", 0)
     monkeypatch.setattr(permute, "BLOCK_ROWS", 700)
     monkeypatch.setattr(completion, "BLOCK_ROWS", 1024)
-    monkeypatch.setattr(list_major, "query_rows", lambda q: 300)
+    monkeypatch.setattr(list_major, "query_rows", lambda q, probes: 300)
     before = shutil.copytree(folder, tmp_path / "before")
     appends = interrupted(monkeypatch, lambda: graph(folder), -1)
     expected = published_bytes(Store(folder))
@@ -114,6 +122,48 @@ def test_interrupted_anywhere(folder, tmp_path, monkeypatch):
         assert list((again / "jobs").iterdir()) == []
         shutil.rmtree(again)
     assert resumed > appends // 10
+
+
+@pytest.mark.parametrize("n_seeds", [1, 3, 20])
+def test_a_handful_of_seeds(reduced_few, n_seeds, tmp_path):
+    folder = reduced_few(n_seeds)
+    recall = graph(folder, k=4)["recall_of_seeds"]["background"]
+    store = Store(folder)
+    ids, similarities = naive_neighbors(store.array("seeds/vectors"), 4, store.array("background/vectors"))
+    known = store.array("background/neighbor_ids") + n_seeds
+    expected, _ = naive_merge(ids, similarities, known, store.array("background/similarities"), 4)
+    assert (expected < n_seeds).sum() > 0
+    assert ((expected < n_seeds) == (store.array("graph/neighbor_ids")[n_seeds:] < n_seeds)).mean() > 0.9999
+    assert recall["recall"] == 1.0
+    assert recall["samples"] <= n_seeds
+
+
+@pytest.fixture
+def reduced_few(tmp_path):
+    def make(n_seeds):
+        whole = mixture(m=1030)
+        folder = tmp_path / "few"
+        sample = Sample(
+            whole.background,
+            whole.background_truth,
+            whole.tests,
+            whole.tests_truth,
+            whole.seeds[:n_seeds],
+            whole.seeds_truth[:n_seeds],
+        )
+        import_roles(folder, sample)
+        reduce(folder, dim=16)
+        neighbors(folder, k=K, index="list-major", probes=9)
+        return folder
+
+    return make
+
+
+def test_half_precision_is_not_exact(folder):
+    neighbors(folder, k=K, index="list-major", probes=9, precision="float16", settings=Settings(overwrite=True))
+    with pytest.raises(BadInput, match="exact search needs float32"):
+        graph(folder, exact=True)
+    assert graph(folder)["recall_of_seeds"]["background"]["recall"] > 0.97
 
 
 def test_exact_has_no_other_meaning(folder):

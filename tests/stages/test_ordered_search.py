@@ -36,7 +36,7 @@ def folder(reduced, tmp_path):
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr("ooc_diffusion.store.job._SECONDS_BETWEEN_CHECKPOINTS", 0)
-    monkeypatch.setattr(list_major, "query_rows", lambda q: 1000)
+    monkeypatch.setattr(list_major, "query_rows", lambda q, probes: 1000)
     monkeypatch.setattr(permute, "BLOCK_ROWS", 700)
     for module in ("neighbors", "ordered_search"):
         monkeypatch.setattr(f"ooc_diffusion.stages.{module}.BLOCK_ROWS", 1024)
@@ -128,13 +128,16 @@ def test_too_low_a_recall_is_an_error_and_nothing_is_lost(folder):
     record = search(folder, min_recall=0.1)["background"]
     assert record["resumed"]
     assert record["recall"]["recall"] > 0.1
+    with pytest.raises(BadInput, match="below the 0.9999"):  # nor of a table that is there
+        search(folder, min_recall=0.9999)
 
 
 def test_half_precision_halves_what_is_read(folder):
     record = search(folder, precision="float16")["background"]
     store = Store(folder)
     assert store.array("background/ordered").dtype == np.float16
-    assert record["recall"]["recall"] > 0.5
+    exact = search(folder, settings=Settings(overwrite=True))["background"]
+    assert record["recall"]["recall"] == pytest.approx(exact["recall"]["recall"], abs=0.005)
     graph(folder)
 
 
