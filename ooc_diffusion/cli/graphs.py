@@ -16,7 +16,7 @@ INDEX = click.option(
     type=click.Choice(["auto", "Flat", "IVFFlat", "list-major"]),
     default="auto",
     show_default=True,
-    help="Exact search, or by inverted lists: in memory (IVFFlat) or on disk; auto: Flat up to 100 000 images, list-major (GPU: IVFFlat) above.",
+    help="Exact search, or inverted lists in memory (IVFFlat) or on disk; auto: Flat up to 100 000, then list-major (GPU: IVFFlat).",
 )
 SHARE = click.FloatRange(0, 1, min_open=True)
 

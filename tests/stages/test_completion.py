@@ -143,14 +143,8 @@ def reduced_few(tmp_path):
     def make(n_seeds):
         whole = mixture(m=1030)
         folder = tmp_path / "few"
-        sample = Sample(
-            whole.background,
-            whole.background_truth,
-            whole.tests,
-            whole.tests_truth,
-            whole.seeds[:n_seeds],
-            whole.seeds_truth[:n_seeds],
-        )
+        seeds = whole.seeds[:n_seeds], whole.seeds_truth[:n_seeds]
+        sample = Sample(whole.background, whole.background_truth, whole.tests, whole.tests_truth, *seeds)
         import_roles(folder, sample)
         reduce(folder, dim=16)
         neighbors(folder, k=K, index="list-major", probes=9)
