@@ -16,7 +16,7 @@ INDEX = click.option(
     type=click.Choice(["auto", "Flat", "IVFFlat", "list-major"]),
     default="auto",
     show_default=True,
-    help="Exact search, or inverted lists in memory (IVFFlat) or on disk; auto: Flat up to 100 000, then list-major (GPU: IVFFlat).",
+    help="Exact search, or inverted lists in memory (IVFFlat) or on disk; auto: Flat up to 100 000 images.",
 )
 SHARE = click.FloatRange(0, 1, min_open=True)
 
