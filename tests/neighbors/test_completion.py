@@ -80,9 +80,8 @@ def test_equal_similarities_enter(case):
         assert not ids.any()
 
 
-@pytest.mark.parametrize("list_rows", [1, 7, 5000])
+@pytest.mark.parametrize(("list_rows", "rows"), [(1, 1), (7, 10), (5000, 10), (5000, 2**13)])
 @pytest.mark.parametrize("lists_at_once", [1, LISTS - 1, LISTS, LISTS + 1])
-@pytest.mark.parametrize("rows", [1, 10, 2**13])
 def test_no_block_changes_what_enters(case, monkeypatch, list_rows, lists_at_once, rows):
     monkeypatch.setattr(completion, "_ROWS", rows)
     monkeypatch.setattr(completion, "_SEEDS", 7)

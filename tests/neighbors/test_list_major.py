@@ -55,8 +55,7 @@ def test_the_best_of_the_lists_that_are_probed(case, k, probes):
     np.testing.assert_allclose(np.einsum("qd,qkd->qk", queries, X[ids])[ids >= 0], similarities[ids >= 0], atol=1e-6)
 
 
-@pytest.mark.parametrize("list_rows", [1, 7, 5000])
-@pytest.mark.parametrize("products", [1, 64, 2**18])
+@pytest.mark.parametrize(("list_rows", "products"), [(1, 1), (7, 64), (5000, 1), (5000, 2**18)])
 @pytest.mark.parametrize("query_rows", [1, N - 1, N, N + 1])
 def test_no_block_changes_what_is_found(case, monkeypatch, list_rows, products, query_rows):
     _, _, _, database = case
