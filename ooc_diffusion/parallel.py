@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from .errors import BadInput
+
+Result = TypeVar("Result")
 
 
 def resolve_threads(threads: int | None) -> int:
@@ -52,3 +57,23 @@ def one_blas_thread() -> Iterator[None]:
     with threadpool_limits(1, user_api="blas"):
         faiss.omp_set_num_threads(threads)  # which an OpenBLAS on OpenMP has lowered with its own
         yield
+
+
+def in_order(work: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], *, threads: int) -> Iterator[Result]:
+    """Call a function with each of some arguments in so many threads at once; yield what it returns, in their order.
+
+    One task more than there are threads is under way or waits to be asked for, so that what is kept does not grow.
+    """
+    pending: deque[Future[Result]] = deque()
+    left = iter(tasks)
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            while True:
+                while len(pending) <= threads and (task := next(left, None)) is not None:
+                    pending.append(pool.submit(work, *task))
+                if not pending:
+                    return
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

@@ -7,14 +7,12 @@ centroid c, x·s = c·s + (x - c)·s, and the last is at most |x - c| |s|, mostl
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..parallel import one_blas_thread
+from ..parallel import in_order, one_blas_thread
 from ..store.npy import read_ahead
 from .list_major import Best, OrderedLists, Tiles, key_bytes
 from .lists import n_lists
@@ -86,21 +84,11 @@ def entering(
     """
     count = len(lists.centroids)
     norms = _norms(seeds)
-    pending: deque[Future[Entering]] = deque()
     done = np.searchsorted(lists.starts[::_LISTS], start, side="right") - 1  # the same lists always go together
-    begins = iter(range(_LISTS * int(done), count, _LISTS)) if start < lists.starts[-1] else iter(())
-    with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
-        try:
-            while True:
-                while len(pending) <= threads and (begin := next(begins, None)) is not None:
-                    numbers = range(begin, min(begin + _LISTS, count))
-                    pending.append(pool.submit(_enter, lists, seeds, norms, least, reach, k, numbers))
-                if not pending:
-                    return
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+    begins = range(_LISTS * int(done), count, _LISTS) if start < lists.starts[-1] else range(0)
+    tasks = ((lists, seeds, norms, least, reach, k, range(begin, min(begin + _LISTS, count))) for begin in begins)
+    with one_blas_thread():
+        yield from in_order(_enter, tasks, threads=threads)
 
 
 def entering_bytes(n: int, n_seeds: int, d: int, *, k: int) -> int:

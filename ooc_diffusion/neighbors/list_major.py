@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
-from ..parallel import one_blas_thread
+from ..parallel import in_order, one_blas_thread
 from ..store.npy import read_ahead
 from .kernels import CHUNK, group_by_list, offer, sort_best
 
@@ -90,21 +88,15 @@ def search_lists(
     """
     asking = lists.vectors if queries is None else queries
     rows = query_rows(len(asking), probes)
-    begins = iter(range(start, len(asking), rows))
-    pending: deque[Future[tuple[np.ndarray, np.ndarray]]] = deque()
-    with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
-        try:
-            while True:
-                while len(pending) <= threads and (first := next(begins, None)) is not None:
-                    block = asking[first : first + rows]
-                    own = lists.numbers(first, first + len(block)) if queries is None else None
-                    pending.append(pool.submit(_search_block, lists, block, own, k, probes))
-                if not pending:
-                    return
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+    tasks = (_task(lists, queries, first, rows, k, probes) for first in range(start, len(asking), rows))
+    with one_blas_thread():
+        yield from in_order(_search_block, tasks, threads=threads)
+
+
+def _task(lists: OrderedLists, queries: np.ndarray | None, first: int, rows: int, k: int, probes: int) -> tuple:
+    block = (lists.vectors if queries is None else queries)[first : first + rows]
+    own = lists.numbers(first, first + len(block)) if queries is None else None
+    return lists, block, own, k, probes
 
 
 def block_bytes(q: int, d: int, *, k: int, probes: int) -> int:
