@@ -7,7 +7,7 @@ The last rows of the collection are the tests, those before them the seeds, the 
 after list first. The paper's way searches every background vector among all seeds; it is timed on some rows, and its time for all
 of them is that times their number. Recall is that of W_BL: which of the seeds in the k best of a background vector are found.
 
-Claims: 20 times as fast as brute force at 0.99 of its recall; exact mode finds what brute force does, and is faster.
+Goals: 20 times as fast as brute force at 0.99 of its recall; exact mode finds what brute force does, and is faster.
 """
 
 from __future__ import annotations

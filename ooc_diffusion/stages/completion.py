@@ -194,11 +194,15 @@ def _pairs(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw seeds and find by exact search which rows of the background they enter; return positions, seeds, similarities."""
     some = np.sort(np.random.default_rng(seed).choice(len(seeds), min(SAMPLES, len(seeds)), replace=False)).astype(np.int32)
-    parts = list(
-        entering(lists, np.ascontiguousarray(seeds[some]), least, k=min(k, len(some)), reach=None, threads=worker.threads)
-    )
-    counts, ids, similarities = (np.concatenate([getattr(part, name) for part in parts]) for name in Entering.__annotations__)
-    return np.repeat(np.arange(len(counts)), counts), some[ids], similarities
+    width, drawn = min(k, len(some)), np.ascontiguousarray(seeds[some])
+    positions, found, first = [], [], 0
+    for part in entering(lists, drawn, least, k=width, reach=None, threads=worker.threads):
+        # of what enters only: the counts of all positions would take memory that grows with these
+        positions.append(first + np.repeat(np.arange(len(part.counts)), part.counts))
+        found.append((part.seeds, part.similarities))
+        first += len(part.counts)
+    ids, similarities = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    return np.concatenate(positions), some[ids], similarities
 
 
 def reach_of_seeds(worker: Worker, lists: OrderedLists, seeds: np.ndarray, least: np.ndarray, k: int, how: How) -> float | None:

@@ -108,8 +108,7 @@ def plan_neighbors(
     exact = index_bytes(n, dim, inverted=False) + search_bytes(dim, width, threads=resolve_threads(threads))
     if chosen == "list-major":
         # how many lists a recall takes is not known yet
-        block = block_bytes(q, dim, k=width, probes=probes or max(visited, MOST_MEMORY_PROBES))
-        block = max(block, block_bytes(q, dim, k=width, probes=MOST_MEMORY_PROBES)) if probes is None else block
+        block = max(block_bytes(q, dim, k=width, probes=p) for p in ([probes] if probes else [visited, MOST_MEMORY_PROBES]))
         fixed += 8 * lists
         ordered = n * max(dim * np.dtype(precision).itemsize, 4 * width)
         wanted = max(training, exact, resolve_threads(threads) * block, 8 * n + ordered if train else 0)
