@@ -86,6 +86,9 @@ def graph(
         weighted=weighted,
         by_lists=by_lists(target),
         threads=settings.threads,
+        width=target.entry("background/neighbor_ids").shape[1],
+        exact=exact,
+        **_searched_by(target),
     )
     parameters: dict[str, Any] = {"k": k, "weighting": weighting} | ({"sigma": sigma} if weighted else {})
     if n_seeds and by_lists(target):
@@ -101,6 +104,14 @@ def graph(
         unit="nodes",
         work=lambda worker: _build(worker, target, k, sigma if weighted else None, how),
     )
+
+
+def _searched_by(store: Store) -> dict[str, Any]:
+    """Return what the plan takes of the lists on disk that the background was searched by."""
+    if not by_lists(store):
+        return {}
+    dtype = np.dtype(store.entry("background/ordered").dtype)
+    return {"precision": dtype.name, "probes": store.record("neighbors.background").get("probes")}
 
 
 def _require_same_search(store: Store) -> None:

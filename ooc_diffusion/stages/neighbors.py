@@ -192,6 +192,7 @@ def _plan(store: Store, q: int, how: _How, background: bool, settings: Settings)
         budget=settings.budget,
         device=how.device,
         threads=settings.threads,
+        target_recall=how.target_recall,
     )
 
 

@@ -34,6 +34,7 @@ from ..neighbors import (
     training_rows,
 )
 from ..parallel import resolve_threads
+from .traffic import ENTERED, graph_reads, neighbors_reads
 
 EXTRA_NEIGHBORS = 2
 NAME_BYTES = 64
@@ -45,14 +46,17 @@ _NETWORK_BYTES = 768 * 2**20
 _DECODING_BYTES = 128 * 2**20
 _SAMPLE_BYTES = 256 * 2**20
 SLACK = 32 * 2**20
-# A seed enters more lists than its own has neighbors: hubs enter many.
-_ENTERED = 4
 
 
 def _overhead(budget: MemoryBudget, arrays: int, *, torch: bool = False) -> tuple[int, int]:
     """Return the planned peak and the smallest budget of a stage that holds ``arrays`` bytes whatever the budget."""
     least = budget.overhead(torch=torch) + arrays + SLACK
     return least, least
+
+
+def _room(budget: MemoryBudget, least: int) -> int:
+    """Return the bytes for rows that are put in order."""
+    return MemoryBudget(max(budget.total, least)).room() - SLACK
 
 
 def plan_list(n: int, *, budget: MemoryBudget, name_bytes: int | None = None) -> StagePlan:
@@ -96,6 +100,7 @@ def plan_neighbors(
     precision: str = "float32",
     device: str = "cpu",
     threads: int | None = None,
+    target_recall: float | None = None,
 ) -> StagePlan:
     """Plan the search of q queries among n vectors."""
     chosen = choose_index(n, index)
@@ -122,8 +127,23 @@ def plan_neighbors(
     _, least = _overhead(budget, needed + fixed)
     peak = max(least, min(budget.total, _overhead(budget, wanted + fixed)[0]))
     pairs = float(q) * (n if chosen == "Flat" else lists + visited * n / max(lists, 1))
+    reads = neighbors_reads(
+        n,
+        q,
+        dim,
+        k=k,
+        width=width,
+        index=chosen,
+        train=train,
+        probes=visited,
+        itemsize=np.dtype(precision).itemsize,
+        sampled=target_recall is not None,
+        room=_room(budget, least),
+        threads=resolve_threads(threads),
+        device=device,
+    )
     work = f"{chosen}, {q:,} queries in {n:,} vectors"
-    return StagePlan("neighbors", work, peak, least, disk, scratch, operations=pairs * dim)
+    return StagePlan("neighbors", work, peak, least, disk, scratch, pairs * dim, reads, disk + scratch)
 
 
 def plan_graph(
@@ -137,6 +157,10 @@ def plan_graph(
     by_lists: bool = False,
     weighted: bool = False,
     threads: int | None = None,
+    width: int | None = None,
+    precision: str = "float32",
+    probes: int | None = None,
+    exact: bool = False,
 ) -> StagePlan:
     """Plan the completion, symmetrization and normalization of the table of n nodes (seeds included), and of the tests."""
     fixed = least_memory(n, k, weighted=weighted) + (4 * n if n_seeds else 0)  # the lists of seeds and background, side by side
@@ -151,10 +175,26 @@ def plan_graph(
     peak = max(least, min(budget.total, budget.overhead() + wanted))
     scratch = 4 * n * k if weighted else 0
     if n_seeds and by_lists:  # positions, least similarities, counts, spans twice; entries of 8 bytes
-        scratch += 44 * n + 4 * n_seeds * dim + 8 * min(n, _ENTERED * n_seeds) * k
+        scratch += 44 * n + 4 * n_seeds * dim + 8 * min(n, ENTERED * n_seeds) * k
     table = 8 * n * k + 4 * tests * k if n_seeds else 0
-    work = f"{n:,} nodes, {n * k:,} neighbors"
-    return StagePlan("graph", work, peak, least, graph_bytes(n, k, weighted=weighted) + table, scratch, float(n) * n_seeds * dim)
+    reads = graph_reads(
+        n,
+        k,
+        width=width or k + EXTRA_NEIGHBORS,
+        n_seeds=n_seeds,
+        tests=tests,
+        dim=dim,
+        itemsize=np.dtype(precision).itemsize,
+        by_lists=by_lists,
+        exact=exact,
+        probes=probes or n_probes(max(1, n_lists(n - n_seeds))),
+        weighted=weighted,
+        budget=MemoryBudget(max(budget.total, least)),
+        room=_room(budget, least),
+        threads=resolve_threads(threads),
+    )
+    work, disk = f"{n:,} nodes, {n * k:,} neighbors", graph_bytes(n, k, weighted=weighted) + table
+    return StagePlan("graph", work, peak, least, disk, scratch, float(n) * n_seeds * dim, reads, disk + scratch)
 
 
 def plan_diffuse(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput, DoesNotFit
-from ..memory import MemoryBudget, MemoryMeter, StagePlan, format_size
+from ..memory import MemoryBudget, MemoryMeter, StagePlan, disk_bytes_read, format_size
 from ..parallel import limit_threads
 from ..store import Job, Store
 
@@ -139,7 +139,7 @@ def run_stage(
             logger.info("%s: done before, nothing to do", stage)
             return {**job.record, "skipped": True}
         job.reserve(plan.disk_bytes + plan.scratch_bytes)
-        started = time.monotonic()
+        started, read_before = time.monotonic(), disk_bytes_read()
         with MemoryMeter() as meter, settings.progress(stage, total, unit) as advance:
             details = work(Worker(job, budget, threads, advance))
         record = {
@@ -149,6 +149,8 @@ def run_stage(
             "seconds": time.monotonic() - started,
             "peak_memory_bytes": meter.peak,
             "memory_budget_bytes": budget.total,
+            "read_bytes": disk_bytes_read() - read_before,
+            "written_bytes": job.written_bytes,
             "resumed": job.resumed,
         }
         job.publish(record)

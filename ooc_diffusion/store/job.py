@@ -52,6 +52,12 @@ class Job:
         self._declared: dict[str, dict[str, Any]] = {}
         self._journal: Journal | None = None
         self._last_checkpoint = time.monotonic()
+        self._dropped_bytes = 0
+
+    @property
+    def written_bytes(self) -> int:
+        """Bytes of rows that this run wrote, those that were dropped included."""
+        return self._dropped_bytes + sum(writer.written_bytes for writer in self._arrays.values())
 
     @property
     def _id(self) -> str:
@@ -169,6 +175,7 @@ class Job:
         if name not in self._arrays:
             return
         writer = self._arrays.pop(name)
+        self._dropped_bytes += writer.written_bytes
         del self._declared[name]
         self._line({"drop": [name]})
         writer.close()

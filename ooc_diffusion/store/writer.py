@@ -30,6 +30,8 @@ class ArrayWriter:
     ----------
     rows : int
         Rows written so far; more than 0 at the start of a resumed stage.
+    written_bytes : int
+        Bytes of rows written by this run.
     """
 
     def __init__(self, path: Path, dtype: np.dtype, shape: tuple[int | None, ...]) -> None:
@@ -37,7 +39,7 @@ class ArrayWriter:
         self.dtype = dtype
         self.row_shape: tuple[int, ...] = tuple(int(n) for n in shape[1:] if n is not None)
         self.expected_rows = shape[0]
-        self.rows = 0
+        self.rows = self.written_bytes = 0
         self.journaled_digests = 0
         self.dirty = True
         self._hasher = ChunkHasher()
@@ -108,6 +110,7 @@ class ArrayWriter:
             with os_errors(self.path, "writing"):
                 write_all(self._fd, data, HEADER_BYTES + self.rows * self.row_bytes)
             self._hasher.update(data)
+            self.written_bytes += len(data)
             self.dirty = True
         self.rows += len(block)
 
