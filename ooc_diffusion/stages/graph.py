@@ -163,6 +163,7 @@ def _inputs(store: Store, seeds: bool) -> list[str]:
 
 def _build(worker: Worker, store: Store, k: int, sigma: float | None, how: How) -> dict[str, Any]:
     about: dict[str, Any] = {}
+    _check_tables(worker, store, weighted=sigma is not None)
     if "seeds/neighbor_ids" in store:
         ids, similarities, about = complete(worker, store, k, how)
         lists = np.concatenate([store.array("seeds/lists"), store.array("background/lists")])
@@ -178,6 +179,16 @@ def _build(worker: Worker, store: Store, k: int, sigma: float | None, how: How) 
         worker.job, ids, weights=weights, order=order, budget=worker.budget, threads=worker.threads, advance=worker.advance
     )
     return {"nodes": len(ids), "k": k, **about, **checked}
+
+
+def _check_tables(worker: Worker, store: Store, *, weighted: bool) -> None:
+    """Compare the tables with their checksums: the check of the finished graph trusts them."""
+    seeds = "seeds/neighbor_ids" in store
+    for role in ROLES if seeds else ROLES[:1]:
+        for name in ("neighbor_ids", "similarities") if seeds or weighted else ("neighbor_ids",):
+            if f"{role}/{name}" in store:
+                for _ in worker.checked_blocks(f"{role}/{name}", rows=BLOCK_ROWS, start=0):
+                    pass
 
 
 def _gaussian(worker: Worker, ids: np.ndarray, similarities: np.ndarray, sigma: float) -> np.ndarray:

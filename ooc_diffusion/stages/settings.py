@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadInput, DoesNotFit
+import numpy as np
+
+from ..errors import BadInput, CorruptStore, DoesNotFit
 from ..memory import MemoryBudget, MemoryMeter, StagePlan, disk_bytes_read, format_size
 from ..parallel import limit_threads
 from ..store import Job, Store
@@ -73,6 +75,17 @@ class Worker:
     budget: MemoryBudget
     threads: int
     advance: Advance
+
+    def checked_blocks(self, name: str, *, rows: int, start: int) -> Iterator[np.ndarray]:
+        """Yield an array of the store block by block from row ``start`` on, all of it being compared with its checksums.
+
+        Where it has changed the work is thrown away, or the next run would go on with what was made from it.
+        """
+        try:
+            yield from self.job.store.checked_blocks(name, rows=rows, start=start)
+        except CorruptStore:
+            self.job.discard()
+            raise
 
 
 def run_stage(

@@ -99,7 +99,7 @@ def neighbors_reads(
         Where faiss has its index.
     """
     vectors, table = 4 * n * dim, 4 * n * width
-    reads = {"training": 0, "assigning": 4 * q * dim if n_lists(n) else 0, "samples": 0, "ordering": 0}
+    reads = {"training": 0, "assigning": 4 * q * dim, "samples": 0, "ordering": 0}
     exact = alone(SAMPLES, 4 * dim, vectors) + vectors
     if train and n_lists(n):
         reads["training"] = alone(training_rows(n), 4 * dim, vectors)
@@ -167,9 +167,10 @@ def graph_reads(
     threads : int
         Threads.
     """
-    reads = {}
+    # what the stage reads of the tables is compared with their checksums first
+    reads = {"comparing": 4 * width * (2 * (n + tests) if n_seeds else 2 * n if weighted else n)}
     if n_seeds:
-        reads = _completing(
+        reads |= _completing(
             n - n_seeds,
             n_seeds,
             tests,

@@ -64,10 +64,10 @@ class ArrayWriter:
                 self.path.unlink()
                 raise
 
-    def resume(self, rows: int, digests: list[str]) -> None:
+    def resume(self, rows: int, digests: list[str], open_digest: str | None = None) -> None:
         """Go on behind ``rows`` rows whose full chunks had these checksums.
 
-        The last full chunk is read again and compared; the open one is read again to go on with its checksum.
+        The last full chunk and the open one are read again and compared (the latter where the journal has its checksum).
         """
         remedy = "start the stage anew with --overwrite"
         data_bytes = rows * self.row_bytes
@@ -91,6 +91,8 @@ class ArrayWriter:
             raise CorruptStore(f"{self.path} could not be read to its {rows} rows; {remedy}")
         self._hasher.digests = list(digests)
         self._hasher.update(memoryview(piece))
+        if rows and open_digest is not None and self._hasher.open_digest() != open_digest:
+            raise CorruptStore(f"{self.path}, which an interrupted stage had begun, has changed in its last rows; {remedy}")
         self.rows, self.journaled_digests, self.dirty = rows, len(digests), False
 
     def append(self, block: np.ndarray) -> None:
@@ -119,6 +121,10 @@ class ArrayWriter:
         fresh = self._hasher.digests[self.journaled_digests :]
         self.journaled_digests = len(self._hasher.digests)
         return fresh
+
+    def open_digest(self) -> str:
+        """Return the checksum of what stands behind the last full chunk."""
+        return self._hasher.open_digest()
 
     def sync(self) -> None:
         """Make the rows written so far durable."""

@@ -133,6 +133,7 @@ def counting(monkeypatch):
     mark(completion, "reach_of_seeds", "samples", after="entering")
     mark(completion, "_recall_of_seeds", "samples")
     mark(completion, "_recall_of_background", "samples")
+    mark(sys.modules[graph.__module__], "_check_tables", "comparing", after="building")
     mark(sys.modules[graph.__module__], "complete", None, after="building")
     mark(build, "_invert", "building", whole=lambda order: [(order.nbytes, order)])
     mark(build, "_range_end", None, whole=lambda counts, begin, order, *rest: [(0 if begin else order.nbytes, order)])
@@ -240,6 +241,7 @@ def test_graph_with_seeds(folder, counting, exact, weighting):
     pairs = traffic.ENTERED * M * K * 8  # read at random, and only about known beforehand
     assert found.pop("merging") == reads["merging"] - pairs
     assert found.pop("entering") == reads["entering"] - 4 * M * DIM  # the seeds, which are needed all the time
+    assert found.pop("comparing") == reads["comparing"] == 2 * 4 * WIDTH * (N + M + Q)
     samples = reads.get("samples", 0)
     assert 0.8 * samples <= found.pop("samples", 0) <= samples
     assert found.pop("searching seeds") == reads["searching seeds"]
@@ -272,7 +274,9 @@ def test_graph_without_seeds(reduced, tmp_path, counting):
     counting.clear()
     COUNTS.step = "building"
     record = graph(folder, k=K - 1, settings=Settings(threads=1))
-    building_as_planned(folder, dict(counting), record, N, WIDTH)
+    found = dict(counting)
+    assert found.pop("comparing") == record["plan"]["reads"]["comparing"] == 4 * WIDTH * N
+    building_as_planned(folder, found, record, N, WIDTH)
     passes = -(-N * (8 * (K - 1) + 8) // ROOM)
     assert passes > 3
     assert record["plan"]["reads"]["building"] == (passes + 2) * 4 * N * WIDTH + 5 * 4 * N
