@@ -19,6 +19,8 @@ ENTERED = 4
 FEW_SEEDS = 4 * SAMPLES
 # Entries of a row of W that are compared with the table.
 _EDGES = 64
+# Each bucket of rows on disk is two open files.
+MOST_BUCKETS = 128
 Reads = dict[str, int]
 
 
@@ -27,8 +29,22 @@ def alone(rows: int, row_bytes: int, total_bytes: int) -> int:
     return min(total_bytes, rows * (row_bytes + READ_AROUND))
 
 
+def by_buckets(passes: int, row_bytes: int, source_bytes: int) -> bool:
+    """Return whether rows are put in order with less traffic by buckets on disk than in so many passes over the source.
+
+    A row that goes through a bucket is written and read once more, with its place of 4 bytes.
+    """
+    return passes <= MOST_BUCKETS and (passes - 1) * (source_bytes + 4) > 2 * (row_bytes + 4)
+
+
+def bucket_bytes(n: int, row_bytes: int, *, room: int, source_bytes: int | None = None) -> int:
+    """Return the bytes on disk of the buckets through which `put_permuted` puts n rows in order; 0 where it takes none."""
+    there = by_buckets(_ranges(n, row_bytes, room), row_bytes, row_bytes if source_bytes is None else source_bytes)
+    return n * (row_bytes + 4) if there else 0
+
+
 def permuting(n: int, row_bytes: int, *, room: int, source_bytes: int | None = None, places_bytes: int = 4) -> int:
-    """Return the bytes that `put_permuted` reads: each range of rows that fits in ``room`` is a pass over source and places.
+    """Return the bytes that `put_permuted` reads: a pass over source and places for each range of rows, or one and the buckets.
 
     Parameters
     ----------
@@ -43,8 +59,13 @@ def permuting(n: int, row_bytes: int, *, room: int, source_bytes: int | None = N
     places_bytes : int
         Bytes on disk of a place; 0 where they are in memory. Default 4.
     """
-    rows = max(1, min(n, room // row_bytes))
-    return -(-n // rows) * n * ((row_bytes if source_bytes is None else source_bytes) + places_bytes)
+    pass_bytes = n * ((row_bytes if source_bytes is None else source_bytes) + places_bytes)
+    buckets = bucket_bytes(n, row_bytes, room=room, source_bytes=source_bytes)
+    return pass_bytes + buckets if buckets else _ranges(n, row_bytes, room) * pass_bytes
+
+
+def _ranges(n: int, row_bytes: int, room: int) -> int:
+    return -(-n // max(1, min(n, room // row_bytes)))
 
 
 def comparing(n: int, q: int, dim: int, *, threads: int) -> int:

@@ -30,9 +30,10 @@ def moments(text):
 # In the order in which they are written, so that blocks before are journaled; "manifest" is before the stage is published.
 LIST_MAJOR = moments(
     "background.centroids:1 background.lists:4 background.list_starts:1 background.order:1 background.places:1 "
-    "background.ordered:4 background.found_ids:5 background.found_similarities:3 background.similarities:4 "
-    "background.neighbor_ids:4 manifest:0 seeds.lists:2 seeds.neighbor_ids:2 seeds.similarities:2 tests.lists:1 "
-    "tests.neighbor_ids:2 tests.similarities:1"
+    "background.ordered_bounds:1 background.ordered_bucket_2:3 background.ordered_bucket_places_4:2 background.ordered:4 "
+    "background.found_ids:5 background.found_similarities:3 background.similarities_bucket_0:2 background.similarities:4 "
+    "background.neighbor_ids_bucket_places_5:4 background.neighbor_ids:4 manifest:0 "
+    "seeds.lists:2 seeds.neighbor_ids:2 seeds.similarities:2 tests.lists:1 tests.neighbor_ids:2 tests.similarities:1"
 )
 FAISS = moments(
     "background.centroids:1 background.lists:3 background.neighbor_ids:2 background.similarities:4 seeds.neighbor_ids:1 "
@@ -40,9 +41,11 @@ FAISS = moments(
 )
 GRAPH = moments(
     "graph.ordered_seeds:1 graph.neighbor_ids:2 graph.places:1 graph.least:4 graph.entering_counts:9 graph.entering:4 "
-    "graph.spans_by_position:3 graph.spans:4 graph.similarities:3 graph.query_ids:2 graph.order:1 graph.position:1 "
-    "graph.indptr:4 graph.row_scale:3 graph.indices:5 check:0 manifest:0"
+    "graph.spans_by_position:3 graph.spans_bucket_1:2 graph.spans:3 graph.similarities:3 graph.query_ids:2 graph.order:1 "
+    "graph.position:1 graph.indptr:4 graph.row_scale:3 graph.indices:5 check:0 manifest:0"
 )
+# An array that goes through buckets is begun before these.
+FULL = sorted(LIST_MAJOR, key=lambda name: (list(LIST_MAJOR).index(name.partition("_b")[0]), len(name)))
 # Those of `graph` in the order in which they are begun.
 BEGUN = (
     *("neighbor_ids", "similarities", "ordered_seeds", "places", "least", "entering_counts", "entering", "spans_by_position"),
@@ -161,7 +164,7 @@ def test_killed_at_each_array(server, reduced, tmp_path, way):
 
 def test_a_disk_that_is_full_at_each_array(server, reduced, tmp_path, disk):
     store = shutil.copytree(reduced, disk / "s")
-    fill_at_each(server, ["neighbors", "--k", "5", "--index", "list-major"], store, [["full", name, 0] for name in LIST_MAJOR])
+    fill_at_each(server, ["neighbors", "--k", "5", "--index", "list-major"], store, [["full", name, 0] for name in FULL])
     traps = [["full", f"graph.{name}", 0] for name in BEGUN]
     # those of a length that only the end tells find the disk full later, too
     traps.insert(traps.index(["full", "graph.entering", 0]) + 1, ["full at", "graph.entering", 4])

@@ -22,6 +22,7 @@ from typing import Any
 
 from ooc_diffusion.cli.main import _run
 from ooc_diffusion.graph import build
+from ooc_diffusion.memory import MemoryBudget
 from ooc_diffusion.store import Store
 from ooc_diffusion.store.writer import ArrayWriter
 
@@ -30,6 +31,7 @@ SIZES = {
     "store.job._SECONDS_BETWEEN_CHECKPOINTS": 0,
     "stages.neighbors.BLOCK_ROWS": 1024,
     "stages.ordered_search.BLOCK_ROWS": 1024,
+    "stages.buckets.BLOCK_ROWS": 1024,
     "stages.completion.BLOCK_ROWS": 1024,
     "stages.completion.FEW_SEEDS": 100,
     "stages.graph.BLOCK_ROWS": 1024,
@@ -40,6 +42,8 @@ SIZES = {
     "neighbors.permute.BLOCK_ROWS": 700,
     "graph.build._TABLE_ROWS": 512,
 }
+# Bytes of memory for rows that are put in order: so little that the larger arrays go through buckets on disk.
+ROOM = 20_000
 
 
 def use_small_blocks() -> None:
@@ -49,6 +53,12 @@ def use_small_blocks() -> None:
         found = sys.modules[f"ooc_diffusion.{module}"]
         assert hasattr(found, name), place
         setattr(found, name, size)
+    units = MemoryBudget.units
+
+    def few(budget: MemoryBudget, unit_bytes: int, *, what: str, **options: Any) -> int:
+        return ROOM // unit_bytes if what == "putting rows in order" else units(budget, unit_bytes, what=what, **options)
+
+    MemoryBudget.units = few  # type: ignore[method-assign]
 
 
 def name_of(writer: ArrayWriter) -> str:

@@ -197,8 +197,11 @@ def test_list_major(folder, counting, monkeypatch, precision):
         assert record["written_bytes"] == pytest.approx(record["plan"]["write_bytes"], abs=4096)
     reads = one["background"][1]["plan"]["reads"]
     size = 2 if precision == "float16" else 4
-    passes = -(-N // (ROOM // (size * DIM)))
-    assert reads["ordering"] == 12 * N + passes * N * (4 * DIM + 4)  # written out once more
+    buckets = N * (size * DIM + 4)  # less than 5 passes over the source, or 3 for half precision
+    assert reads["ordering"] == 12 * N + N * (4 * DIM + 4) + buckets  # written out once more
+    tables = 4 * N + 8 * N * WIDTH
+    assert one["background"][1]["plan"]["scratch_bytes"] == tables
+    assert one["background"][1]["plan"]["write_bytes"] == one["background"][1]["plan"]["disk_bytes"] + tables + buckets
     assert reads["searching"] == N * DIM * size + 9 * N * (DIM * size + 4)
     assert reads["putting back"] == 2 * 3 * N * 4 * (WIDTH + 1)
 
@@ -291,9 +294,10 @@ def test_the_room_that_is_planned_is_the_room_that_is_taken():
 def test_rows_that_are_read_alone():
     assert traffic.alone(1000, 1024, 10**12) == 1000 * (1024 + 128 * 1024)
     assert traffic.alone(1000, 1024, 10**7) == 10**7
-    # 100 million vectors of 256 values under 16 GiB, 15.7 of them for rows in order
+    # 100 million vectors of 256 values under 16 GiB, 15.7 of them for rows in order: 7 passes, or buckets
     plan = plans.plan_neighbors(10**8, 10**8, 256, k=30, index="auto", train=True, budget=MemoryBudget(2**34))
-    assert plan.reads["ordering"] == 7 * 10**8 * 1028 + 12 * 10**8
+    assert plan.reads["ordering"] == 2 * 10**8 * 1028 + 12 * 10**8
+    assert plan.scratch_bytes == 10**8 * 1032
 
 
 def test_a_recall_that_is_asked_for_takes_one_more_exact_search():
@@ -311,3 +315,9 @@ def test_plans_and_records_say_it(folder, capsys):
     done = run("neighbors", "--store", folder, "--k", K)
     assert done.code == 0
     assert re.search(r"read from disk \(planned at most \S+ MiB\), \S+ KiB written \(planned at most", done.out), done.out
+
+
+@pytest.mark.parametrize(("passes", "row", "source", "fewer"), [(3, 64, 64, False), (4, 64, 64, True), (3, 32, 64, True)])
+def test_buckets_where_they_are_less_traffic(passes, row, source, fewer):
+    assert traffic.by_buckets(passes, row, source) == fewer == (passes * (source + 4) > source + 4 + 2 * (row + 4))
+    assert not traffic.by_buckets(129, row, source)  # files that would be open
