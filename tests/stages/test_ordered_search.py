@@ -127,7 +127,7 @@ def test_through_buckets_the_bytes_are_the_same_wherever_interrupted(folder, tmp
     monkeypatch.setattr("ooc_diffusion.stages.buckets.BLOCK_ROWS", 900)
     appends = interrupted(monkeypatch, lambda: search(shutil.copytree(before, tmp_path / "whole")), -1)
     assert published_bytes(Store(tmp_path / "whole")) == expected
-    for at in range(6, appends, 31):
+    for at in range(6, appends, 45):
         again = shutil.copytree(before, tmp_path / f"at-{at}")
         room = 40_000
         interrupted(monkeypatch, lambda again=again: search(again), at)
