@@ -69,6 +69,10 @@ def import_descriptors(
             worker.job.drop(f"{role}/path_bytes")
             worker.job.drop(f"{role}/path_offsets")
             _copy_names(worker, role, Path(names), len(values))
+        changed = [key for key, path in files.items() if path is not None and _identity(path) != parameters[key]]
+        if changed:
+            worker.job.discard()  # rows of either may be there
+            raise BadInput(f"{files[changed[0]]} has changed while it was copied; run the command again")
         return {"images": len(values), "dim": values.shape[1]}
 
     plan = plan_import(*values.shape, budget=settings.budget)

@@ -192,6 +192,7 @@ def _plan(store: Store, q: int, how: _How, background: bool, settings: Settings)
         budget=settings.budget,
         device=how.device,
         threads=settings.threads,
+        target_recall=how.target_recall,
     )
 
 
@@ -278,8 +279,7 @@ def _assign(worker: Worker, store: Store, role: str, queries: np.ndarray, seed: 
         centroids = store.array("background/centroids")
     lists = worker.job.array(f"{role}/lists", "<i4", (len(queries),))
     worker.advance(lists.rows)
-    for first in range(lists.rows, len(queries), BLOCK_ROWS):
-        block = queries[first : first + BLOCK_ROWS]
+    for block in worker.checked_blocks(f"{role}/vectors", rows=BLOCK_ROWS, start=lists.rows):
         lists.append(assign_lists(block, centroids) if len(centroids) else np.zeros(len(block), np.int32))
         worker.advance(len(block))
         worker.job.checkpoint()

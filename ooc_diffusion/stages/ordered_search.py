@@ -7,8 +7,10 @@ import numpy as np
 from ..memory import MemoryBudget
 from ..neighbors import Inverted, OrderedLists, block_bytes, inverse, locality_order, permuted, row_bytes, search_lists
 from ..store import Store
+from .buckets import fill_buckets, sorted_buckets
 from .plans import BLOCK_ROWS, SLACK
 from .settings import Worker
+from .traffic import by_buckets
 
 
 def search_among_itself(
@@ -59,15 +61,29 @@ def _rewritten(worker: Worker, vectors: np.ndarray, inverted: Inverted, precisio
 def put_permuted(
     worker: Worker, name: str, source: np.ndarray, places: np.ndarray, *, precision: str | None = None, scratch: bool = False
 ) -> np.ndarray:
-    """Write the rows of an array in another order and return it as it stands on disk."""
+    """Write the rows of an array in another order and return it as it stands on disk.
+
+    Either each range that fits in memory is a pass over the source; or, where that is less traffic, the source is read once and
+    its rows are written to one bucket on disk for each range, which is then put in order in memory. The bytes are the same.
+    """
     dtype = source.dtype if precision is None else np.dtype(precision)
-    writer = worker.job.array(name, dtype.str, source.shape, scratch=scratch)
-    size = row_bytes(source, dtype)
-    rows = worker.budget.units(size, what="putting rows in order", fixed_bytes=SLACK, at_most=len(source))
+    job, size, bounds = worker.job, row_bytes(source, dtype), f"{name}_bounds"
+    writer = job.array(name, dtype.str, source.shape, scratch=scratch)
     if writer.rows < len(source):
-        for part in permuted(source, places, memory_bytes=rows * size, start=writer.rows, dtype=dtype):
+        rows = worker.budget.units(size, what="putting rows in order", fixed_bytes=SLACK, at_most=len(source))
+        cheaper = by_buckets(-(-len(source) // rows), size, abs(source.strides[0]))
+        if bounds in job or (cheaper and writer.rows == 0):
+            edges = np.append(np.arange(0, len(source), rows, dtype=np.int64), len(source))
+            edges = np.array(job.put(bounds, edges, scratch=True))  # those of an earlier run
+            if writer.rows == 0:
+                fill_buckets(job, name, source, places, edges, dtype)
+            parts = sorted_buckets(job, name, edges, start=writer.rows, memory_bytes=rows * size)
+        else:
+            parts = permuted(source, places, memory_bytes=rows * size, start=writer.rows, dtype=dtype)
+        for part in parts:
             for first in range(0, len(part), BLOCK_ROWS):
                 writer.append(part[first : first + BLOCK_ROWS])
-                worker.job.checkpoint()
-    worker.job.checkpoint(now=True)
+                job.checkpoint()
+            del part  # or its memory would be held beside that of the next
+    job.checkpoint(now=True)
     return writer.view()
