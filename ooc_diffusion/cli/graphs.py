@@ -35,6 +35,8 @@ SHARE = click.FloatRange(0, 1, min_open=True)
     show_default=True,
     help="Of the vectors that list-major keeps on disk.",
 )
+@click.option("--table", metavar="FILE", help="Take the neighbors of the background from this .npy of ids, -1 = none.")
+@click.option("--similarities", metavar="FILE", help="Their inner products, an .npy.  [default: they are computed]")
 @common_options
 def neighbors_command(store: str, **options: Any) -> dict[str, Any]:
     """Find the nearest neighbors of every image among the background.

@@ -5,6 +5,7 @@ from .kernels import take_entering
 from .list_major import MOST_MEMORY_PROBES, OrderedLists, block_bytes, nearest_lists, query_rows, search_lists
 from .lists import Inverted, bisect_centroids, locality_order, n_lists, n_probes, train_centroids, training_rows
 from .merge import merge_neighbors
+from .own_table import best_first, check_ids, check_similarities, distinct, require_products
 from .permute import inverse, permuted, row_bytes
 from .recall import SAMPLES, Sample, draw_sample, measure_recall, measure_share, measure_table, probes_for
 from .search import (
@@ -30,9 +31,13 @@ __all__ = [
     "OrderedLists",
     "Sample",
     "assign_lists",
+    "best_first",
     "bisect_centroids",
     "block_bytes",
+    "check_ids",
+    "check_similarities",
     "choose_index",
+    "distinct",
     "draw_sample",
     "entering",
     "entering_bytes",
@@ -50,6 +55,7 @@ __all__ = [
     "probes_for",
     "query_rows",
     "reach_for",
+    "require_products",
     "resolve_device",
     "row_bytes",
     "search",

@@ -27,7 +27,8 @@ from ..neighbors import (
     train_centroids,
 )
 from ..store import Store
-from .ordered_search import open_lists, search_among_itself, searches_at_once
+from .ordered_search import open_lists, rewrite_in_order, search_among_itself, searches_at_once
+from .own_table import OwnTable, copy_table, open_table
 from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, plan_neighbors
 from .settings import ROLES, Record, Settings, Worker, open_store, run_stage
 
@@ -47,6 +48,7 @@ class _How:
     probes: int | None
     target_recall: float | None
     min_recall: float | None
+    own: OwnTable | None = None
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -55,6 +57,7 @@ class _How:
         chosen = {"probes": self.probes, "target_recall": self.target_recall}
         if self.precision != PRECISIONS[0]:
             parameters["precision"] = self.precision
+        parameters |= self.own.parameters if self.own else {}
         return parameters | {name: value for name, value in chosen.items() if value is not None}
 
 
@@ -67,6 +70,8 @@ def neighbors(
     target_recall: float | None = None,
     min_recall: float | None = None,
     precision: str = "float32",
+    table: str | Path | None = None,
+    similarities: str | Path | None = None,
     settings: Settings | None = None,
 ) -> Record:
     """Find the nearest neighbors of every image among the background.
@@ -90,6 +95,11 @@ def neighbors(
     precision : {"float32", "float16"}
         How ``"list-major"`` keeps the vectors of the background that it searches; half the disk, half the reading. Default
         ``"float32"``.
+    table : str or Path, optional
+        ``.npy`` file of shape (n, w >= k), integers: the neighbors of the background, best first, -1 = none, found elsewhere.
+        They are taken in place of a search; seeds and tests are searched by ``index`` as always.
+    similarities : str or Path, optional
+        ``.npy`` file of shape (n, w), floats: the inner products of the table. Default: they are computed.
     settings : Settings, optional
         Options of the run.
 
@@ -97,9 +107,10 @@ def neighbors(
     -------
     dict
         The records of the stages ``neighbors.<role>``. Arrays, for each role: ``<role>/neighbor_ids`` (n, k + 2) int32, best
-        first, -1 = none; ``<role>/similarities`` (n, k + 2) float32; ``<role>/lists`` (n,) int32; and
-        ``background/centroids`` (lists, d) float32. List-major leaves, too, ``background/order`` (n,) uint32, the ids by list,
-        ``background/list_starts`` (lists + 1,) int64, and ``background/ordered`` (n, d), the vectors in that order.
+        first, -1 = none, as wide as a ``table`` where that is less; ``<role>/similarities``, likewise, float32;
+        ``<role>/lists`` (n,) int32; and ``background/centroids`` (lists, d) float32. List-major leaves, too,
+        ``background/order`` (n,) uint32, the ids by list, ``background/list_starts`` (lists + 1,) int64, and
+        ``background/ordered`` (n, d), the vectors in that order.
 
     Notes
     -----
@@ -117,12 +128,15 @@ def neighbors(
     # "auto" takes the last
     chosen = choose_index(n, index, indexes=INDEXES if device == "cpu" else (*INDEXES[:-2], *reversed(INDEXES[-2:])))
     device = "cpu" if chosen == "list-major" else device
-    how = _How(k, chosen, device, settings.seed, precision, probes, target_recall, min_recall)
+    if similarities is not None and table is None:
+        raise BadInput("similarities are those of a table; give --table as well")
+    own = None if table is None else open_table(table, similarities, n=n, k=k)
+    how = _How(k, chosen, device, settings.seed, precision, probes, target_recall, min_recall, own)
     _check(how, n)
     roles = [role for role in ROLES if f"{role}/vectors" in target]
     records = {role: _search_role(target, role, how, settings) for role in roles}
     if "recall" in records["background"]:  # of a run before, too
-        _require_recall(records["background"]["recall"], min_recall)
+        _require_recall(records["background"]["recall"], how)
     return records
 
 
@@ -180,12 +194,13 @@ def _search_role(store: Store, role: str, how: _How, settings: Settings) -> Reco
 
 def _plan(store: Store, q: int, how: _How, background: bool, settings: Settings) -> StagePlan:
     n, dim = store.entry("background/vectors").shape
-    return plan_neighbors(
+    taken = background and how.own is not None
+    plan = plan_neighbors(
         n,
         q,
         dim,
         k=how.k,
-        index=how.index,
+        index="Flat" if taken and how.index == "IVFFlat" else how.index,
         train=background,
         probes=how.probes,
         precision=how.precision,
@@ -193,6 +208,7 @@ def _plan(store: Store, q: int, how: _How, background: bool, settings: Settings)
         device=how.device,
         threads=settings.threads,
     )
+    return how.own.plan(plan, settings.budget) if taken and how.own else plan
 
 
 def _find(worker: Worker, store: Store, role: str, how: _How) -> dict[str, Any]:
@@ -204,17 +220,22 @@ def _find(worker: Worker, store: Store, role: str, how: _How) -> dict[str, Any]:
         assert inverted is not None
         about["probes"] = _probes(how, vectors, inverted) if background else store.record("neighbors.background")["probes"]
     width = min(how.k + EXTRA_NEIGHBORS, len(vectors))
-    if how.index == "list-major" and background:
+    if background and how.own is not None:
+        if how.index == "list-major":  # for those of seeds and tests
+            assert inverted is not None
+            rewrite_in_order(worker, vectors, inverted, how.precision)
+        found = copy_table(worker, how.own, vectors, k=how.k)
+    elif how.index == "list-major" and background:
         assert inverted is not None
         found = search_among_itself(worker, vectors, inverted, width=width, probes=about["probes"], precision=how.precision)
     else:
         found = _search_blocks(worker, store, role, how, inverted, about.get("probes"), width)
     if background:
         about["short"] = _short(found, how.k)
-    if background and how.index != "Flat":
+    if background and (how.index != "Flat" or how.own is not None):
         # not the sample that the probes were chosen on
         about["recall"] = measure_recall(draw_sample(vectors, k=how.k, seed=how.seed + 1), found)
-        _require_recall(about["recall"], how.min_recall)
+        _require_recall(about["recall"], how)
     return about
 
 
@@ -255,11 +276,12 @@ def _short(ids: np.ndarray, k: int) -> float:
     return short / len(ids)
 
 
-def _require_recall(found: dict[str, float], min_recall: float | None) -> None:
-    if min_recall is not None and found["recall"] < min_recall:
+def _require_recall(found: dict[str, float], how: _How) -> None:
+    if how.min_recall is not None and found["recall"] < how.min_recall:
+        better = "give another table" if how.own else "give more --probes, or a higher --target-recall, with --overwrite"
         raise BadInput(
-            f"the recall is {found['recall']:.4f} ± {found['uncertainty']:.4f}, below the {min_recall} that was asked for; "
-            "give more --probes, or a higher --target-recall, with --overwrite"
+            f"the recall is {found['recall']:.4f} ± {found['uncertainty']:.4f}, below the {how.min_recall} that was asked for; "
+            + better
         )
 
 
