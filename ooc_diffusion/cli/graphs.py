@@ -37,6 +37,7 @@ SHARE = click.FloatRange(0, 1, min_open=True)
 )
 @click.option("--table", metavar="FILE", help="Take the neighbors of the background from this .npy of ids, -1 = none.")
 @click.option("--similarities", metavar="FILE", help="Their inner products, an .npy.  [default: they are computed]")
+@click.option("--index-file", metavar="FILE", help="Search with this index of the background, as faiss.write_index wrote it.")
 @common_options
 def neighbors_command(store: str, **options: Any) -> dict[str, Any]:
     """Find the nearest neighbors of every image among the background.

@@ -1,6 +1,7 @@
 """The k nearest neighbors: faiss indexes, searching in blocks, merging, recall."""
 
 from .completion import Entering, entering, entering_bytes, reach_for
+from .foreign_index import ForeignIndex, foreign_bytes
 from .kernels import take_entering
 from .list_major import MOST_MEMORY_PROBES, OrderedLists, block_bytes, nearest_lists, query_rows, search_lists
 from .lists import Inverted, bisect_centroids, locality_order, n_lists, n_probes, train_centroids, training_rows
@@ -27,6 +28,7 @@ __all__ = [
     "QUERY_ROWS",
     "SAMPLES",
     "Entering",
+    "ForeignIndex",
     "Inverted",
     "OrderedLists",
     "Sample",
@@ -41,6 +43,7 @@ __all__ = [
     "draw_sample",
     "entering",
     "entering_bytes",
+    "foreign_bytes",
     "index_bytes",
     "inverse",
     "locality_order",

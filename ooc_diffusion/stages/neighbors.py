@@ -28,12 +28,15 @@ from ..neighbors import (
 )
 from ..store import Store
 from .ordered_search import open_lists, rewrite_in_order, search_among_itself, searches_at_once
+from .own_index import OwnIndex, open_index, search_own_index
 from .own_table import OwnTable, copy_table, open_table
 from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, plan_neighbors
 from .settings import ROLES, Record, Settings, Worker, open_store, run_stage
 
 DEFAULT_K = 30
 PRECISIONS = ("float32", "float16")
+# Name of the index that somebody else made.
+_OF_FILE = "file"
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class _How:
     probes: int | None
     target_recall: float | None
     min_recall: float | None
-    own: OwnTable | None = None
+    own: OwnTable | OwnIndex | None = None
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -72,6 +75,7 @@ def neighbors(
     precision: str = "float32",
     table: str | Path | None = None,
     similarities: str | Path | None = None,
+    index_file: str | Path | None = None,
     settings: Settings | None = None,
 ) -> Record:
     """Find the nearest neighbors of every image among the background.
@@ -100,6 +104,9 @@ def neighbors(
         They are taken in place of a search; seeds and tests are searched by ``index`` as always.
     similarities : str or Path, optional
         ``.npy`` file of shape (n, w), floats: the inner products of the table. Default: they are computed.
+    index_file : str or Path, optional
+        A file that ``faiss.write_index`` wrote, of an index by inner product or L2 that holds the vectors of the background in
+        their order. Everything is searched with it, in a process of its own; ``probes`` counts its lists.
     settings : Settings, optional
         Options of the run.
 
@@ -125,12 +132,13 @@ def neighbors(
     if k >= n:
         raise BadInput(f"k is {k}, but there are only {n} background images; give a k of at most {n - 1}")
     device = resolve_device(settings.device)
-    # "auto" takes the last
-    chosen = choose_index(n, index, indexes=INDEXES if device == "cpu" else (*INDEXES[:-2], *reversed(INDEXES[-2:])))
-    device = "cpu" if chosen == "list-major" else device
-    if similarities is not None and table is None:
-        raise BadInput("similarities are those of a table; give --table as well")
-    own = None if table is None else open_table(table, similarities, n=n, k=k)
+    if index_file is None:
+        # "auto" takes the last
+        chosen = choose_index(n, index, indexes=INDEXES if device == "cpu" else (*INDEXES[:-2], *reversed(INDEXES[-2:])))
+    else:
+        chosen = _OF_FILE
+    device = "cpu" if chosen in ("list-major", _OF_FILE) else device
+    own = _open_own(table, similarities, index_file, index, n, k)
     how = _How(k, chosen, device, settings.seed, precision, probes, target_recall, min_recall, own)
     _check(how, n)
     roles = [role for role in ROLES if f"{role}/vectors" in target]
@@ -138,6 +146,18 @@ def neighbors(
     if "recall" in records["background"]:  # of a run before, too
         _require_recall(records["background"]["recall"], how)
     return records
+
+
+def _open_own(
+    table: str | Path | None, similarities: str | Path | None, index_file: str | Path | None, index: str, n: int, k: int
+) -> OwnTable | OwnIndex | None:
+    if similarities is not None and table is None:
+        raise BadInput("similarities are those of a table; give --table as well")
+    if index_file is None:
+        return None if table is None else open_table(table, similarities, n=n, k=k)
+    if table is not None or index != "auto":
+        raise BadInput("everything is searched with the index of the file; leave out table and index, or index_file")
+    return open_index(index_file)
 
 
 def _check(how: _How, n: int) -> None:
@@ -151,7 +171,9 @@ def _check(how: _How, n: int) -> None:
         )
     if how.probes is not None and how.target_recall is not None:
         raise BadInput("give either probes or target_recall: the one follows from the other")
-    if how.probes is not None and not 1 <= how.probes <= n_lists(n):
+    if how.index == _OF_FILE and how.target_recall is not None:
+        raise BadInput("target_recall is for lists that are made here; with index_file give probes")
+    if how.probes is not None and not 1 <= how.probes <= (how.probes if how.index == _OF_FILE else n_lists(n)):
         raise BadInput(f"probes is {how.probes}; give from 1 to all {n_lists(n)} lists")
     for name, recall in (("target_recall", how.target_recall), ("min_recall", how.min_recall)):
         if recall is not None and not 0 < recall <= 1:
@@ -194,13 +216,14 @@ def _search_role(store: Store, role: str, how: _How, settings: Settings) -> Reco
 
 def _plan(store: Store, q: int, how: _How, background: bool, settings: Settings) -> StagePlan:
     n, dim = store.entry("background/vectors").shape
-    taken = background and how.own is not None
+    own = how.own
+    taken = background and isinstance(own, OwnTable)
     plan = plan_neighbors(
         n,
         q,
         dim,
         k=how.k,
-        index="Flat" if taken and how.index == "IVFFlat" else how.index,
+        index="Flat" if how.index == _OF_FILE or (taken and how.index == "IVFFlat") else how.index,
         train=background,
         probes=how.probes,
         precision=how.precision,
@@ -208,7 +231,9 @@ def _plan(store: Store, q: int, how: _How, background: bool, settings: Settings)
         device=how.device,
         threads=settings.threads,
     )
-    return how.own.plan(plan, settings.budget) if taken and how.own else plan
+    if isinstance(own, OwnIndex):
+        return own.plan(plan, settings.budget, n, dim, how.k + EXTRA_NEIGHBORS, settings.threads)
+    return own.plan(plan, settings.budget) if background and own else plan
 
 
 def _find(worker: Worker, store: Store, role: str, how: _How) -> dict[str, Any]:
@@ -216,11 +241,14 @@ def _find(worker: Worker, store: Store, role: str, how: _How) -> dict[str, Any]:
     background = role == "background"
     inverted = _assign(worker, store, role, queries, how.seed)
     about: dict[str, Any] = {"images": len(queries), "k": how.k, "index": how.index}
-    if how.index != "Flat":
+    if how.index not in ("Flat", _OF_FILE):
         assert inverted is not None
         about["probes"] = _probes(how, vectors, inverted) if background else store.record("neighbors.background")["probes"]
     width = min(how.k + EXTRA_NEIGHBORS, len(vectors))
-    if background and how.own is not None:
+    if isinstance(how.own, OwnIndex):
+        found, more = search_own_index(worker, how.own, vectors, queries, role=role, width=width, probes=how.probes)
+        about |= more
+    elif background and how.own is not None:
         if how.index == "list-major":  # for those of seeds and tests
             assert inverted is not None
             rewrite_in_order(worker, vectors, inverted, how.precision)
@@ -278,7 +306,7 @@ def _short(ids: np.ndarray, k: int) -> float:
 
 def _require_recall(found: dict[str, float], how: _How) -> None:
     if how.min_recall is not None and found["recall"] < how.min_recall:
-        better = "give another table" if how.own else "give more --probes, or a higher --target-recall, with --overwrite"
+        better = "give another table or index" if how.own else "give more --probes, or a higher --target-recall, with --overwrite"
         raise BadInput(
             f"the recall is {found['recall']:.4f} ± {found['uncertainty']:.4f}, below the {how.min_recall} that was asked for; "
             + better

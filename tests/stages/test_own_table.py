@@ -192,7 +192,9 @@ def test_a_narrow_table_and_a_recall_too_low(searched, folder, tmp_path):
     ids = np.load(searched.parent / "ids.npy")[:, :K]
     ids[:, 4:] = ids[:, :3]
     np.save(tmp_path / "ids.npy", ids)
-    with pytest.raises(BadInput, match=r"recall is 0\.57\d+ ± 0.0000, below the 0\.9 that was asked for; give another table"):
+    with pytest.raises(
+        BadInput, match=r"recall is 0\.57\d+ ± 0.0000, below the 0\.9 that was asked for; give another table or index"
+    ):
         neighbors(folder, k=K, table=tmp_path / "ids.npy", min_recall=0.9)
     record = neighbors(folder, k=K, table=tmp_path / "ids.npy", min_recall=0.5)["background"]
     assert record["resumed"]
