@@ -2,6 +2,7 @@
 
 from .completion import Entering, entering, entering_bytes, reach_for
 from .foreign_index import ForeignIndex, foreign_bytes
+from .gpu import MOST_GPU_SELECTED
 from .kernels import take_entering
 from .list_major import MOST_MEMORY_PROBES, OrderedLists, block_bytes, nearest_lists, query_rows, search_lists
 from .lists import Inverted, bisect_centroids, locality_order, n_lists, n_probes, train_centroids, training_rows
@@ -14,6 +15,7 @@ from .search import (
     INDEXES,
     QUERY_ROWS,
     assign_lists,
+    assigned_lists,
     choose_index,
     index_bytes,
     resolve_device,
@@ -24,6 +26,7 @@ from .search import (
 __all__ = [
     "DATABASE_ROWS",
     "INDEXES",
+    "MOST_GPU_SELECTED",
     "MOST_MEMORY_PROBES",
     "QUERY_ROWS",
     "SAMPLES",
@@ -33,6 +36,7 @@ __all__ = [
     "OrderedLists",
     "Sample",
     "assign_lists",
+    "assigned_lists",
     "best_first",
     "bisect_centroids",
     "block_bytes",

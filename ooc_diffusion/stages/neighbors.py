@@ -13,8 +13,9 @@ from ..errors import BadInput
 from ..memory import StagePlan
 from ..neighbors import (
     INDEXES,
+    MOST_GPU_SELECTED,
     Inverted,
-    assign_lists,
+    assigned_lists,
     choose_index,
     draw_sample,
     measure_recall,
@@ -97,8 +98,8 @@ def neighbors(
     min_recall : float, optional
         Fail where the recall that was measured is lower.
     precision : {"float32", "float16"}
-        How ``"list-major"`` keeps the vectors of the background that it searches; half the disk, half the reading. Default
-        ``"float32"``.
+        How ``"list-major"`` keeps the vectors of the background that it searches (half the disk, half the reading), or
+        ``"IVFFlat"`` on a GPU. Default ``"float32"``.
     table : str or Path, optional
         ``.npy`` file of shape (n, w >= k), integers: the neighbors of the background, best first, -1 = none, found elsewhere.
         They are taken in place of a search; seeds and tests are searched by ``index`` as always.
@@ -137,7 +138,8 @@ def neighbors(
         chosen = choose_index(n, index, indexes=INDEXES if device == "cpu" else (*INDEXES[:-2], *reversed(INDEXES[-2:])))
     else:
         chosen = _OF_FILE
-    device = "cpu" if chosen in ("list-major", _OF_FILE) else device
+    if chosen in ("list-major", _OF_FILE) and not settings.device.startswith("cuda"):
+        device = "cpu"  # where they are searched; a GPU that was asked for trains and assigns
     own = _open_own(table, similarities, index_file, index, n, k)
     how = _How(k, chosen, device, settings.seed, precision, probes, target_recall, min_recall, own)
     _check(how, n)
@@ -163,8 +165,11 @@ def _open_own(
 def _check(how: _How, n: int) -> None:
     if how.precision not in PRECISIONS:
         raise BadInput(f"precision {how.precision!r} is not one of {', '.join(PRECISIONS)}")
-    if how.index != "list-major" and how.precision != PRECISIONS[0]:
-        raise BadInput(f"precision {how.precision} is for index list-major; {how.index} searches in float32")
+    if how.precision != PRECISIONS[0] and how.index != "list-major" and (how.index, how.device) != ("IVFFlat", "cuda"):
+        raise BadInput(f"precision {how.precision} is for index list-major, or IVFFlat on a GPU; {how.index} searches in float32")
+    on_gpu = how.device == "cuda" and how.index in ("Flat", "IVFFlat")
+    if on_gpu and max(how.k + EXTRA_NEIGHBORS, how.probes or 0) > MOST_GPU_SELECTED:
+        raise BadInput(f"on a GPU k + 2 and probes go up to {MOST_GPU_SELECTED}; give less, or --device cpu")
     if how.index == "Flat" and (how.probes or how.target_recall):
         raise BadInput(
             "an exact search (index Flat) visits everything; leave out probes and target_recall, or choose another index"
@@ -239,7 +244,7 @@ def _plan(store: Store, q: int, how: _How, background: bool, settings: Settings)
 def _find(worker: Worker, store: Store, role: str, how: _How) -> dict[str, Any]:
     vectors, queries = store.array("background/vectors"), store.array(f"{role}/vectors")
     background = role == "background"
-    inverted = _assign(worker, store, role, queries, how.seed)
+    inverted = _assign(worker, store, role, queries, how)
     about: dict[str, Any] = {"images": len(queries), "k": how.k, "index": how.index}
     if how.index not in ("Flat", _OF_FILE):
         assert inverted is not None
@@ -270,7 +275,8 @@ def _find(worker: Worker, store: Store, role: str, how: _How) -> dict[str, Any]:
 def _probes(how: _How, vectors: np.ndarray, inverted: Inverted) -> int:
     if how.target_recall is not None:
         sample = draw_sample(vectors, k=how.k, seed=how.seed)
-        return probes_for(sample, vectors, inverted.lists, inverted.centroids, target_recall=how.target_recall)
+        wanted = probes_for(sample, vectors, inverted.lists, inverted.centroids, target_recall=how.target_recall)
+        return min(wanted, MOST_GPU_SELECTED) if (how.index, how.device) == ("IVFFlat", "cuda") else wanted
     return how.probes or n_probes(len(inverted.centroids))
 
 
@@ -289,7 +295,8 @@ def _search_blocks(
     else:
         lists = None if how.index == "Flat" else inverted
         vectors = store.array("background/vectors")
-        blocks = search(vectors, queries, k=width, inverted=lists, probes=probes, device=how.device, start=ids.rows)
+        where: dict[str, Any] = {"device": how.device, "precision": how.precision}
+        blocks = search(vectors, queries, k=width, inverted=lists, probes=probes, start=ids.rows, **where)
     for block_ids, block in blocks:
         ids.append(block_ids)
         similarities.append(block)
@@ -313,24 +320,22 @@ def _require_recall(found: dict[str, float], how: _How) -> None:
         )
 
 
-def _assign(worker: Worker, store: Store, role: str, queries: np.ndarray, seed: int) -> Inverted | None:
+def _assign(worker: Worker, store: Store, role: str, queries: np.ndarray, how: _How) -> Inverted | None:
     """Train the inverted lists (background) and assign every image to one; they order the graph also where search is exact."""
     if role == "background":
         dim = queries.shape[1]
         count = n_lists(len(queries))
         if worker.job.array("background/centroids", "<f4", (count, dim)).rows == 0:
-            worker.job.put(
-                "background/centroids", train_centroids(queries, seed=seed) if count else np.empty((0, dim), np.float32)
-            )
+            trained = train_centroids(queries, seed=how.seed, device=how.device) if count else np.empty((0, dim), np.float32)
+            worker.job.put("background/centroids", trained)
             worker.job.checkpoint(now=True)
         centroids = worker.job.array("background/centroids", "<f4", (count, dim)).view()
     else:
         centroids = store.array("background/centroids")
     lists = worker.job.array(f"{role}/lists", "<i4", (len(queries),))
     worker.advance(lists.rows)
-    for first in range(lists.rows, len(queries), BLOCK_ROWS):
-        block = queries[first : first + BLOCK_ROWS]
-        lists.append(assign_lists(block, centroids) if len(centroids) else np.zeros(len(block), np.int32))
+    for block in assigned_lists(centroids, queries, device=how.device, start=lists.rows):
+        lists.append(block)
         worker.advance(len(block))
         worker.job.checkpoint()
     worker.job.checkpoint(now=True)
