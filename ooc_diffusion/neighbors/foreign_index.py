@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 import numpy as np
 
@@ -187,7 +188,7 @@ class ForeignIndex:
         self._late = True
         self._child.kill()
 
-    def _fail(self) -> None:
+    def _fail(self) -> NoReturn:
         """Raise what became of the other process."""
         try:
             code = self._child.wait(_EXIT_SECONDS)

@@ -1,10 +1,15 @@
 """Indexes of faiss from files: sound ones find what a loop finds; of others one line is left, and this process."""
 
+import signal
+import subprocess
+import sys
 import textwrap
+import time
 from pathlib import Path
 
 import faiss
 import numpy as np
+import psutil
 import pytest
 
 from ooc_diffusion.errors import BadInput
@@ -243,3 +248,26 @@ def test_the_process_ends_with_the_block(vectors, files):
     with pytest.raises(KeyError), ForeignIndex(files["Flat"], vectors, k=K) as index:
         raise KeyError
     assert index._child.returncode is not None
+
+
+ORPHAN = """
+    import os, signal, sys
+    import numpy as np
+    from ooc_diffusion.neighbors import ForeignIndex
+    with ForeignIndex(sys.argv[1], np.load(sys.argv[2]), k=6) as index:
+        print(index._child.pid, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.faults
+def test_the_process_ends_with_its_parent(vectors, files, tmp_path):
+    np.save(tmp_path / "X.npy", vectors)
+    command = [sys.executable, "-c", textwrap.dedent(ORPHAN), files["Flat"], str(tmp_path / "X.npy")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    for _ in range(100):
+        if not psutil.pid_exists(int(done.stdout)) or psutil.Process(int(done.stdout)).status() == psutil.STATUS_ZOMBIE:
+            return
+        time.sleep(0.1)
+    pytest.fail("it is still there")
