@@ -29,7 +29,7 @@ from ..neighbors import (
 )
 from ..store import Store
 from .ordered_search import open_lists, rewrite_in_order, search_among_itself, searches_at_once
-from .own_index import OwnIndex, open_index, search_own_index
+from .own_index import OwnIndex, open_index, search_own_index, try_index
 from .own_table import OwnTable, copy_table, open_table
 from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, plan_neighbors
 from .settings import ROLES, Record, Settings, Worker, open_store, run_stage
@@ -244,20 +244,24 @@ def _plan(store: Store, q: int, how: _How, background: bool, settings: Settings)
 def _find(worker: Worker, store: Store, role: str, how: _How) -> dict[str, Any]:
     vectors, queries = store.array("background/vectors"), store.array(f"{role}/vectors")
     background = role == "background"
+    width = min(how.k + EXTRA_NEIGHBORS, len(vectors))
+    # what is wrong with a file shows before anything is trained
+    copied = copy_table(worker, how.own, vectors, k=how.k) if background and isinstance(how.own, OwnTable) else None
+    if background and isinstance(how.own, OwnIndex):
+        try_index(worker, how.own, vectors, width=width, probes=how.probes)
     inverted = _assign(worker, store, role, queries, how)
     about: dict[str, Any] = {"images": len(queries), "k": how.k, "index": how.index}
     if how.index not in ("Flat", _OF_FILE):
         assert inverted is not None
         about["probes"] = _probes(how, vectors, inverted) if background else store.record("neighbors.background")["probes"]
-    width = min(how.k + EXTRA_NEIGHBORS, len(vectors))
     if isinstance(how.own, OwnIndex):
         found, more = search_own_index(worker, how.own, vectors, queries, role=role, width=width, probes=how.probes)
         about |= more
-    elif background and how.own is not None:
+    elif copied is not None:
         if how.index == "list-major":  # for those of seeds and tests
             assert inverted is not None
             rewrite_in_order(worker, vectors, inverted, how.precision)
-        found = copy_table(worker, how.own, vectors, k=how.k)
+        found = copied
     elif how.index == "list-major" and background:
         assert inverted is not None
         found = search_among_itself(worker, vectors, inverted, width=width, probes=about["probes"], precision=how.precision)

@@ -56,6 +56,12 @@ def open_index(file: str | Path) -> OwnIndex:
     return OwnIndex(str(file), identity["bytes"], {"index_file": identity})
 
 
+def try_index(worker: Worker, own: OwnIndex, vectors: np.ndarray, *, width: int, probes: int | None) -> None:
+    """Raise `BadInput` where the file is no index of these vectors; see `ForeignIndex`."""
+    with ForeignIndex(own.path, vectors, k=width, probes=probes, threads=worker.threads):
+        pass
+
+
 def search_own_index(
     worker: Worker, own: OwnIndex, vectors: np.ndarray, queries: np.ndarray, *, role: str, width: int, probes: int | None
 ) -> tuple[np.ndarray, dict[str, Any]]:
