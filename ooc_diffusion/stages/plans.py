@@ -124,9 +124,11 @@ def plan_neighbors(
             scratch = 4 * n + 8 * n * width
     else:
         inside = index_bytes(n, dim, inverted=chosen == "IVFFlat", device=device)
-        wanted = needed = max(training, exact, inside + search_bytes(dim, width, threads=threads))
-    _, least = _overhead(budget, needed + fixed)
-    peak = max(least, min(budget.total, _overhead(budget, wanted + fixed)[0]))
+        searching = search_bytes(dim, width, threads=threads, device=device)
+        wanted = needed = max(training, exact, inside + searching)
+    gpu = device != "cpu"  # torch tells how much memory it has
+    _, least = _overhead(budget, needed + fixed, torch=gpu)
+    peak = max(least, min(budget.total, _overhead(budget, wanted + fixed, torch=gpu)[0]))
     pairs = float(q) * (n if chosen == "Flat" else lists + visited * n / max(lists, 1))
     room, written = _room(budget, least), disk + scratch
     if chosen == "list-major" and train:
