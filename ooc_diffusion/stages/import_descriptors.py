@@ -69,7 +69,7 @@ def import_descriptors(
             worker.job.drop(f"{role}/path_bytes")
             worker.job.drop(f"{role}/path_offsets")
             _copy_names(worker, role, Path(names), len(values))
-        changed = [key for key, path in files.items() if path is not None and _identity(path) != parameters[key]]
+        changed = [key for key, path in files.items() if path is not None and file_identity(path) != parameters[key]]
         if changed:
             worker.job.discard()  # rows of either may be there
             raise BadInput(f"{files[changed[0]]} has changed while it was copied; run the command again")
