@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from .options import STORE, common_options
 
@@ -35,14 +36,23 @@ SHARE = click.FloatRange(0, 1, min_open=True)
     show_default=True,
     help="Of the vectors that list-major keeps on disk.",
 )
+@click.option("--add", is_flag=True, help="Take the images of role added into the background, and update its table.")
 @common_options
-def neighbors_command(store: str, **options: Any) -> dict[str, Any]:
+def neighbors_command(store: str, add: bool, **options: Any) -> dict[str, Any]:
     """Find the nearest neighbors of every image among the background.
 
     \b
-    Example:
+    Examples:
       ooc-diffusion neighbors --store s --k 30 --target-recall 0.95 --memory-budget 4GiB
+      ooc-diffusion neighbors --store s --add
     """
+    if add:
+        from ..stages.addition import SEARCHED, add_images
+
+        context = click.get_current_context()
+        typed = [name for name in SEARCHED if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+        stated = {name: context.params[name] for name in typed}
+        return add_images(store, stated=stated, min_recall=options["min_recall"], settings=options["settings"])
     from ..stages.neighbors import neighbors
 
     return neighbors(store, **options)

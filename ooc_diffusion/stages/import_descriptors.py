@@ -31,7 +31,7 @@ def import_descriptors(
         Array of shape (n, d), floats or integers; NaN and infinity are refused.
     store : str or Path
         The store; made where there is none.
-    role : {"background", "seeds", "tests"}
+    role : {"background", "seeds", "tests", "added"}
         What the descriptors are for. Default ``"background"``.
     names : str or Path, optional
         Text file with one name per row, sorted. Default: the row numbers are the names.

@@ -72,17 +72,22 @@ def list_images(images: str, *, store: Store, role: str, root: str | None, split
     return source
 
 
-def reopen(store: Store, role: str) -> ImageSource | None:
-    """Open the images of a role again; None where its descriptors came without images."""
+def reopen(store: Store, role: str) -> list[tuple[int, ImageSource | None]]:
+    """Open the images of a role again: from which row on they are of which source, None where descriptors came without."""
     stage = f"list.{role}"
     if stage not in store.manifest.stages:
+        return [(0, None)]
+    names = Strings.open(store, f"{role}/path")
+    sources = [{"first": 0, **store.parameters(stage)}, *store.record(stage).get("added", [])]
+    return [(part["first"], _reopen(names, **part)) for part in sources]
+
+
+def _reopen(names: Strings, first: int, images: dict[str, Any] | None, fingerprint: str) -> ImageSource | None:
+    if images is None:
         return None
-    parameters = store.parameters(stage)
-    spec = parameters["images"]["spec"]
-    if is_folder(spec):
-        names = Strings.open(store, f"{role}/path")
-        return FolderSource(spec, names.characters, names.offsets, parameters["fingerprint"])
-    return open_source(**parameters["images"])
+    if is_folder(images["spec"]):
+        return FolderSource(images["spec"], names.characters, names.offsets[first:], fingerprint)
+    return open_source(**images)
 
 
 def preview(images: str, *, root: str | None, split: str | None) -> tuple[ImageSource, int]:

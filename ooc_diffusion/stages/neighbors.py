@@ -33,6 +33,7 @@ from .settings import ROLES, Record, Settings, Worker, open_store, run_stage
 
 DEFAULT_K = 30
 PRECISIONS = ("float32", "float16")
+_MORE = "give more --probes, or a higher --target-recall, with --overwrite"
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ def neighbors(
     if k >= n:
         raise BadInput(f"k is {k}, but there are only {n} background images; give a k of at most {n - 1}")
     device = resolve_device(settings.device)
+    index = grown_index(target) if index == "auto" else index
     # "auto" takes the last
     chosen = choose_index(n, index, indexes=INDEXES if device == "cpu" else (*INDEXES[:-2], *reversed(INDEXES[-2:])))
     device = "cpu" if chosen == "list-major" else device
@@ -122,7 +124,7 @@ def neighbors(
     roles = [role for role in ROLES if f"{role}/vectors" in target]
     records = {role: _search_role(target, role, how, settings) for role in roles}
     if "recall" in records["background"]:  # of a run before, too
-        _require_recall(records["background"]["recall"], min_recall)
+        require_recall(records["background"]["recall"], min_recall)
     return records
 
 
@@ -142,6 +144,12 @@ def _check(how: _How, n: int) -> None:
     for name, recall in (("target_recall", how.target_recall), ("min_recall", how.min_recall)):
         if recall is not None and not 0 < recall <= 1:
             raise BadInput(f"{name} is {recall}; give a share above 0, up to 1")
+
+
+def grown_index(store: Store) -> str:
+    """Return the index of a background that images were added to, which stays whatever their number, else ``"auto"``."""
+    made = store.manifest.stages.get("neighbors.background", {"record": {}})
+    return made["parameters"]["index"] if "added" in made["record"] else "auto"
 
 
 def open_inverted(store: Store) -> Inverted | None:
@@ -210,11 +218,11 @@ def _find(worker: Worker, store: Store, role: str, how: _How) -> dict[str, Any]:
     else:
         found = _search_blocks(worker, store, role, how, inverted, about.get("probes"), width)
     if background:
-        about["short"] = _short(found, how.k)
+        about["short"] = share_of_short(found, how.k)
     if background and how.index != "Flat":
         # not the sample that the probes were chosen on
         about["recall"] = measure_recall(draw_sample(vectors, k=how.k, seed=how.seed + 1), found)
-        _require_recall(about["recall"], how.min_recall)
+        require_recall(about["recall"], how.min_recall)
     return about
 
 
@@ -249,17 +257,18 @@ def _search_blocks(
     return ids.view()
 
 
-def _short(ids: np.ndarray, k: int) -> float:
+def share_of_short(ids: np.ndarray, k: int) -> float:
     """Return the share of the rows with less than k neighbors."""
     short = sum(int((ids[first : first + BLOCK_ROWS, k - 1] < 0).sum()) for first in range(0, len(ids), BLOCK_ROWS))
     return short / len(ids)
 
 
-def _require_recall(found: dict[str, float], min_recall: float | None) -> None:
+def require_recall(found: dict[str, float], min_recall: float | None, *, remedy: str = _MORE) -> None:
+    """Raise `BadInput` where a recall that was measured is below what was asked for."""
     if min_recall is not None and found["recall"] < min_recall:
         raise BadInput(
             f"the recall is {found['recall']:.4f} ± {found['uncertainty']:.4f}, below the {min_recall} that was asked for; "
-            "give more --probes, or a higher --target-recall, with --overwrite"
+            f"{remedy}"
         )
 
 

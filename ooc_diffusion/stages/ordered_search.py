@@ -19,7 +19,7 @@ def search_among_itself(
     The vectors are copied in the order of their lists, ``background/ordered``, which all later searches read.
     """
     job = worker.job
-    lists = _rewritten(worker, vectors, inverted, precision)
+    lists = rewrite(worker, vectors, inverted, precision)
     ids = job.array("background/found_ids", "<i4", (len(vectors), width), scratch=True)
     similarities = job.array("background/found_similarities", "<f4", (len(vectors), width), scratch=True)
     worker.advance(ids.rows)
@@ -45,7 +45,8 @@ def searches_at_once(q: int, d: int, k: int, probes: int, budget: MemoryBudget, 
     return budget.units(size, what="searching the neighbors", fixed_bytes=SLACK, at_most=threads)
 
 
-def _rewritten(worker: Worker, vectors: np.ndarray, inverted: Inverted, precision: str) -> OrderedLists:
+def rewrite(worker: Worker, vectors: np.ndarray, inverted: Inverted, precision: str) -> OrderedLists:
+    """Copy the vectors in the order of their lists, ``background/ordered``; return the lists."""
     job = worker.job
     order, starts = locality_order(inverted.lists, len(inverted.centroids))
     job.put("background/list_starts", starts)

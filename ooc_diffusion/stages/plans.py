@@ -126,6 +126,44 @@ def plan_neighbors(
     return StagePlan("neighbors", work, peak, least, disk, scratch, operations=pairs * dim)
 
 
+def plan_add(
+    n: int,
+    m: int,
+    dim: int,
+    *,
+    k: int,
+    index: str,
+    copied_bytes: int,
+    budget: MemoryBudget,
+    probes: int = 1,
+    precision: str = "float32",
+    device: str = "cpu",
+    threads: int | None = None,
+) -> StagePlan:
+    """Plan the addition of m vectors to the n of the background, whose arrays are copied with those of the new images."""
+    lists, width, workers = n_lists(n), k + EXTRA_NEIGHBORS, resolve_threads(threads)
+    disk, scratch, fixed = copied_bytes + (n + m) * (8 * width + 4), 0, 4 * lists * dim
+    # recall is measured by exact search
+    exact = index_bytes(n + m, dim, inverted=False) + search_bytes(dim, width, threads=workers)
+    if index == "list-major":
+        block, row = block_bytes(m, dim, k=width, probes=probes), dim * np.dtype(precision).itemsize
+        entering = 4 * n + workers * entering_bytes(n, m, dim, k=width)
+        needed = max(exact, block, entering, 8 * (n + m))
+        wanted = max(needed, workers * block, 4 * n + 16 * n, 8 * (n + m) + (n + m) * row)
+        fixed += 8 * lists
+        disk += (n + m) * (4 + row) + 8 * lists
+        # positions, least similarities, counts, spans twice; entries of 8 bytes; places; rounded vectors
+        scratch = 44 * n + 8 * min(n, _ENTERED * m) * width + 4 * (n + m) + (4 * m * dim if precision != "float32" else 0)
+    else:
+        inside = index_bytes(n + m, dim, inverted=index == "IVFFlat", device=device)
+        needed = wanted = max(exact, inside + search_bytes(dim, width, threads=workers))
+    _, least = _overhead(budget, needed + fixed)
+    peak = max(least, min(budget.total, _overhead(budget, wanted + fixed)[0]))
+    pairs = float(m) * (n + (n + m if index == "Flat" else lists + probes * n / max(lists, 1)))
+    work = f"{index}, {m:,} vectors added to {n:,}"
+    return StagePlan("neighbors", work, peak, least, disk, scratch, operations=pairs * dim)
+
+
 def plan_graph(
     n: int,
     k: int,

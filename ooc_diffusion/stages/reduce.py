@@ -11,7 +11,7 @@ from ..errors import BadInput
 from ..features import PCA, fit_pca, normalize_rows, project, sample_rows
 from ..store import Store
 from .plans import BLOCK_ROWS, plan_reduce
-from .settings import ROLES, Record, Settings, Worker, open_store, run_stage
+from .settings import DESCRIBED, Record, Settings, Worker, open_store, run_stage
 
 DEFAULT_DIM = 256
 
@@ -40,7 +40,7 @@ def reduce(store: Store | str | Path, *, dim: int = DEFAULT_DIM, settings: Setti
     """
     settings = settings or Settings()
     target = open_store(store)
-    roles = [role for role in ROLES if f"{role}/descriptors" in target]
+    roles = [role for role in DESCRIBED if f"{role}/descriptors" in target]
     if "background" not in roles:
         raise BadInput(f"{store} has no background descriptors; run `ooc-diffusion extract` or `import` first")
     d = target.entry("background/descriptors").shape[1]

@@ -161,6 +161,7 @@ class Store:
         inputs: Sequence[str] = (),
         replaces: Sequence[str] = (),
         overwrite: bool = False,
+        extends: bool = False,
     ) -> Iterator[Job]:
         """Begin a stage, go on with it, or find it done.
 
@@ -176,6 +177,8 @@ class Store:
             Other stages that make the same arrays in another way: refused where one is published, removed with ``overwrite``.
         overwrite : bool
             Throw away what differs or is damaged (the published result stays until the new one is published). Default False.
+        extends : bool
+            Make longer what the stage has published, see `Job.extend`: how that was made does not matter. Default False.
 
         Yields
         ------
@@ -204,19 +207,21 @@ class Store:
                 raise BadInput(
                     f"{self.path} has these arrays from stage {others[0]}; give another --store, or --overwrite to replace them"
                 )
-            job = self._start(Job(self, stage, identity, others), overwrite)
+            job = self._start(Job(self, stage, identity, others), overwrite, extends)
             try:
                 yield job
             finally:
                 job.close()
 
-    def _start(self, job: Job, overwrite: bool) -> Job:
+    def _start(self, job: Job, overwrite: bool, extends: bool) -> Job:
         path = self.path / "jobs" / f"{job.stage}.journal"
         done = self.manifest.stages.get(job.stage)
         journal = Journal.read(path)
         if journal is not None and done is not None and journal.lines[0]["id"] == done["id"]:
             self._forget(journal)  # the process ended between publishing and removing its journal
             journal = None
+        if extends:
+            done = None
         if (
             journal is None
             and done is not None
