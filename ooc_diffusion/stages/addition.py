@@ -343,6 +343,8 @@ def _grown(store: Store, stage: str, asked: _Search) -> Record:
     if "first_unreadable" in said:
         moved = [[row + asked.n, *what] for row, *what in about.get("first_unreadable", [])]
         said["first_unreadable"] = [*said["first_unreadable"], *moved][:_FIRST_UNREADABLE]
+    if stage == "reduce.background":
+        said.setdefault("trained_on", asked.n)
     if stage == "list.background":
         listed = store.manifest.stages.get("list.added", {"parameters": {}})["parameters"]
         part = {"first": asked.n, "images": listed.get("images"), "fingerprint": listed.get("fingerprint", "")}

@@ -112,9 +112,8 @@ def label(
         classify(target, method=method, settings=settings)
         write_output(target, output, report=page)
         n = target.entry("background/vectors").shape[0]  # with those that `neighbors --add` took in
-        page_of = make_page(target, title=f"Labels for {n:,} images", command=command)
         with os_errors(page, "writing"):
-            write_page(page_of, page)
+            write_page(make_page(target, title=f"Labels for {n:,} images", command=command), page)
         stages = {name: made["record"] for name, made in target.manifest.stages.items()}
     return {
         "images": n,

@@ -73,10 +73,15 @@ def resolve_dim(dim: int, n: int, d: int) -> int:
     return min(dim, d, len(sample_rows(n, d=d, seed=0))) if dim else d
 
 
+def _trained_on(store: Store) -> int:
+    """Return the size of the background that the PCA is trained on: what `neighbors --add` took in since does not count."""
+    reduced = store.manifest.stages.get("reduce.background", {"record": {}})["record"]
+    return int(reduced.get("trained_on", store.entry("background/descriptors").shape[0]))
+
+
 def _reduce_role(store: Store, role: str, dim: int, settings: Settings) -> Record:
     n, d = store.entry(f"{role}/descriptors").shape
-    n_background = store.entry("background/descriptors").shape[0]
-    kept = resolve_dim(dim, n_background, d)
+    kept = resolve_dim(dim, _trained_on(store), d)
     train = role == "background" and dim > 0
     inputs = [f"{role}/descriptors"]
     if role != "background" and dim and not settings.dry_run:

@@ -107,14 +107,15 @@ def test_the_whole_chain_is_that_of_all_images(tmp_path):
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
-    """Folders by kind: all lists probed or few, in float32 or float16; vectors to add are there."""
+    """Folders by kind: all lists probed or few, in float32 or float16, with faiss, or exact; vectors to add are there."""
     made = {}
-    for kind, options in {"all": {"probes": 256}, "few": {"probes": PROBES}, "half": {"precision": "float16"}}.items():
+    kinds = {"all": {"probes": 256}, "few": {}, "half": {"precision": "float16"}, "faiss": {"index": "IVFFlat"}}
+    for kind, options in {**kinds, "exact": {"index": "Flat", "probes": None}}.items():
         folder = made[kind] = tmp_path_factory.mktemp("addition") / "store"
         bring(folder, mixture().background, role="background")
         bring(folder, many())
         reduce(folder, dim=16)
-        neighbors(folder, k=K, index="list-major", **{"probes": PROBES} | options)
+        neighbors(folder, k=K, **{"index": "list-major", "probes": PROBES} | options)
     return made
 
 
@@ -137,7 +138,14 @@ def test_list_after_list_with_all_lists_it_is_exact(copy):
     np.testing.assert_array_equal(np.repeat(np.arange(len(starts) - 1), np.diff(starts)), lists[order])
 
 
-@pytest.mark.parametrize("kind", ["few", "half"])
+def test_the_exact_table_of_a_background_with_lists(copy):
+    folder = copy("exact")
+    add_images(folder)
+    check_table(Store(folder), K, rows=slice(None, None, 7))
+    assert (Store(folder).array("background/lists")[4200:] > 0).any()
+
+
+@pytest.mark.parametrize("kind", ["few", "half", "faiss"])
 def test_list_after_list_all_that_must_be_found_is(copy, kind):
     folder = copy(kind)
     old_ids, old = (np.array(a) for a in Store(folder).arrays("background/neighbor_ids", "background/similarities"))
@@ -145,7 +153,8 @@ def test_list_after_list_all_that_must_be_found_is(copy, kind):
     n, store = len(old), Store(folder)
     X, ids, similarities = store.arrays("background/vectors", "background/neighbor_ids", "background/similarities")
     searched_in = X.astype(np.float16).astype(np.float32) if kind == "half" else X
-    assert store.entry("background/ordered").dtype == ("<f2" if kind == "half" else "<f4")
+    if kind != "faiss":
+        assert store.entry("background/ordered").dtype == ("<f2" if kind == "half" else "<f4")
     rows = np.random.default_rng(0).choice(n, 80, replace=False)
     more_ids, more = naive_neighbors(searched_in[n:], K + 2, searched_in[rows])
     expected, values = naive_merge(old_ids[rows], old[rows], more_ids + n, more, K + 2)
@@ -153,12 +162,14 @@ def test_list_after_list_all_that_must_be_found_is(copy, kind):
     np.testing.assert_allclose(similarities[rows], values, atol=1e-5)
     assert (ids[:n] >= n).mean() > 0.1
     new = n + np.random.default_rng(0).choice(len(X) - n, 40, replace=False)
-    expected = naive_list_search(searched_in, *store.arrays("background/lists", "background/centroids"), searched_in[new], K + 2, PROBES)
+    expected = naive_list_search(
+        searched_in, *store.arrays("background/lists", "background/centroids"), searched_in[new], K + 2, PROBES
+    )
     assert (ids[new] == expected).mean() > 0.99
     truth, _ = naive_neighbors(X, K, X[::20])
     found = np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(truth, ids[::20, :K], strict=True)])
     assert record["recall"]["recall"] == pytest.approx(found, abs=2 * record["recall"]["uncertainty"])
-    assert 0.8 < found
+    assert found > 0.8
 
 
 def test_many_added_enter_by_lists(copy, monkeypatch):
@@ -172,6 +183,27 @@ def test_many_added_enter_by_lists(copy, monkeypatch):
     hits = sum(len(np.intersect1d(a[a >= n], b)) for a, b in zip(truth, found, strict=True))
     assert 0.97 < hits / (truth >= n).sum() < 1
     assert 0.98 < record["recall"]["recall"] < 1
+
+
+def test_seeds_are_completed_with_a_background_that_grew(copy):
+    folder = copy("few")
+    seeds = mixture().seeds[:500]
+    bring(folder, seeds, role="seeds")
+    reduce(folder, dim=16)
+    neighbors(folder, k=K, index="list-major", probes=PROBES)
+    add_images(folder)
+    with pytest.raises(BadInput, match=r"made from an earlier .*; run stage neighbors.seeds again with --overwrite"):
+        graph(folder, exact=True)
+    assert neighbors(folder, k=K, probes=PROBES, settings=ANEW)["seeds"].get("skipped") is None
+    graph(folder, exact=True)
+    X, ids = Store(folder).array("background/vectors"), Store(folder).array("graph/neighbor_ids")
+    vectors = np.concatenate([Store(folder).array("seeds/vectors"), X])
+    assert len(ids) == len(vectors) == 500 + 4200 + ADDED
+    expected, _ = naive_neighbors(vectors, K, vectors[500 + 4200 :: 9])
+    found = ids[500 + 4200 :: 9]
+    hits = [(len(np.intersect1d(a, b)), len(np.intersect1d(a[a < 500], b))) for a, b in zip(expected, found, strict=True)]
+    assert np.sum(hits, axis=0)[1] >= 0.999 * (expected < 500).sum() > 40  # the seeds exactly, others by lists
+    assert np.mean(hits, axis=0)[0] > 0.8 * K
 
 
 def test_two_additions_in_a_row_are_one(copy, tmp_path):
@@ -206,7 +238,7 @@ def test_afterwards_everything_is_done(copy):
     assert len(made) == 5
     with pytest.raises(BadInput, match=r"has nothing to add; .*the background has 5,100 images"):
         add_images(folder)
-    for settings in (None, ANEW):
+    for settings in (None, ANEW):  # "auto" stays the index that it was
         assert reduce(folder, dim=16, settings=settings)["background"]["skipped"]
         assert neighbors(folder, k=K, probes=PROBES, settings=settings)["background"]["skipped"]
     assert published_bytes(store) == grown
