@@ -148,13 +148,17 @@ def test_the_exact_table_of_a_background_with_lists(copy):
 @pytest.mark.parametrize("kind", ["few", "half", "faiss"])
 def test_list_after_list_all_that_must_be_found_is(copy, kind):
     folder = copy(kind)
-    old_ids, old = (np.array(a) for a in Store(folder).arrays("background/neighbor_ids", "background/similarities"))
+    names = ("neighbor_ids", "similarities", "lists")
+    old_ids, old, old_lists = (np.array(a) for a in Store(folder).arrays(*(f"background/{name}" for name in names)))
     record = add_images(folder)
     n, store = len(old), Store(folder)
     X, ids, similarities = store.arrays("background/vectors", "background/neighbor_ids", "background/similarities")
     searched_in = X.astype(np.float16).astype(np.float32) if kind == "half" else X
     if kind != "faiss":
         assert store.entry("background/ordered").dtype == ("<f2" if kind == "half" else "<f4")
+    centroids, lists = store.arrays("background/centroids", "background/lists")
+    np.testing.assert_array_equal(lists[:n], old_lists)
+    assert (lists[n:] == ((X[n:, None] - centroids) ** 2).sum(axis=2).argmin(axis=1)).mean() > 0.999
     rows = np.random.default_rng(0).choice(n, 80, replace=False)
     more_ids, more = naive_neighbors(searched_in[n:], K + 2, searched_in[rows])
     expected, values = naive_merge(old_ids[rows], old[rows], more_ids + n, more, K + 2)
@@ -162,9 +166,7 @@ def test_list_after_list_all_that_must_be_found_is(copy, kind):
     np.testing.assert_allclose(similarities[rows], values, atol=1e-5)
     assert (ids[:n] >= n).mean() > 0.1
     new = n + np.random.default_rng(0).choice(len(X) - n, 40, replace=False)
-    expected = naive_list_search(
-        searched_in, *store.arrays("background/lists", "background/centroids"), searched_in[new], K + 2, PROBES
-    )
+    expected = naive_list_search(searched_in, lists, centroids, searched_in[new], K + 2, PROBES)
     assert (ids[new] == expected).mean() > 0.99
     truth, _ = naive_neighbors(X, K, X[::20])
     found = np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(truth, ids[::20, :K], strict=True)])
