@@ -345,7 +345,7 @@ def _grown(store: Store, stage: str, asked: _Search) -> Record:
         said["first_unreadable"] = [*said["first_unreadable"], *moved][:_FIRST_UNREADABLE]
     if stage == "reduce.background":
         said.setdefault("trained_on", asked.n)
-    if stage == "list.background":
+    if stage in ("list.background", "import.background"):
         listed = store.manifest.stages.get("list.added", {"parameters": {}})["parameters"]
         part = {"first": asked.n, "images": listed.get("images"), "fingerprint": listed.get("fingerprint", "")}
         said["added"] = [*said.get("added", []), part]

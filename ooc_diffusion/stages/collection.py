@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,7 +31,7 @@ class Collection:
         self.roles = ["tests"] if rows == "tests" else nodes
         self.sizes = [store.entry(f"{role}/vectors").shape[0] for role in self.roles]
         self._names = {role: Strings.open(store, f"{role}/path") for role in self.roles if f"{role}/path_offsets" in store}
-        self._sources: dict[str, list[tuple[int, ImageSource | None]]] = {}
+        self._sources: dict[str, ImageSource | None] = {}
 
     def __len__(self) -> int:
         return sum(self.sizes)
@@ -89,9 +88,8 @@ class Collection:
         role, row = self.locate(i)
         if role not in self._sources:
             self._sources[role] = reopen(self.store, role)
-        parts = self._sources[role]
-        first, source = parts[bisect_right(parts, row, key=lambda part: part[0]) - 1]
+        source = self._sources[role]
         try:
-            return None if source is None else source.read(row - first)
+            return None if source is None else source.read(row)
         except UnreadableImage:
             return None

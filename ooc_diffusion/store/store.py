@@ -24,6 +24,8 @@ from .npy import open_array
 
 TEMPORARY = "ooc_diffusion-"
 _FOLDERS = ("data", "jobs", "generations")
+# Differences that a message names.
+_SHOWN = 4
 
 
 class Store:
@@ -222,6 +224,9 @@ class Store:
             journal = None
         if extends:
             done = None
+        if journal is not None and overwrite and _difference(journal.lines[0], job.identity):
+            self._forget(journal)
+            journal = None
         if (
             journal is None
             and done is not None
@@ -235,16 +240,11 @@ class Store:
             return job
         for before, state in ((journal.lines[0] if journal else None, "interrupted"), (done, "finished")):
             difference = _difference(before, job.identity) if before else ""
-            if not difference:
-                continue
-            if not overwrite:
+            if difference and not overwrite:
                 raise BadInput(
                     f"stage {job.stage} in {self.path} was {state} with {difference}; "
                     "give the same again, or --overwrite to start it anew"
                 )
-            if state == "interrupted" and journal is not None:
-                self._forget(journal)
-                journal = None
         if journal is not None:
             try:
                 job.resume(journal)
@@ -313,4 +313,5 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     parts += [f"{key} = {old.get(key)} (now {new.get(key)})" for key in sorted(old | new) if old.get(key) != new.get(key)]
     old, new = before["inputs"], now["inputs"]
     parts += [f"another {key}" for key in sorted(old | new) if old.get(key) != new.get(key)]
-    return ", ".join(parts)
+    more = [f"{len(parts) - _SHOWN} more"] if len(parts) > _SHOWN else []
+    return ", ".join([*parts[:_SHOWN], *more])

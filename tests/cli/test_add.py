@@ -82,6 +82,45 @@ def test_pictures_come_from_where_they_are(root):
     assert collection.unreadable.tolist() == [67, 87]
 
 
+def test_another_network_describes_all_and_another_folder_is_refused(root):
+    label(root)
+    store = root / "out.csv.store"
+    extract_more(root)
+    done("reduce", "--store", store)
+    done("neighbors", "--store", store, "--add")
+    record = label(root, "--image-size", "8", "--max-failures", "0.1", "--overwrite")
+    assert (record["images"], record["unreadable"]) == (80, 1)
+    images, found = digit_images(80)[0], Store(store).array("background/descriptors")
+    assert found.shape == (80, 64)
+    small = images[:, ::2, ::2].reshape(80, 64) / 255
+    assert min(np.corrcoef(found[row], small[row])[0, 1] for row in range(80) if row != 67) > 0.9
+    shutil.copy(root / "images" / "m" / "00.png", root / "images" / "new.png")
+    words = ["label", root / "images", "--labels", root / "few.csv", "--output", root / "out.csv", *PIXELS, "--overwrite"]
+    np.save(root / "x.npy", found)
+    for refused in (words, ["import", root / "x.npy", "--store", store, "--overwrite"]):
+        ran = run(*refused)
+        assert ran.code == 3
+        assert ran.error == (
+            f"error: {store} holds images that `neighbors --add` took into the background, which would be lost; "
+            "give another --store"
+        )
+        assert list((store / "jobs").iterdir()) == []
+    assert len(Store(store).array("background/path_offsets")) == 81
+
+
+def test_descriptors_added_to_images_have_no_pictures(root):
+    label(root)
+    store = root / "out.csv.store"
+    np.save(root / "x.npy", np.random.default_rng(0).uniform(0, 1, (3, 256)).astype(np.float32))
+    (root / "names").write_text("x0\nx1\nx2\n")
+    done("import", root / "x.npy", "--store", store, "--role", "added", "--names", root / "names")
+    done("reduce", "--store", store)
+    done("neighbors", "--store", store, "--add")
+    assert label(root, "--overwrite")["images"] == 63
+    collection = Collection(Store(store), "nodes")
+    assert (collection.name(61), collection.image(61), collection.image(59).size) == ("x1", None, (16, 16))
+
+
 def test_data_sets_are_added_with_their_classes(tmp_path):
     words = ["--store", tmp_path / "s", "--model", "pixels"]
     done("extract", "digits", "--split", "test", *words)

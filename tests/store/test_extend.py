@@ -64,6 +64,14 @@ def test_an_interrupted_extension_goes_on_and_stands_in_the_way_of_another_run(s
     assert len(store.array("b")) == 6
 
 
+def test_an_interrupted_extension_can_be_given_up(store):
+    extend(store, publish=False)
+    with store.job("make.b", parameters={"of": "b"}, inputs=["a"], overwrite=True) as job:
+        assert job.published  # what was there is as it was
+    assert (list(store.path.glob("jobs/*")), len(store.array("b"))) == ([], 3)
+    assert not extend(store).resumed
+
+
 def test_killed_between_publishing_and_removing_the_journal(store, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("ooc_diffusion.store.job.Job._remove_leftovers", lambda job, keep: job.close())
