@@ -111,7 +111,7 @@ def label(
         diffuse(target, labels=labels, classes=classes, rows="nodes", n_iter=n_iter, settings=settings)
         classify(target, method=method, settings=settings)
         write_output(target, output, report=page)
-        n = target.entry("background/vectors").shape[0]  # with those that `neighbors --add` took in
+        n = target.record("neighbors.background")["images"]  # with those that were added
         with os_errors(page, "writing"):
             write_page(make_page(target, title=f"Labels for {n:,} images", command=command), page)
         stages = {name: made["record"] for name, made in target.manifest.stages.items()}
