@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 MIB = 2**20
-BUDGET = 512 * MIB
+BUDGET = 340 * MIB
 N, K, CLASSES = 1_000_000, 8, 120
 
 JOB = """

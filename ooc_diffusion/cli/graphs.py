@@ -34,9 +34,12 @@ SHARE = click.FloatRange(0, 1, min_open=True)
     type=click.Choice(["float32", "float16"]),
     default="float32",
     show_default=True,
-    help="Of the vectors that list-major keeps on disk.",
+    help="Of the vectors that list-major keeps on disk, or IVFFlat on a GPU.",
 )
 @click.option("--add", is_flag=True, help="Take the images of role added into the background, and update its table.")
+@click.option("--table", metavar="FILE", help="Take the neighbors of the background from this .npy of ids, -1 = none.")
+@click.option("--similarities", metavar="FILE", help="Their inner products, an .npy.  [default: they are computed]")
+@click.option("--index-file", metavar="FILE", help="Search with this index of the background, as faiss.write_index wrote it.")
 @common_options
 def neighbors_command(store: str, add: bool, **options: Any) -> dict[str, Any]:
     """Find the nearest neighbors of every image among the background.

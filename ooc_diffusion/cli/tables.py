@@ -38,12 +38,17 @@ def _show_plans(plans: list[dict[str, Any]], record: dict[str, Any]) -> None:
             format_size(plan["least_bytes"]),
             format_size(plan["disk_bytes"]),
             format_size(plan["scratch_bytes"]),
+            *((format_size(sum(plan["reads"].values())), format_size(plan["write_bytes"])) if plan["reads"] else ("-", "-")),
             f"{plan['operations']:.2g}" if plan["operations"] else "-",
             plan["work"],
         ]
         for plan in plans
     ]
-    _table(["stage", "memory", "smallest budget", "disk", "scratch disk", "multiply-adds", "work"], rows)
+    _table(["stage", "memory", "smallest budget", "disk", "scratch disk", "reads", "writes", "multiply-adds", "work"], rows)
+    for plan in plans:
+        if plan["reads"]:
+            steps = ", ".join(f"{step} {format_size(size)}" for step, size in plan["reads"].items())
+            click.echo(f"{plan['stage']} reads at most: {steps}")
     peak, least = (max(plan[key] for plan in plans) for key in ("memory_bytes", "least_bytes"))
     disk = sum(plan["disk_bytes"] for plan in plans) + max(plan["scratch_bytes"] for plan in plans)
     seconds = sum(step["seconds"] for step in record.get("planned", []))
@@ -54,12 +59,27 @@ def _show_plans(plans: list[dict[str, Any]], record: dict[str, Any]) -> None:
 
 def _show_stage(record: dict[str, Any]) -> None:
     skipped = ", done before" if record.get("skipped") else ""
-    figures = f"{record['seconds']:.1f} s, peak memory {format_size(record['peak_memory_bytes'])}{skipped}"
+    figures = f"{record['seconds']:.1f} s, peak memory {format_size(record['peak_memory_bytes'])}{_traffic(record)}{skipped}"
     facts = [f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in _facts(record)]
     if record.get("steps"):
         facts.append("steps " + " + ".join(f"{number:,} {kind}" for kind, number in record["steps"].items()))
     click.echo(f"{record['stage']}: {', '.join([*facts, figures])}")
     _show_steps(record)
+
+
+def _traffic(record: dict[str, Any]) -> str:
+    """Say what was read and written beside what was planned, where that was planned."""
+    plan = record.get("plan", {})
+    if not plan.get("reads") or "read_bytes" not in record:
+        return ""
+    read, written = (
+        f"{format_size(record[done])} {what} (planned at most {format_size(planned)})"
+        for done, what, planned in (
+            ("read_bytes", "read from disk", sum(plan["reads"].values())),
+            ("written_bytes", "written", plan["write_bytes"]),
+        )
+    )
+    return f", {read}, {written}"
 
 
 def _show_steps(record: dict[str, Any]) -> None:

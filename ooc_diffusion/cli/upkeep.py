@@ -31,6 +31,8 @@ from .options import STORE, output_options, print_record
 def plan_command(n_images: int, d: int, dim: int, k: int, classes: int, n_iter: int, index: str, memory_budget: str) -> Any:
     """Say what labelling N images would cost in memory, disk and work, stage by stage.
 
+    Of neighbors and graph also what they would read from disk and write to it, were nothing kept in memory by the system.
+
     \b
     Example:
       ooc-diffusion plan 1000000 --classes 500 --memory-budget 8GiB

@@ -64,13 +64,6 @@ class Block:
         """Return where some rows, counted from ``begin``, stand in L."""
         return self.source.rows[self.begin + rows] if isinstance(self.source, Part) else self.begin + rows
 
-    @property
-    def positions(self) -> slice | np.ndarray:
-        """Where the rows at work stand in L."""
-        if isinstance(self.source, Part):
-            return self.source.rows[self.begin : self.end]
-        return slice(self.begin, self.end) if len(self.rows) == self.end - self.begin else self.begin + self.rows
-
 
 def row_blocks(indptr: np.ndarray) -> Iterator[tuple[int, int]]:
     """Cut the rows of W into blocks with a bounded number of rows and, but for single groups of 8 rows, of entries.

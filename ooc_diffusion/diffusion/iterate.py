@@ -12,7 +12,7 @@ import numpy as np
 from ..graph import Graph
 from ..store import ArrayWriter, Job
 from . import kernels, room
-from .blocks import Block
+from .blocks import Block, Part
 from .needed import Needed, blocks_of
 from .reading import Entries, entries_of
 from .room import make_rows
@@ -36,7 +36,7 @@ class Target(Protocol):
         """Begin L_``t``, of which ``n_rows`` rows will be put."""
 
     def rows(self, block: Block) -> np.ndarray:
-        """Return an array (rows, C') for the rows of a block, another than the last one, which may not be put yet."""
+        """Return an array (rows, C') for the rows at work in a block, or for all of it; the last one may not be put yet."""
 
     def put(self, block: Block, rows: np.ndarray) -> None:
         """Take that array filled; called in the order of the blocks."""
@@ -66,7 +66,7 @@ class Product(Protocol):
     """Products of rows of W with one L."""
 
     def __call__(self, block: Block, entries: Entries, out: np.ndarray) -> None:
-        """Write the rows at work in a block, W L, to ``out`` (rows, C')."""
+        """Write the rows at work in a block, W L, to ``out`` (rows, C'), or to where they stand in all of the block."""
 
 
 def product(L: np.ndarray, threads: int) -> Product:
@@ -81,7 +81,7 @@ class _Near:
         self._L, self._threads = L, threads
 
     def __call__(self, block: Block, entries: Entries, out: np.ndarray) -> None:
-        """Write the rows at work in a block, W L, to ``out`` (rows, C')."""
+        """Write the rows at work in a block, W L, to ``out`` (rows, C'), or to where they stand in all of the block."""
         indptr, rows, scale = block.indptr, block.rows, block.source.row_scale[block.begin : block.end]
         indices, weights = entries
         bounds = _equal_parts(_ends(indptr, rows), self._threads * _PARTS_PER_THREAD)
@@ -104,7 +104,7 @@ class _Far(_Near):
         self._indices, self._weights = np.empty(room.BLOCK_ENTRIES, np.uint32), np.empty(0, np.float32)
 
     def __call__(self, block: Block, entries: Entries, out: np.ndarray) -> None:
-        """Write the rows at work in a block, W L, to ``out`` (rows, C')."""
+        """Write the rows at work in a block, W L, to ``out`` (rows, C'), or to where they stand in all of the block."""
         indptr, rows = block.indptr, block.rows
         ends = _ends(indptr, rows)
         if len(rows) > len(self._starts) or ends[-1] > len(self._indices):
@@ -165,17 +165,17 @@ class InMemory:
             self._next = make_rows(len(self._L), self._L.shape[1], self._L.dtype)
 
     def rows(self, block: Block) -> np.ndarray:
-        """Return the rows themselves where all of a block are wanted, else an array of their own."""
+        """Return all rows of the block themselves, or an array for those of a copied part of W."""
         assert self._next is not None
-        if isinstance(block.positions, slice):
-            return self._next[block.positions]
-        return np.empty((len(block.rows), self._L.shape[1]), self._L.dtype)
+        if isinstance(block.source, Part):
+            return np.empty((len(block.rows), self._L.shape[1]), self._L.dtype)
+        return self._next[block.begin : block.end]
 
     def put(self, block: Block, rows: np.ndarray) -> None:
         """Copy rows that were computed apart."""
         assert self._next is not None
-        if not isinstance(block.positions, slice):
-            self._next[block.positions] = rows
+        if isinstance(block.source, Part):
+            self._next[block.rows_at(block.rows)] = rows
 
     def complete(self, L: np.ndarray, needed: Needed, t: int) -> np.ndarray:
         """Change places."""

@@ -26,23 +26,26 @@ def multiply(bounds, rows, indptr, indices, row_scale, L, out):
     """Write rows of W L: ``out[k] = row_scale[i] * sum_j S[i, j] L[j]``, i = ``rows[k]``; S is 1 per edge, 2 per reciprocal edge.
 
     ``indptr``, ``indices`` and ``row_scale`` are those of a block of rows, which ``rows`` counts from 0; ``bounds`` cuts ``rows``
-    into parts of equal work. L has at most `MOST_COLUMNS` columns: wider rows are slower to gather than two narrow ones.
+    into parts of equal work. An ``out`` with more than these rows is for all of the block: row i then goes to ``out[i]``. L has
+    at most `MOST_COLUMNS` columns: wider rows are slower to gather than two narrow ones.
     """
-    first = indptr[0]
+    first, apart = indptr[0], out.shape[0] == rows.shape[0]
     for part in nb.prange(bounds.shape[0] - 1):
         for k in range(bounds[part], bounds[part + 1]):
-            i = rows[k]
-            sum_rows(indices, indices, indptr[i] - first, indptr[i + 1] - first, row_scale[i], L, out, k)
+            i, after = np.int64(rows[k]), np.int64(rows[min(k + 1, rows.shape[0] - 1)])
+            a, b = indptr[i] - first, indptr[i + 1] - first
+            sum_rows(indices, indices, a, b, max(b, indptr[after] - first), row_scale[i], L, out, k if apart else i)
 
 
 @nb.njit(cache=True, nogil=True, parallel=True)
 def multiply_weighted(bounds, rows, indptr, indices, weights, row_scale, L, out):
     """Do the same with explicit weights: ``out[k] = row_scale[i] * sum_j weights[i, j] L[j]``."""
-    first = indptr[0]
+    first, apart = indptr[0], out.shape[0] == rows.shape[0]
     for part in nb.prange(bounds.shape[0] - 1):
         for k in range(bounds[part], bounds[part + 1]):
-            i = rows[k]
-            sum_weighted_rows(indices, weights, indptr[i] - first, indptr[i + 1] - first, row_scale[i], L, out, k)
+            i, after = np.int64(rows[k]), np.int64(rows[min(k + 1, rows.shape[0] - 1)])
+            a, b = indptr[i] - first, indptr[i + 1] - first
+            sum_weighted_rows(indices, weights, a, b, max(b, indptr[after] - first), row_scale[i], L, out, k if apart else i)
 
 
 @nb.njit(cache=True, nogil=True)
@@ -88,6 +91,7 @@ def multiply_by_segments(bounds, firsts, rows, block, row_scale, bits, L, ends, 
     segments) uint32, ``ordered``, (indices, weights) of as many entries, and ``sums`` (rows, C) float64 are scratch.
     """
     indptr, indices, weights = block
+    apart = out.shape[0] == rows.shape[0]
     for part in nb.prange(bounds.shape[0] - 1):
         begin, end = bounds[part], bounds[part + 1]
         own_indices = ordered[0][firsts[part] : firsts[part + 1]]
@@ -99,12 +103,13 @@ def multiply_by_segments(bounds, firsts, rows, block, row_scale, bits, L, ends, 
                 first = np.int64(starts[k, s])
                 after = np.int64(starts[k + 1, s]) if k + 1 < end else ends[part, s]
                 if weights.shape[0] > 0:
-                    sum_weighted_rows(own_indices, own_weights, first, after, row_scale[0], L, sums, k)
+                    sum_weighted_rows(own_indices, own_weights, first, after, after, row_scale[0], L, sums, k)
                 else:
-                    sum_rows(own_indices, own_indices, first, after, row_scale[0], L, sums, k)
+                    sum_rows(own_indices, own_indices, first, after, after, row_scale[0], L, sums, k)
         for k in range(begin, end):
+            at = k if apart else np.int64(rows[k])
             for c in range(out.shape[1]):
-                out[k, c] = narrow(sums[k, c] * row_scale[rows[k]], out)
+                out[at, c] = narrow(sums[k, c] * row_scale[rows[k]], out)
 
 
 @nb.njit(cache=True, nogil=True, parallel=True)

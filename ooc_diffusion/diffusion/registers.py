@@ -17,7 +17,9 @@ from numba.extending import intrinsic
 
 MOST_COLUMNS = 64
 # Entries ahead of which the rows are fetched: a row takes some 10 ns, memory some 100 ns.
-_AHEAD = 16
+_AHEAD = 32
+# Into the cache of the second level, in the terms of llvm.prefetch: many more lines can be on their way there than to the first.
+_CACHE = 2
 _LINE_BYTES = 64
 _POSITION = (1 << 31) - 1
 
@@ -66,10 +68,20 @@ def fetch_row(typing: Any, L: Any, index: Any) -> tuple[Any, Any]:
     return types.void(L, index), generate
 
 
+@intrinsic
+def lowest_bit(typing: Any, bits: Any) -> tuple[Any, Any]:
+    """Return the place of the lowest bit that is set in a uint64 other than 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.IntType(1)(1))
+
+    return types.int64(types.uint64), generate
+
+
 def _fetch(builder: ir.IRBuilder, address: Any) -> None:
     kind = ir.FunctionType(ir.VoidType(), [_BYTES, _I32, _I32, _I32])
     prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    builder.call(prefetch, [address, _I32(0), _I32(3), _I32(1)])
+    builder.call(prefetch, [address, _I32(0), _I32(_CACHE), _I32(1)])
 
 
 def _widened(builder: ir.IRBuilder, value: Any) -> Any:
@@ -106,7 +118,7 @@ def _everywhere(value: Any, number: int) -> ir.Constant:
 def _make_sum_rows(weighted: bool) -> Any:
     @intrinsic
     def sum_rows(
-        typing: Any, indices: Any, weights: Any, begin: Any, end: Any, scale: Any, L: Any, out: Any, row: Any
+        typing: Any, indices: Any, weights: Any, begin: Any, end: Any, following: Any, scale: Any, L: Any, out: Any, row: Any
     ) -> tuple[Any, Any]:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             operands = [
@@ -117,7 +129,7 @@ def _make_sum_rows(weighted: bool) -> Any:
             return context.get_dummy_value()
 
         integer = types.int64
-        return types.void(indices, weights, integer, integer, scale, L, out, integer), generate
+        return types.void(indices, weights, integer, integer, integer, scale, L, out, integer), generate
 
     return sum_rows
 
@@ -135,6 +147,7 @@ class _Code:
         weights: Any,
         begin: Any,
         end: Any,
+        following: Any,
         scale: Any,
         L: Any,
         out: Any,
@@ -149,7 +162,9 @@ class _Code:
         # read, not computed or chosen by a branch, it can be loaded into all lanes at once
         table = ir.Constant(ir.ArrayType(_F64, 2), [1.0, 2.0])
         self.one_and_two = cgutils.global_constant(builder, "one_and_two", table)
-        later = builder.add(end, _I64(_AHEAD))
+        # what comes behind the end begins at `following`
+        self.skipped = builder.sub(following, end)
+        later = builder.add(following, _I64(_AHEAD))
         inside = builder.icmp_signed("<=", later, builder.extract_value(indices.shape, 0))
         self.ahead = builder.select(inside, _I64(_AHEAD), _I64(0))
         self.first = builder.bitcast(L.data, _BYTES)
@@ -237,14 +252,18 @@ class _Code:
 
     def _fetch_ahead(self, entry: Any, n_bytes: int) -> None:
         builder = self.builder
-        row = self._row(builder.load(builder.gep(self.indices, [builder.add(entry, self.ahead)])))
+        later = builder.add(entry, self.ahead)
+        behind = builder.icmp_signed(">=", later, self.end)
+        later = builder.add(later, builder.select(behind, self.skipped, _I64(0)))
+        row = self._row(builder.load(builder.gep(self.indices, [later])))
         for offset in range(0, n_bytes, _LINE_BYTES):
             _fetch(builder, builder.gep(row, [_I64(offset)]))
 
 
-# sum_rows(indices, weights, begin, end, scale, L, out, row) writes, for each of the 1 to MOST_COLUMNS columns c of L,
-# out[row, c] = scale * sum over e = begin .. end - 1 of w_e L[j_e, c], summed in float64 and in the order of e. ``indices`` is
-# uint32 with j_e in the low 31 bits. In `sum_rows` w_e is 2 where the high bit is set, else 1, and ``weights`` is not read; in
+# sum_rows(indices, weights, begin, end, following, scale, L, out, row) writes, for each of the 1 to MOST_COLUMNS columns c of L,
+# out[row, c] = scale * sum over e = begin .. end - 1 of w_e L[j_e, c], summed in float64 and in the order of e. The entries that
+# are summed next begin at ``following``, end or later; the rows of L that these want are fetched ahead. ``indices`` is uint32
+# with j_e in the low 31 bits. In `sum_rows` w_e is 2 where the high bit is set, else 1, and ``weights`` is not read; in
 # `sum_weighted_rows` it is ``weights[e]``. All arrays are in C order; scale is float32, L and out are float32 or bfloat16 bits.
 # Where ``out`` is float64 the sums are added to what is there, and not scaled.
 sum_rows = _make_sum_rows(weighted=False)

@@ -69,6 +69,7 @@ def make_room(n: int, n_columns: int, *, budget: MemoryBudget, itemsize: int = 4
     enough = left // (column + itemsize * n) >= min(most, _ENOUGH_COLUMNS)
     in_memory = enough and left >= _adjoint_bytes(n, in_memory=True)
     whole = column + itemsize * n if in_memory else column
+    most = min(most, _ENOUGH_COLUMNS) if in_memory else most
     columns = whole_lines(max(1, min(most, left // whole)), most, itemsize)
     if columns == 1 or columns == n_columns:
         kept = 0

@@ -20,8 +20,8 @@ from .reading import Span, read_spans
 from .room import columns_per_line, make_rows
 
 # Sending and adding up this many records costs as much as one entry of W in the dense product, per line of the cache that a row
-# of L fills: 13.5 ns against 9 on hard data of a million nodes, with two threads.
-RECORDS_PER_LINE = 0.65
+# of L fills: between 12 ns against 3.6 on hard data and 11 against 1.7 on clustered data of a million nodes, with two threads.
+RECORDS_PER_LINE = 0.3
 # Targets added up at once, as a power of two: their float64 sums fill 512 KiB.
 RANGE_BITS = 16
 # Columns added up at once, each with such sums.

@@ -9,7 +9,7 @@ import numba as nb
 import numpy as np
 
 from .kernels import PIECE, POSITION
-from .registers import fetch_row, narrow, widen
+from .registers import fetch_row, lowest_bit, narrow, widen
 
 NO_POSITION = np.uint32((1 << 32) - 1)
 SPREAD_ROWS = 4096
@@ -86,17 +86,6 @@ def _partition(targets, products, bits, ends, out_targets, out_products):
 
 
 @nb.njit(cache=True, nogil=True)
-def _lowest_bit(bits):
-    """Return the place of the lowest bit that is set (halving; ``bits`` is not 0)."""
-    place = np.int64(0)
-    for half in (32, 16, 8, 4, 2, 1):
-        if bits & ((np.uint64(1) << np.uint64(half)) - np.uint64(1)) == 0:
-            bits >>= np.uint64(half)
-            place += half
-    return place
-
-
-@nb.njit(cache=True, nogil=True)
 def _add_range(first, targets, products, row_scale, like, total, touched, at, out_targets, out_values):
     """Add up the records of the targets from ``first`` on and append the sums, ascending, from ``at`` on; return their end."""
     for r in range(targets.shape[0]):
@@ -106,7 +95,7 @@ def _add_range(first, targets, products, row_scale, like, total, touched, at, ou
     for word in range(touched.shape[0] if targets.shape[0] > 0 else 0):
         bits = touched[word]
         while bits != 0:
-            p = (word << 6) + _lowest_bit(bits)
+            p = (word << 6) + lowest_bit(bits)
             bits &= bits - np.uint64(1)
             out_targets[at] = first + p
             out_values[at] = widen(narrow(total[p] * row_scale[first + p], like))

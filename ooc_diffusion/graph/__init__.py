@@ -1,7 +1,7 @@
 """From neighbor tables to the symmetrized, normalized graph on disk."""
 
 from .api import build_graph
-from .build import check_table, graph_bytes, least_memory, write_graph
+from .build import check_table, graph_bytes, least_memory, table_passes, write_graph
 from .graph import Graph
 
 __all__ = [
@@ -10,5 +10,6 @@ __all__ = [
     "check_table",
     "graph_bytes",
     "least_memory",
+    "table_passes",
     "write_graph",
 ]

@@ -85,9 +85,7 @@ def write_graph(
     """
     n, k = neighbor_ids.shape
     key_bytes = 4 if weights is None else 8
-    # asked before they are allocated, or the budget would count them twice
-    fixed = _NODE_BYTES * n + _block_bytes(n, k, key_bytes)
-    room = key_bytes * budget.units(key_bytes, what="building the graph", fixed_bytes=fixed)
+    room = _room(n, k, key_bytes, budget)  # asked before anything is allocated, or the budget would count it twice
     order = job.put("graph/order", np.arange(n, dtype=np.uint32) if order is None else order)
     with _thrown_away(job):
         position = _invert(order)
@@ -118,6 +116,18 @@ def least_memory(n: int, k: int, *, weighted: bool = False) -> int:
     """Return the bytes of memory that building needs whatever the budget (a node listed by all others comes on top)."""
     key_bytes = 8 if weighted else 4
     return (_NODE_BYTES + _ORDER_BYTES) * n + _block_bytes(n, k, key_bytes) + 64 * k * key_bytes
+
+
+def table_passes(n: int, k: int, *, budget: MemoryBudget, weighted: bool = False) -> int:
+    """Return how many row ranges building takes, each a pass over the table, where no id repeats."""
+    key_bytes = 8 if weighted else 4
+    return -(-n * (2 * k * key_bytes + _ROW_BYTES) // _room(n, k, key_bytes, budget))
+
+
+def _room(n: int, k: int, key_bytes: int, budget: MemoryBudget) -> int:
+    """Return the bytes of memory for the keys of a row range."""
+    fixed = _NODE_BYTES * n + _block_bytes(n, k, key_bytes)
+    return key_bytes * budget.units(key_bytes, what="building the graph", fixed_bytes=fixed)
 
 
 def _block_bytes(n: int, k: int, key_bytes: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import DoesNotFit
 from .meter import anonymous_bytes
@@ -106,6 +106,11 @@ class StagePlan:
         Bytes on disk that are needed while the stage runs and given back at its end.
     operations : float
         Multiply-adds.
+    reads : dict
+        Bytes that are read from disk, by step, where the system keeps nothing from one pass to the next; empty where that is not
+        planned.
+    write_bytes : int
+        Bytes that are written to disk; 0 where that is not planned.
     """
 
     stage: str
@@ -115,3 +120,5 @@ class StagePlan:
     disk_bytes: int
     scratch_bytes: int = 0
     operations: float = 0.0
+    reads: dict[str, int] = field(default_factory=dict)
+    write_bytes: int = 0

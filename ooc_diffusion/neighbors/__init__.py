@@ -1,10 +1,13 @@
 """The k nearest neighbors: faiss indexes, searching in blocks, merging, recall."""
 
 from .completion import Entering, entering, entering_bytes, reach_for
+from .foreign_index import ForeignIndex, foreign_bytes
+from .gpu import MOST_GPU_SELECTED
 from .kernels import take_entering
 from .list_major import MOST_MEMORY_PROBES, OrderedLists, block_bytes, nearest_lists, query_rows, search_lists
 from .lists import Inverted, bisect_centroids, locality_order, n_lists, n_probes, train_centroids, training_rows
 from .merge import merge_neighbors
+from .own_table import best_first, check_ids, check_similarities, distinct, require_products
 from .permute import inverse, permuted, row_bytes
 from .recall import SAMPLES, Sample, draw_sample, measure_recall, measure_share, measure_table, probes_for
 from .search import (
@@ -22,20 +25,27 @@ from .search import (
 __all__ = [
     "DATABASE_ROWS",
     "INDEXES",
+    "MOST_GPU_SELECTED",
     "MOST_MEMORY_PROBES",
     "QUERY_ROWS",
     "SAMPLES",
     "Entering",
+    "ForeignIndex",
     "Inverted",
     "OrderedLists",
     "Sample",
     "assign_lists",
+    "best_first",
     "bisect_centroids",
     "block_bytes",
+    "check_ids",
+    "check_similarities",
     "choose_index",
+    "distinct",
     "draw_sample",
     "entering",
     "entering_bytes",
+    "foreign_bytes",
     "index_bytes",
     "inverse",
     "locality_order",
@@ -50,6 +60,7 @@ __all__ = [
     "probes_for",
     "query_rows",
     "reach_for",
+    "require_products",
     "resolve_device",
     "row_bytes",
     "search",

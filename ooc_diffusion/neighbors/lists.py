@@ -46,7 +46,7 @@ def training_rows(n: int) -> int:
     return min(n, _TRAINING_ROWS_PER_LIST * n_lists(n))
 
 
-def train_centroids(vectors: np.ndarray, *, seed: int = 0) -> np.ndarray:
+def train_centroids(vectors: np.ndarray, *, seed: int = 0, device: str = "cpu") -> np.ndarray:
     """Train the centroids of the inverted lists by k-means on a sample.
 
     Parameters
@@ -55,6 +55,8 @@ def train_centroids(vectors: np.ndarray, *, seed: int = 0) -> np.ndarray:
         May be a memmap; `training_rows` rows of it are read.
     seed : int
         Seed of the sample and of k-means, default 0.
+    device : {"cpu", "cuda"}
+        Where k-means runs; ``"cuda"`` is all GPUs. Default ``"cpu"``.
 
     Returns
     -------
@@ -68,7 +70,8 @@ def train_centroids(vectors: np.ndarray, *, seed: int = 0) -> np.ndarray:
     # one row of each of equally long stretches: drawing without replacement would take memory that grows with n
     edges = np.arange(rows + 1) * n // rows
     sample = np.random.default_rng(seed).integers(edges[:-1], edges[1:])
-    kmeans = faiss.Kmeans(d, n_lists(n), niter=10, seed=seed + 1, min_points_per_centroid=1, max_points_per_centroid=1000)
+    points = {"min_points_per_centroid": 1, "max_points_per_centroid": 1000}
+    kmeans = faiss.Kmeans(d, n_lists(n), niter=10, seed=seed + 1, gpu=device == "cuda", **points)
     with one_blas_thread():
         kmeans.train(np.ascontiguousarray(vectors[sample], np.float32))
     centroids = np.array(kmeans.centroids)

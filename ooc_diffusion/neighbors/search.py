@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import BadInput
 from ..parallel import one_blas_thread
+from .gpu import MOST_GPU_QUERIES, free_gpu_bytes, gpu_query_rows, index_on_gpus
 from .lists import FEWEST_FOR_LISTS, Inverted, n_lists, n_probes
 
 logger = logging.getLogger(__name__)
@@ -36,9 +37,11 @@ def choose_index(n: int, index: str, *, indexes: tuple[str, ...] = INDEXES) -> s
     return index
 
 
-def assign_lists(block: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """Return the nearest centroid (L2) of each row of a block (b, d) as int32 (b,)."""
-    return np.concatenate([ids[:, 0] for ids, _ in search(centroids, block, k=1, metric="euclidean")])
+def assign_lists(block: np.ndarray, centroids: np.ndarray, *, device: str = "cpu") -> np.ndarray:
+    """Return the nearest centroid (L2) of each row of a block (b, d) as int32 (b,); 0 where there are no centroids."""
+    if len(centroids) == 0:
+        return np.zeros(len(block), np.int32)
+    return np.concatenate([ids[:, 0] for ids, _ in search(centroids, block, k=1, metric="euclidean", device=device)])
 
 
 def resolve_device(device: str) -> str:
@@ -60,6 +63,7 @@ def search(
     probes: int | None = None,
     metric: str = "inner product",
     device: str = "cpu",
+    precision: str = "float32",
     start: int = 0,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Find the k most similar vectors of each query, block of queries after block.
@@ -79,7 +83,9 @@ def search(
     metric : {"inner product", "euclidean"}
         What is similar; ``"euclidean"`` gives minus the squared distance. Default ``"inner product"``.
     device : {"cpu", "cuda"}
-        Where the index lives. Default ``"cpu"``.
+        Where the index lives; on several GPUs a part of it on each. Default ``"cpu"``.
+    precision : {"float32", "float16"}
+        How inverted lists on a GPU hold the vectors. Default ``"float32"``.
     start : int
         First query, a multiple of 4096. Default 0.
 
@@ -96,21 +102,32 @@ def search(
     otherwise for another number of threads, is held to one.
     """
     sign = np.float32(-1 if metric == "euclidean" else 1)
-    exact = inverted is None and device == "cpu"
-    find = _find_exactly if exact else _find_by_index
-    for found, ids in find(vectors if exact else _index(vectors, inverted, probes, metric, device), queries, k, metric, start):
+    if device == "cuda":
+        index = index_on_gpus(vectors, inverted=inverted, probes=probes, metric=_faiss_metric(metric), precision=precision)
+        lists = 0 if inverted is None else len(inverted.centroids)
+        rows = gpu_query_rows(queries.shape[1], k, lists, free=free_gpu_bytes(), least=QUERY_ROWS)
+        found_blocks = _find_by_index(index, queries, k, start, rows=rows)
+    elif inverted is None:
+        found_blocks = _find_exactly(vectors, queries, k, metric, start)
+    else:
+        found_blocks = _find_by_index(_index(vectors, inverted, probes, metric), queries, k, start)
+    for found, ids in found_blocks:
         yield ids.astype(np.int32), np.where(ids < 0, np.float32(-1e30), sign * found)
 
 
 def index_bytes(n: int, d: int, *, inverted: bool, device: str = "cpu") -> int:
     """Return the bytes of memory that the database takes during a search, besides its files."""
-    if not inverted and device == "cpu":
+    if device != "cpu":
+        return 8 * n + 4 * n_lists(n) * d  # ids of the shards
+    if not inverted:
         return DATABASE_ROWS * d * 4
     return n * (4 * d + 8) + 4 * n_lists(n) * d
 
 
-def search_bytes(d: int, k: int, *, threads: int) -> int:
+def search_bytes(d: int, k: int, *, threads: int, device: str = "cpu") -> int:
     """Return the bytes of memory that searching takes besides the database: a block of queries, its products, its results."""
+    if device != "cpu":
+        return MOST_GPU_QUERIES * (4 * d + 40 * k) + 16 * 2**20
     return threads * (QUERY_ROWS * (4 * d + 40 * k) + 24 * 2**20) + 16 * 2**20
 
 
@@ -154,31 +171,24 @@ def _compare(block: np.ndarray, heap: Any, part: np.ndarray, first: int, metric:
     heap.add_result(found, np.where(ids < 0, -1, ids + first))
 
 
-def _find_by_index(index: Any, queries: np.ndarray, k: int, metric: str, start: int) -> Found:
-    for first in range(start, len(queries), QUERY_ROWS):
+def _find_by_index(index: Any, queries: np.ndarray, k: int, start: int, *, rows: int = QUERY_ROWS) -> Found:
+    for first in range(start, len(queries), rows):
         with one_blas_thread():
-            found = index.search(_block(queries, first, QUERY_ROWS), k)
+            found = index.search(_block(queries, first, rows), k)
         yield found
 
 
-def _index(vectors: np.ndarray, inverted: Inverted | None, probes: int | None, metric: str, device: str) -> Any:
+def _index(vectors: np.ndarray, inverted: Inverted, probes: int | None, metric: str) -> Any:
     import faiss
 
     d = vectors.shape[1]
-    index: Any = faiss.IndexFlat(d, _faiss_metric(metric))
-    if inverted is not None:
-        quantizer = faiss.IndexFlatL2(d)
-        quantizer.add(np.ascontiguousarray(inverted.centroids))
-        index = faiss.IndexIVFFlat(quantizer, d, len(inverted.centroids), _faiss_metric(metric))
-        index.nprobe = probes or n_probes(len(inverted.centroids))
-        index.is_trained = True
-    if device == "cuda":
-        index = faiss.index_cpu_to_all_gpus(index)
+    quantizer = faiss.IndexFlatL2(d)
+    quantizer.add(np.ascontiguousarray(inverted.centroids))
+    index = faiss.IndexIVFFlat(quantizer, d, len(inverted.centroids), _faiss_metric(metric))
+    index.nprobe = probes or n_probes(len(inverted.centroids))
+    index.is_trained = True
     for first in range(0, len(vectors), DATABASE_ROWS):
         part = _block(vectors, first, DATABASE_ROWS)
-        if inverted is None or device == "cuda":
-            index.add(part)
-        else:
-            lists = np.ascontiguousarray(inverted.lists[first : first + len(part)], np.int64)
-            index.add_core(len(part), faiss.swig_ptr(part), None, faiss.swig_ptr(lists))
+        lists = np.ascontiguousarray(inverted.lists[first : first + len(part)], np.int64)
+        index.add_core(len(part), faiss.swig_ptr(part), None, faiss.swig_ptr(lists))
     return index

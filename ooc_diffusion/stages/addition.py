@@ -15,17 +15,17 @@ from ..neighbors import Inverted, assign_lists, draw_sample, measure_recall, mer
 from ..store import Job, Store, Strings
 from .completion import How, entered
 from .neighbors import PRECISIONS, require_recall, share_of_short
-from .ordered_search import open_lists, rewrite, searches_at_once
+from .ordered_search import open_lists, rewrite_in_order, searches_at_once
 from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, plan_add
 from .settings import Record, Settings, Worker, open_store, run_stage
 
 # What an addition takes from the search of the background, and nobody can choose again.
-SEARCHED = ("k", "index", "probes", "target_recall", "precision", "seed", "device")
+SEARCHED = ("k", "index", "probes", "target_recall", "precision", "seed", "device", "table", "similarities", "index_file")
 _STAGE = "neighbors.background"
 _TABLE = ("neighbor_ids", "similarities", "lists")
 _COPY_BYTES = 2**24
 _FIRST_UNREADABLE = 20
-_REMEDY = "give a lower --min-recall, and search anew afterwards with more --probes and --overwrite"
+_BETTER = "give a lower --min-recall, and search anew afterwards with more --probes and --overwrite"
 Blocks = Iterator[tuple[np.ndarray, np.ndarray]]
 
 
@@ -152,6 +152,11 @@ def _check(store: Store, asked: _Search, stated: Mapping[str, Any], min_recall: 
             )
     if min_recall is not None and not 0 < min_recall <= 1:
         raise BadInput(f"min_recall is {min_recall}; give a share above 0, up to 1")
+    if not {"table", "index_file"}.isdisjoint(searched):
+        raise BadInput(
+            f"{store.path}: the neighbors of the background come from a file; add the images to what made it, "
+            "and take the new file in a new store"
+        )
     if store.parameters("reduce.added") != store.parameters("reduce.background"):
         raise BadInput(f"{store.path}: the added images were reduced otherwise than the background; run reduce again")
     named = {role: f"{role}/path_offsets" in store for role in ("background", "added")}
@@ -188,7 +193,7 @@ def _joins(store: Store, asked: _Search) -> dict[str, Join]:
     def strings(name: str) -> dict[str, Join]:
         before, more = pair(f"{name}_offsets", *(np.zeros(1, np.int64),) * 2)
         characters = pair(f"{name}_bytes", *(np.empty(0, np.uint8),) * 2)
-        return {f"{name}_bytes": (*characters, 0), f"{name}_offsets": (before, more[1:], int(before[-1]))}
+        return {f"{name}_bytes": (*characters, 0), f"{name}_offsets": (before, more, int(before[-1]))}
 
     joins: dict[str, Join] = {name: (*pair(name), 0) for name in ("descriptors", "vectors")}
     if "background/path_offsets" in store:
@@ -221,22 +226,30 @@ def _work(worker: Worker, store: Store, asked: _Search, joins: Mapping[str, Join
         about["probes"] = asked.probes
     about |= {"added": asked.m, "added_in_all": store.record(_STAGE).get("added_in_all", 0) + asked.m}
     about |= {"changed": worker.job.state["changed"], "short": share_of_short(found, asked.k)}
-    if asked.index != "Flat":
+    if asked.index != "Flat":  # as after a search
         about["recall"] = measure_recall(draw_sample(vectors, k=asked.k, seed=asked.seed + 1), found)
-        require_recall(about["recall"], min_recall, remedy=_REMEDY)
+        require_recall(about["recall"], min_recall, better=_BETTER)
     return about
 
 
 def _copy(worker: Worker, name: str, join: Join, asked: _Search) -> None:
     """Write the rows of before and those that are added one after the other."""
     first, second, moved_by = join
-    writer = worker.job.array(name, first.dtype.str, (len(first) + len(second), *first.shape[1:]))
+    left_out = int(name.endswith("_offsets"))  # the begin of what is added is the end of what was there
+    writer = worker.job.array(name, first.dtype.str, (len(first) + len(second) - left_out, *first.shape[1:]))
     rows = max(1, _COPY_BYTES // max(1, writer.row_bytes))
     advance = worker.advance if name == "background/descriptors" else lambda done: None
     advance(writer.rows)
-    for source, before, moved in ((first, 0, 0), (second, len(first), moved_by)):
-        for begin in range(writer.rows - before, len(source), rows):
-            block = source[begin : begin + rows]
+    parts = (("background", first, 0, 0), ("added", second, len(first) - left_out, moved_by))
+    for role, source, before, moved in parts:
+        begin, copied = writer.rows - before, name.replace("background/", f"{role}/", 1)
+        if begin >= len(source):
+            continue
+        if copied in worker.job.store:
+            blocks = worker.checked_blocks(copied, rows=rows, start=begin)
+        else:
+            blocks = (source[at : at + rows] for at in range(begin, len(source), rows))
+        for block in blocks:
             writer.append(block + moved if moved else block)
             worker.job.checkpoint()
             advance(len(block))
@@ -245,12 +258,13 @@ def _copy(worker: Worker, name: str, join: Join, asked: _Search) -> None:
 
 def _assign(worker: Worker, store: Store, vectors: np.ndarray, asked: _Search) -> Inverted | None:
     """Assign the added images to the lists that there are."""
-    before, centroids = store.arrays("background/lists", "background/centroids")
+    centroids = store.array("background/centroids")
     lists = worker.job.array("background/lists", "<i4", (len(vectors),))
-    lists.append(before[lists.rows :])
+    if lists.rows < asked.n:
+        for block in worker.checked_blocks("background/lists", rows=_COPY_BYTES, start=lists.rows):
+            lists.append(block)
     for first in range(lists.rows, len(vectors), BLOCK_ROWS):
-        block = vectors[first : first + BLOCK_ROWS]
-        lists.append(assign_lists(block, centroids) if len(centroids) else np.zeros(len(block), np.int32))
+        lists.append(assign_lists(vectors[first : first + BLOCK_ROWS], centroids, device=asked.device))
         worker.job.checkpoint()
     worker.job.checkpoint(now=True)
     return Inverted(centroids, lists.view()) if len(centroids) else None
@@ -263,7 +277,10 @@ def _search(worker: Worker, store: Store, vectors: np.ndarray, inverted: Inverte
     similarities = job.array("background/similarities", "<f4", (len(vectors), asked.width))
     worker.advance(ids.rows)
     known_ids, known = store.arrays("background/neighbor_ids", "background/similarities")
-    added = _rounded(worker, vectors[n:], asked.precision)
+    for name in _TABLE[:2] if ids.rows < n else ():
+        for _ in worker.checked_blocks(f"background/{name}", rows=BLOCK_ROWS, start=0):
+            pass
+    added = _rounded(worker, vectors[n:], asked)
     changed = job.state.get("changed", 0)
 
     def write(block_ids: np.ndarray, block: np.ndarray) -> None:
@@ -283,13 +300,13 @@ def _search(worker: Worker, store: Store, vectors: np.ndarray, inverted: Inverte
     return ids.view()
 
 
-def _rounded(worker: Worker, vectors: np.ndarray, precision: str) -> np.ndarray:
+def _rounded(worker: Worker, vectors: np.ndarray, asked: _Search) -> np.ndarray:
     """Return vectors as they are searched, in float32."""
-    if precision == PRECISIONS[0]:
+    if not asked.by_lists or asked.precision == PRECISIONS[0]:
         return vectors
     rounded = worker.job.array("background/rounded", "<f4", vectors.shape, scratch=True)
     for first in range(rounded.rows, len(vectors), BLOCK_ROWS):
-        rounded.append(vectors[first : first + BLOCK_ROWS].astype(precision).astype(np.float32))
+        rounded.append(vectors[first : first + BLOCK_ROWS].astype(asked.precision).astype(np.float32))
     return rounded.view()
 
 
@@ -311,12 +328,13 @@ def _among_all(
     if asked.by_lists:
         assert inverted is not None
         assert asked.probes is not None
-        ordered = rewrite(worker, vectors, inverted, asked.precision)
+        ordered = rewrite_in_order(worker, vectors, inverted, asked.precision)
         at_once = searches_at_once(asked.m, added.shape[1], asked.width, asked.probes, worker.budget, worker.threads)
         yield from search_lists(ordered, added, k=asked.width, probes=asked.probes, threads=at_once, start=start)
         return
     lists = None if asked.index == "Flat" else inverted
-    yield from search(vectors, added, k=asked.width, inverted=lists, probes=asked.probes, device=asked.device, start=start)
+    where: dict[str, Any] = {"device": asked.device, "precision": asked.precision}
+    yield from search(vectors, added, k=asked.width, inverted=lists, probes=asked.probes, start=start, **where)
 
 
 def _publish(job: Job, record: Record, store: Store, asked: _Search, joins: Mapping[str, Join]) -> None:

@@ -27,10 +27,9 @@ from ..store import Store
 from .ordered_search import open_lists, put_permuted, searches_at_once
 from .plans import BLOCK_ROWS
 from .settings import Worker
+from .traffic import FEW_SEEDS
 
 DEFAULT_RECALL = 0.99
-# So few are compared with everything.
-_FEW_SEEDS = 4 * SAMPLES
 # Similarities that differ by less are equal but for rounding.
 _CLOSE = 1e-6
 Blocks = Iterator[tuple[np.ndarray, np.ndarray]]
@@ -224,7 +223,7 @@ def _pairs(
 
 def reach_of_seeds(worker: Worker, lists: OrderedLists, seeds: np.ndarray, least: np.ndarray, k: int, how: How) -> float | None:
     """Return the reach of `entering` that a recall takes on a sample; None for exact search."""
-    if how.exact or len(seeds) <= _FEW_SEEDS:
+    if how.exact or len(seeds) <= FEW_SEEDS:
         return None
     positions, some, _ = _pairs(worker, lists, seeds, least, k, how.seed)
     if len(positions) < SAMPLES:

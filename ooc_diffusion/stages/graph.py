@@ -86,6 +86,9 @@ def graph(
         weighted=weighted,
         by_lists=by_lists(target),
         threads=settings.threads,
+        width=target.entry("background/neighbor_ids").shape[1],
+        exact=exact,
+        **_searched_by(target),
     )
     parameters: dict[str, Any] = {"k": k, "weighting": weighting} | ({"sigma": sigma} if weighted else {})
     if n_seeds and by_lists(target):
@@ -101,6 +104,14 @@ def graph(
         unit="nodes",
         work=lambda worker: _build(worker, target, k, sigma if weighted else None, how),
     )
+
+
+def _searched_by(store: Store) -> dict[str, Any]:
+    """Return what the plan takes of the lists on disk that the background was searched by."""
+    if not by_lists(store):
+        return {}
+    dtype = np.dtype(store.entry("background/ordered").dtype)
+    return {"precision": dtype.name, "probes": store.record("neighbors.background").get("probes")}
 
 
 def _require_same_search(store: Store) -> None:
@@ -152,6 +163,7 @@ def _inputs(store: Store, seeds: bool) -> list[str]:
 
 def _build(worker: Worker, store: Store, k: int, sigma: float | None, how: How) -> dict[str, Any]:
     about: dict[str, Any] = {}
+    _check_tables(worker, store, weighted=sigma is not None)
     if "seeds/neighbor_ids" in store:
         ids, similarities, about = complete(worker, store, k, how)
         lists = np.concatenate([store.array("seeds/lists"), store.array("background/lists")])
@@ -167,6 +179,16 @@ def _build(worker: Worker, store: Store, k: int, sigma: float | None, how: How) 
         worker.job, ids, weights=weights, order=order, budget=worker.budget, threads=worker.threads, advance=worker.advance
     )
     return {"nodes": len(ids), "k": k, **about, **checked}
+
+
+def _check_tables(worker: Worker, store: Store, *, weighted: bool) -> None:
+    """Compare the tables with their checksums: the check of the finished graph trusts them."""
+    seeds = "seeds/neighbor_ids" in store
+    for role in ROLES if seeds else ROLES[:1]:
+        for name in ("neighbor_ids", "similarities") if seeds or weighted else ("neighbor_ids",):
+            if f"{role}/{name}" in store:
+                for _ in worker.checked_blocks(f"{role}/{name}", rows=BLOCK_ROWS, start=0):
+                    pass
 
 
 def _gaussian(worker: Worker, ids: np.ndarray, similarities: np.ndarray, sigma: float) -> np.ndarray:

@@ -53,7 +53,7 @@ def import_descriptors(
     if values.ndim != 2 or values.dtype.kind not in "fiu" or 0 in values.shape:
         raise BadInput(f"{file} holds {values.dtype} {values.shape}; descriptors are numbers of shape (images, dimensions)")
     files = {"file": file, "names": names, "truth": truth}
-    parameters = {key: _identity(path) for key, path in files.items() if path is not None}
+    parameters = {key: file_identity(path) for key, path in files.items() if path is not None}
     classes = None if truth is None else _load_truth(truth, len(values))
 
     def work(worker: Worker) -> dict[str, Any]:
@@ -71,6 +71,10 @@ def import_descriptors(
             worker.job.drop(f"{role}/path_bytes")
             worker.job.drop(f"{role}/path_offsets")
             _copy_names(worker, role, Path(names), len(values))
+        changed = [key for key, path in files.items() if path is not None and file_identity(path) != parameters[key]]
+        if changed:
+            worker.job.discard()  # rows of either may be there
+            raise BadInput(f"{files[changed[0]]} has changed while it was copied; run the command again")
         return {"images": len(values), "dim": values.shape[1]}
 
     plan = plan_import(*values.shape, budget=settings.budget)
@@ -142,7 +146,8 @@ def _copy_names(worker: Worker, role: str, file: Path, n: int) -> None:
         raise BadInput(f"{file} has {rows} names for {n} descriptors; give one name per line and row")
 
 
-def _identity(path: str | Path) -> dict[str, Any]:
+def file_identity(path: str | Path) -> dict[str, Any]:
+    """Return by what a file is known again: path, bytes, time of its last change."""
     try:
         info = Path(path).stat()
     except OSError as error:

@@ -13,6 +13,7 @@ from ..errors import BadInput
 from ..memory import StagePlan
 from ..neighbors import (
     INDEXES,
+    MOST_GPU_SELECTED,
     Inverted,
     assign_lists,
     choose_index,
@@ -27,13 +28,16 @@ from ..neighbors import (
     train_centroids,
 )
 from ..store import Store
-from .ordered_search import open_lists, search_among_itself, searches_at_once
+from .ordered_search import open_lists, rewrite_in_order, search_among_itself, searches_at_once
+from .own_index import OwnIndex, open_index, search_own_index, try_index
+from .own_table import OwnTable, copy_table, open_table
 from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, plan_neighbors
 from .settings import ROLES, Record, Settings, Worker, open_store, run_stage
 
 DEFAULT_K = 30
 PRECISIONS = ("float32", "float16")
-_MORE = "give more --probes, or a higher --target-recall, with --overwrite"
+# Name of the index that somebody else made.
+_OF_FILE = "file"
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class _How:
     probes: int | None
     target_recall: float | None
     min_recall: float | None
+    own: OwnTable | OwnIndex | None = None
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -56,7 +61,13 @@ class _How:
         chosen = {"probes": self.probes, "target_recall": self.target_recall}
         if self.precision != PRECISIONS[0]:
             parameters["precision"] = self.precision
+        parameters |= self.own.parameters if self.own else {}
         return parameters | {name: value for name, value in chosen.items() if value is not None}
+
+    @property
+    def better(self) -> str:
+        """What would give a higher recall."""
+        return "give another table or index" if self.own else "give more --probes, or a higher --target-recall, with --overwrite"
 
 
 def neighbors(
@@ -68,6 +79,9 @@ def neighbors(
     target_recall: float | None = None,
     min_recall: float | None = None,
     precision: str = "float32",
+    table: str | Path | None = None,
+    similarities: str | Path | None = None,
+    index_file: str | Path | None = None,
     settings: Settings | None = None,
 ) -> Record:
     """Find the nearest neighbors of every image among the background.
@@ -89,8 +103,16 @@ def neighbors(
     min_recall : float, optional
         Fail where the recall that was measured is lower.
     precision : {"float32", "float16"}
-        How ``"list-major"`` keeps the vectors of the background that it searches; half the disk, half the reading. Default
-        ``"float32"``.
+        How ``"list-major"`` keeps the vectors of the background that it searches (half the disk, half the reading), or
+        ``"IVFFlat"`` on a GPU. Default ``"float32"``.
+    table : str or Path, optional
+        ``.npy`` file of shape (n, w >= k), integers: the neighbors of the background, best first, -1 = none, found elsewhere.
+        They are taken in place of a search; seeds and tests are searched by ``index`` as always.
+    similarities : str or Path, optional
+        ``.npy`` file of shape (n, w), floats: the inner products of the table. Default: they are computed.
+    index_file : str or Path, optional
+        A file that ``faiss.write_index`` wrote, of an index by inner product or L2 that holds the vectors of the background in
+        their order. Everything is searched with it, in a process of its own; ``probes`` counts its lists.
     settings : Settings, optional
         Options of the run.
 
@@ -98,9 +120,10 @@ def neighbors(
     -------
     dict
         The records of the stages ``neighbors.<role>``. Arrays, for each role: ``<role>/neighbor_ids`` (n, k + 2) int32, best
-        first, -1 = none; ``<role>/similarities`` (n, k + 2) float32; ``<role>/lists`` (n,) int32; and
-        ``background/centroids`` (lists, d) float32. List-major leaves, too, ``background/order`` (n,) uint32, the ids by list,
-        ``background/list_starts`` (lists + 1,) int64, and ``background/ordered`` (n, d), the vectors in that order.
+        first, -1 = none, as wide as a ``table`` where that is less; ``<role>/similarities``, likewise, float32;
+        ``<role>/lists`` (n,) int32; and ``background/centroids`` (lists, d) float32. List-major leaves, too,
+        ``background/order`` (n,) uint32, the ids by list, ``background/list_starts`` (lists + 1,) int64, and
+        ``background/ordered`` (n, d), the vectors in that order.
 
     Notes
     -----
@@ -115,31 +138,53 @@ def neighbors(
     if k >= n:
         raise BadInput(f"k is {k}, but there are only {n} background images; give a k of at most {n - 1}")
     device = resolve_device(settings.device)
-    index = grown_index(target) if index == "auto" else index
-    # "auto" takes the last
-    chosen = choose_index(n, index, indexes=INDEXES if device == "cpu" else (*INDEXES[:-2], *reversed(INDEXES[-2:])))
-    device = "cpu" if chosen == "list-major" else device
-    how = _How(k, chosen, device, settings.seed, precision, probes, target_recall, min_recall)
+    index = grown_index(target) if index == "auto" and index_file is None else index
+    if index_file is None:
+        # "auto" takes the last
+        chosen = choose_index(n, index, indexes=INDEXES if device == "cpu" else (*INDEXES[:-2], *reversed(INDEXES[-2:])))
+    else:
+        chosen = _OF_FILE
+    if chosen in ("list-major", _OF_FILE) and not settings.device.startswith("cuda"):
+        device = "cpu"  # where they are searched; a GPU that was asked for trains and assigns
+    own = _open_own(table, similarities, index_file, index, n, k)
+    how = _How(k, chosen, device, settings.seed, precision, probes, target_recall, min_recall, own)
     _check(how, n)
     roles = [role for role in ROLES if f"{role}/vectors" in target]
     records = {role: _search_role(target, role, how, settings) for role in roles}
     if "recall" in records["background"]:  # of a run before, too
-        require_recall(records["background"]["recall"], min_recall)
+        require_recall(records["background"]["recall"], min_recall, better=how.better)
     return records
+
+
+def _open_own(
+    table: str | Path | None, similarities: str | Path | None, index_file: str | Path | None, index: str, n: int, k: int
+) -> OwnTable | OwnIndex | None:
+    if similarities is not None and table is None:
+        raise BadInput("similarities are those of a table; give --table as well")
+    if index_file is None:
+        return None if table is None else open_table(table, similarities, n=n, k=k)
+    if table is not None or index != "auto":
+        raise BadInput("everything is searched with the index of the file; leave out table and index, or index_file")
+    return open_index(index_file)
 
 
 def _check(how: _How, n: int) -> None:
     if how.precision not in PRECISIONS:
         raise BadInput(f"precision {how.precision!r} is not one of {', '.join(PRECISIONS)}")
-    if how.index != "list-major" and how.precision != PRECISIONS[0]:
-        raise BadInput(f"precision {how.precision} is for index list-major; {how.index} searches in float32")
+    if how.precision != PRECISIONS[0] and how.index != "list-major" and (how.index, how.device) != ("IVFFlat", "cuda"):
+        raise BadInput(f"precision {how.precision} is for index list-major, or IVFFlat on a GPU; {how.index} searches in float32")
+    on_gpu = how.device == "cuda" and how.index in ("Flat", "IVFFlat")
+    if on_gpu and max(how.k + EXTRA_NEIGHBORS, how.probes or 0) > MOST_GPU_SELECTED:
+        raise BadInput(f"on a GPU k + 2 and probes go up to {MOST_GPU_SELECTED}; give less, or --device cpu")
     if how.index == "Flat" and (how.probes or how.target_recall):
         raise BadInput(
             "an exact search (index Flat) visits everything; leave out probes and target_recall, or choose another index"
         )
     if how.probes is not None and how.target_recall is not None:
         raise BadInput("give either probes or target_recall: the one follows from the other")
-    if how.probes is not None and not 1 <= how.probes <= n_lists(n):
+    if how.index == _OF_FILE and how.target_recall is not None:
+        raise BadInput("target_recall is for lists that are made here; with index_file give probes")
+    if how.probes is not None and not 1 <= how.probes <= (how.probes if how.index == _OF_FILE else n_lists(n)):
         raise BadInput(f"probes is {how.probes}; give from 1 to all {n_lists(n)} lists")
     for name, recall in (("target_recall", how.target_recall), ("min_recall", how.min_recall)):
         if recall is not None and not 0 < recall <= 1:
@@ -188,48 +233,67 @@ def _search_role(store: Store, role: str, how: _How, settings: Settings) -> Reco
 
 def _plan(store: Store, q: int, how: _How, background: bool, settings: Settings) -> StagePlan:
     n, dim = store.entry("background/vectors").shape
-    return plan_neighbors(
+    own = how.own
+    taken = background and isinstance(own, OwnTable)
+    plan = plan_neighbors(
         n,
         q,
         dim,
         k=how.k,
-        index=how.index,
+        index="Flat" if how.index == _OF_FILE or (taken and how.index == "IVFFlat") else how.index,
         train=background,
         probes=how.probes,
         precision=how.precision,
         budget=settings.budget,
         device=how.device,
         threads=settings.threads,
+        target_recall=how.target_recall,
     )
+    if isinstance(own, OwnIndex):
+        return own.plan(plan, settings.budget, n, dim, how.k + EXTRA_NEIGHBORS, settings.threads)
+    return own.plan(plan, settings.budget) if background and own else plan
 
 
 def _find(worker: Worker, store: Store, role: str, how: _How) -> dict[str, Any]:
     vectors, queries = store.array("background/vectors"), store.array(f"{role}/vectors")
     background = role == "background"
-    inverted = _assign(worker, store, role, queries, how.seed)
+    width = min(how.k + EXTRA_NEIGHBORS, len(vectors))
+    # what is wrong with a file shows before anything is trained
+    copied = copy_table(worker, how.own, vectors, k=how.k) if background and isinstance(how.own, OwnTable) else None
+    if background and isinstance(how.own, OwnIndex):
+        try_index(worker, how.own, vectors, width=width, probes=how.probes)
+    inverted = _assign(worker, store, role, queries, how)
     about: dict[str, Any] = {"images": len(queries), "k": how.k, "index": how.index}
-    if how.index != "Flat":
+    if how.index not in ("Flat", _OF_FILE):
         assert inverted is not None
         about["probes"] = _probes(how, vectors, inverted) if background else store.record("neighbors.background")["probes"]
-    width = min(how.k + EXTRA_NEIGHBORS, len(vectors))
-    if how.index == "list-major" and background:
+    if isinstance(how.own, OwnIndex):
+        found, more = search_own_index(worker, how.own, vectors, queries, role=role, width=width, probes=how.probes)
+        about |= more
+    elif copied is not None:
+        if how.index == "list-major":  # for those of seeds and tests
+            assert inverted is not None
+            rewrite_in_order(worker, vectors, inverted, how.precision)
+        found = copied
+    elif how.index == "list-major" and background:
         assert inverted is not None
         found = search_among_itself(worker, vectors, inverted, width=width, probes=about["probes"], precision=how.precision)
     else:
         found = _search_blocks(worker, store, role, how, inverted, about.get("probes"), width)
     if background:
         about["short"] = share_of_short(found, how.k)
-    if background and how.index != "Flat":
+    if background and (how.index != "Flat" or how.own is not None):
         # not the sample that the probes were chosen on
         about["recall"] = measure_recall(draw_sample(vectors, k=how.k, seed=how.seed + 1), found)
-        require_recall(about["recall"], how.min_recall)
+        require_recall(about["recall"], how.min_recall, better=how.better)
     return about
 
 
 def _probes(how: _How, vectors: np.ndarray, inverted: Inverted) -> int:
     if how.target_recall is not None:
         sample = draw_sample(vectors, k=how.k, seed=how.seed)
-        return probes_for(sample, vectors, inverted.lists, inverted.centroids, target_recall=how.target_recall)
+        wanted = probes_for(sample, vectors, inverted.lists, inverted.centroids, target_recall=how.target_recall)
+        return min(wanted, MOST_GPU_SELECTED) if (how.index, how.device) == ("IVFFlat", "cuda") else wanted
     return how.probes or n_probes(len(inverted.centroids))
 
 
@@ -248,7 +312,8 @@ def _search_blocks(
     else:
         lists = None if how.index == "Flat" else inverted
         vectors = store.array("background/vectors")
-        blocks = search(vectors, queries, k=width, inverted=lists, probes=probes, device=how.device, start=ids.rows)
+        where: dict[str, Any] = {"device": how.device, "precision": how.precision}
+        blocks = search(vectors, queries, k=width, inverted=lists, probes=probes, start=ids.rows, **where)
     for block_ids, block in blocks:
         ids.append(block_ids)
         similarities.append(block)
@@ -263,33 +328,31 @@ def share_of_short(ids: np.ndarray, k: int) -> float:
     return short / len(ids)
 
 
-def require_recall(found: dict[str, float], min_recall: float | None, *, remedy: str = _MORE) -> None:
-    """Raise `BadInput` where a recall that was measured is below what was asked for."""
+def require_recall(found: dict[str, float], min_recall: float | None, *, better: str) -> None:
+    """Raise `BadInput`, with what would be better, where a recall that was measured is below what was asked for."""
     if min_recall is not None and found["recall"] < min_recall:
         raise BadInput(
             f"the recall is {found['recall']:.4f} ± {found['uncertainty']:.4f}, below the {min_recall} that was asked for; "
-            f"{remedy}"
+            f"{better}"
         )
 
 
-def _assign(worker: Worker, store: Store, role: str, queries: np.ndarray, seed: int) -> Inverted | None:
+def _assign(worker: Worker, store: Store, role: str, queries: np.ndarray, how: _How) -> Inverted | None:
     """Train the inverted lists (background) and assign every image to one; they order the graph also where search is exact."""
     if role == "background":
         dim = queries.shape[1]
         count = n_lists(len(queries))
         if worker.job.array("background/centroids", "<f4", (count, dim)).rows == 0:
-            worker.job.put(
-                "background/centroids", train_centroids(queries, seed=seed) if count else np.empty((0, dim), np.float32)
-            )
+            trained = train_centroids(queries, seed=how.seed, device=how.device) if count else np.empty((0, dim), np.float32)
+            worker.job.put("background/centroids", trained)
             worker.job.checkpoint(now=True)
         centroids = worker.job.array("background/centroids", "<f4", (count, dim)).view()
     else:
         centroids = store.array("background/centroids")
     lists = worker.job.array(f"{role}/lists", "<i4", (len(queries),))
     worker.advance(lists.rows)
-    for first in range(lists.rows, len(queries), BLOCK_ROWS):
-        block = queries[first : first + BLOCK_ROWS]
-        lists.append(assign_lists(block, centroids) if len(centroids) else np.zeros(len(block), np.int32))
+    for block in worker.checked_blocks(f"{role}/vectors", rows=BLOCK_ROWS, start=lists.rows):
+        lists.append(assign_lists(block, centroids, device=how.device))
         worker.advance(len(block))
         worker.job.checkpoint()
     worker.job.checkpoint(now=True)

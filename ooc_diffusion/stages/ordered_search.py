@@ -7,8 +7,10 @@ import numpy as np
 from ..memory import MemoryBudget
 from ..neighbors import Inverted, OrderedLists, block_bytes, inverse, locality_order, permuted, row_bytes, search_lists
 from ..store import Store
+from .buckets import fill_buckets, sorted_buckets
 from .plans import BLOCK_ROWS, SLACK
 from .settings import Worker
+from .traffic import by_buckets
 
 
 def search_among_itself(
@@ -19,7 +21,7 @@ def search_among_itself(
     The vectors are copied in the order of their lists, ``background/ordered``, which all later searches read.
     """
     job = worker.job
-    lists = rewrite(worker, vectors, inverted, precision)
+    lists = rewrite_in_order(worker, vectors, inverted, precision)
     ids = job.array("background/found_ids", "<i4", (len(vectors), width), scratch=True)
     similarities = job.array("background/found_similarities", "<f4", (len(vectors), width), scratch=True)
     worker.advance(ids.rows)
@@ -45,8 +47,8 @@ def searches_at_once(q: int, d: int, k: int, probes: int, budget: MemoryBudget, 
     return budget.units(size, what="searching the neighbors", fixed_bytes=SLACK, at_most=threads)
 
 
-def rewrite(worker: Worker, vectors: np.ndarray, inverted: Inverted, precision: str) -> OrderedLists:
-    """Copy the vectors in the order of their lists, ``background/ordered``; return the lists."""
+def rewrite_in_order(worker: Worker, vectors: np.ndarray, inverted: Inverted, precision: str) -> OrderedLists:
+    """Write ``background/list_starts``, ``order`` and ``ordered``, the vectors in the order of their lists; return these."""
     job = worker.job
     order, starts = locality_order(inverted.lists, len(inverted.centroids))
     job.put("background/list_starts", starts)
@@ -60,15 +62,29 @@ def rewrite(worker: Worker, vectors: np.ndarray, inverted: Inverted, precision: 
 def put_permuted(
     worker: Worker, name: str, source: np.ndarray, places: np.ndarray, *, precision: str | None = None, scratch: bool = False
 ) -> np.ndarray:
-    """Write the rows of an array in another order and return it as it stands on disk."""
+    """Write the rows of an array in another order and return it as it stands on disk.
+
+    Either each range that fits in memory is a pass over the source; or, where that is less traffic, the source is read once and
+    its rows are written to one bucket on disk for each range, which is then put in order in memory. The bytes are the same.
+    """
     dtype = source.dtype if precision is None else np.dtype(precision)
-    writer = worker.job.array(name, dtype.str, source.shape, scratch=scratch)
-    size = row_bytes(source, dtype)
-    rows = worker.budget.units(size, what="putting rows in order", fixed_bytes=SLACK, at_most=len(source))
+    job, size, bounds = worker.job, row_bytes(source, dtype), f"{name}_bounds"
+    writer = job.array(name, dtype.str, source.shape, scratch=scratch)
     if writer.rows < len(source):
-        for part in permuted(source, places, memory_bytes=rows * size, start=writer.rows, dtype=dtype):
+        rows = worker.budget.units(size, what="putting rows in order", fixed_bytes=SLACK, at_most=len(source))
+        cheaper = by_buckets(-(-len(source) // rows), size, abs(source.strides[0]))
+        if bounds in job or (cheaper and writer.rows == 0):
+            edges = np.append(np.arange(0, len(source), rows, dtype=np.int64), len(source))
+            edges = np.array(job.put(bounds, edges, scratch=True))  # those of an earlier run
+            if writer.rows == 0:
+                fill_buckets(job, name, source, places, edges, dtype)
+            parts = sorted_buckets(job, name, edges, start=writer.rows, memory_bytes=rows * size)
+        else:
+            parts = permuted(source, places, memory_bytes=rows * size, start=writer.rows, dtype=dtype)
+        for part in parts:
             for first in range(0, len(part), BLOCK_ROWS):
                 writer.append(part[first : first + BLOCK_ROWS])
-                worker.job.checkpoint()
-    worker.job.checkpoint(now=True)
+                job.checkpoint()
+            del part  # or its memory would be held beside that of the next
+    job.checkpoint(now=True)
     return writer.view()

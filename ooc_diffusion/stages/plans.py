@@ -34,6 +34,7 @@ from ..neighbors import (
     training_rows,
 )
 from ..parallel import resolve_threads
+from .traffic import ENTERED, adding_reads, bucket_bytes, graph_reads, neighbors_reads
 
 EXTRA_NEIGHBORS = 2
 NAME_BYTES = 64
@@ -45,14 +46,17 @@ _NETWORK_BYTES = 768 * 2**20
 _DECODING_BYTES = 128 * 2**20
 _SAMPLE_BYTES = 256 * 2**20
 SLACK = 32 * 2**20
-# A seed enters more lists than its own has neighbors: hubs enter many.
-_ENTERED = 4
 
 
 def _overhead(budget: MemoryBudget, arrays: int, *, torch: bool = False) -> tuple[int, int]:
     """Return the planned peak and the smallest budget of a stage that holds ``arrays`` bytes whatever the budget."""
     least = budget.overhead(torch=torch) + arrays + SLACK
     return least, least
+
+
+def _room(budget: MemoryBudget, least: int) -> int:
+    """Return the bytes for rows that are put in order."""
+    return MemoryBudget(max(budget.total, least)).room() - SLACK
 
 
 def plan_list(n: int, *, budget: MemoryBudget, name_bytes: int | None = None) -> StagePlan:
@@ -96,34 +100,47 @@ def plan_neighbors(
     precision: str = "float32",
     device: str = "cpu",
     threads: int | None = None,
+    target_recall: float | None = None,
 ) -> StagePlan:
     """Plan the search of q queries among n vectors."""
     chosen = choose_index(n, index)
-    lists, width = n_lists(n), k + EXTRA_NEIGHBORS
+    lists, width, itemsize = n_lists(n), k + EXTRA_NEIGHBORS, np.dtype(precision).itemsize
+    threads = resolve_threads(threads)
     visited = probes or n_probes(max(lists, 1))
     training = training_rows(n) * dim * 8 if train else 0
     fixed, scratch = 4 * lists * dim, 0
     disk = 8 * q * width + (4 * lists * dim + 4 * n if train else 4 * q)
     # recall is measured by exact search
-    exact = index_bytes(n, dim, inverted=False) + search_bytes(dim, width, threads=resolve_threads(threads))
+    exact = index_bytes(n, dim, inverted=False) + search_bytes(dim, width, threads=threads)
     if chosen == "list-major":
         # how many lists a recall takes is not known yet
         block = max(block_bytes(q, dim, k=width, probes=p) for p in ([probes] if probes else [visited, MOST_MEMORY_PROBES]))
         fixed += 8 * lists
-        ordered = n * max(dim * np.dtype(precision).itemsize, 4 * width)
-        wanted = max(training, exact, resolve_threads(threads) * block, 8 * n + ordered if train else 0)
+        ordered = n * max(dim * itemsize, 4 * width)
+        wanted = max(training, exact, threads * block, 8 * n + ordered if train else 0)
         needed = max(training, exact, block, 8 * n if train else 0)
         if train:
-            disk += 4 * n + 8 * lists + n * dim * np.dtype(precision).itemsize
+            disk += 4 * n + 8 * lists + n * dim * itemsize
             scratch = 4 * n + 8 * n * width
     else:
         inside = index_bytes(n, dim, inverted=chosen == "IVFFlat", device=device)
-        wanted = needed = max(training, exact, inside + search_bytes(dim, width, threads=resolve_threads(threads)))
-    _, least = _overhead(budget, needed + fixed)
-    peak = max(least, min(budget.total, _overhead(budget, wanted + fixed)[0]))
+        searching = search_bytes(dim, width, threads=threads, device=device)
+        wanted = needed = max(training, exact, inside + searching)
+    gpu = device != "cpu"  # torch tells how much memory it has
+    _, least = _overhead(budget, needed + fixed, torch=gpu)
+    peak = max(least, min(budget.total, _overhead(budget, wanted + fixed, torch=gpu)[0]))
     pairs = float(q) * (n if chosen == "Flat" else lists + visited * n / max(lists, 1))
+    room, written = _room(budget, least), disk + scratch
+    if chosen == "list-major" and train:
+        ordering = bucket_bytes(n, dim * itemsize, source_bytes=4 * dim, room=room)
+        putting_back = bucket_bytes(n, 4 * width, room=room)
+        written += ordering + 2 * putting_back
+        scratch = max(4 * n + ordering, scratch + putting_back)
+    sizes = {"k": k, "width": width, "probes": visited, "itemsize": itemsize, "room": room, "threads": threads}
+    how = {"index": chosen, "train": train, "sampled": target_recall is not None, "device": device}
+    reads = neighbors_reads(n, q, dim, **sizes, **how)  # type: ignore[arg-type]
     work = f"{chosen}, {q:,} queries in {n:,} vectors"
-    return StagePlan("neighbors", work, peak, least, disk, scratch, operations=pairs * dim)
+    return StagePlan("neighbors", work, peak, least, disk, scratch, pairs * dim, reads, written)
 
 
 def plan_add(
@@ -142,26 +159,35 @@ def plan_add(
 ) -> StagePlan:
     """Plan the addition of m vectors to the n of the background, whose arrays are copied with those of the new images."""
     lists, width, workers = n_lists(n), k + EXTRA_NEIGHBORS, resolve_threads(threads)
+    itemsize = np.dtype(precision).itemsize
     disk, scratch, fixed = copied_bytes + (n + m) * (8 * width + 4), 0, 4 * lists * dim
     # recall is measured by exact search
     exact = index_bytes(n + m, dim, inverted=False) + search_bytes(dim, width, threads=workers)
     if index == "list-major":
-        block, row = block_bytes(m, dim, k=width, probes=probes), dim * np.dtype(precision).itemsize
+        block, row = block_bytes(m, dim, k=width, probes=probes), dim * itemsize
         entering = 4 * n + workers * entering_bytes(n, m, dim, k=width)
         needed = max(exact, block, entering, 8 * (n + m))
         wanted = max(needed, workers * block, 4 * n + 16 * n, 8 * (n + m) + (n + m) * row)
         fixed += 8 * lists
         disk += (n + m) * (4 + row) + 8 * lists
         # positions, least similarities, counts, spans twice; entries of 8 bytes; places; rounded vectors
-        scratch = 44 * n + 8 * min(n, _ENTERED * m) * width + 4 * (n + m) + (4 * m * dim if precision != "float32" else 0)
+        scratch = 44 * n + 8 * min(n, ENTERED * m) * width + 4 * (n + m) + (4 * m * dim if precision != "float32" else 0)
     else:
         inside = index_bytes(n + m, dim, inverted=index == "IVFFlat", device=device)
-        needed = wanted = max(exact, inside + search_bytes(dim, width, threads=workers))
-    _, least = _overhead(budget, needed + fixed)
-    peak = max(least, min(budget.total, _overhead(budget, wanted + fixed)[0]))
+        needed = wanted = max(exact, inside + search_bytes(dim, width, threads=workers, device=device))
+    gpu = device != "cpu"
+    _, least = _overhead(budget, needed + fixed, torch=gpu)
+    peak = max(least, min(budget.total, _overhead(budget, wanted + fixed, torch=gpu)[0]))
+    room, written = _room(budget, least), disk + scratch
+    if index == "list-major":
+        permuted = [(n, 4, 4 * width), (n, 16, 16), (n + m, dim * itemsize, 4 * dim)]
+        buckets = [bucket_bytes(rows, size, source_bytes=source, room=room) for rows, size, source in permuted]
+        written, scratch = written + sum(buckets), scratch + max(buckets)
+    sizes = {"copied": copied_bytes, "width": width, "itemsize": itemsize, "probes": probes, "room": room, "threads": workers}
+    reads = adding_reads(n, m, dim, index=index, device=device, **sizes)
     pairs = float(m) * (n + (n + m if index == "Flat" else lists + probes * n / max(lists, 1)))
     work = f"{index}, {m:,} vectors added to {n:,}"
-    return StagePlan("neighbors", work, peak, least, disk, scratch, operations=pairs * dim)
+    return StagePlan("neighbors", work, peak, least, disk, scratch, pairs * dim, reads, written)
 
 
 def plan_graph(
@@ -175,6 +201,10 @@ def plan_graph(
     by_lists: bool = False,
     weighted: bool = False,
     threads: int | None = None,
+    width: int | None = None,
+    precision: str = "float32",
+    probes: int | None = None,
+    exact: bool = False,
 ) -> StagePlan:
     """Plan the completion, symmetrization and normalization of the table of n nodes (seeds included), and of the tests."""
     fixed = least_memory(n, k, weighted=weighted) + (4 * n if n_seeds else 0)  # the lists of seeds and background, side by side
@@ -189,10 +219,33 @@ def plan_graph(
     peak = max(least, min(budget.total, budget.overhead() + wanted))
     scratch = 4 * n * k if weighted else 0
     if n_seeds and by_lists:  # positions, least similarities, counts, spans twice; entries of 8 bytes
-        scratch += 44 * n + 4 * n_seeds * dim + 8 * min(n, _ENTERED * n_seeds) * k
-    table = 8 * n * k + 4 * tests * k if n_seeds else 0
+        scratch += 44 * n + 4 * n_seeds * dim + 8 * min(n, ENTERED * n_seeds) * k
+    disk = graph_bytes(n, k, weighted=weighted) + (8 * n * k + 4 * tests * k if n_seeds else 0)
+    width = width or k + EXTRA_NEIGHBORS
+    room, background = _room(budget, least), n - n_seeds
+    written = disk + scratch
+    if n_seeds and by_lists:
+        permuted = [(n_seeds, 4 * dim, 4 * dim), (background, 4, 4 * width), (background, 16, 16)]
+        buckets = [bucket_bytes(rows, size, source_bytes=source, room=room) for rows, size, source in permuted]
+        written, scratch = written + sum(buckets), scratch + max(buckets)
+    reads = graph_reads(
+        n,
+        k,
+        width=width,
+        n_seeds=n_seeds,
+        tests=tests,
+        dim=dim,
+        itemsize=np.dtype(precision).itemsize,
+        by_lists=by_lists,
+        exact=exact,
+        probes=probes or n_probes(max(1, n_lists(n - n_seeds))),
+        weighted=weighted,
+        budget=MemoryBudget(max(budget.total, least)),
+        room=room,
+        threads=resolve_threads(threads),
+    )
     work = f"{n:,} nodes, {n * k:,} neighbors"
-    return StagePlan("graph", work, peak, least, graph_bytes(n, k, weighted=weighted) + table, scratch, float(n) * n_seeds * dim)
+    return StagePlan("graph", work, peak, least, disk, scratch, float(n) * n_seeds * dim, reads, written)
 
 
 def plan_diffuse(

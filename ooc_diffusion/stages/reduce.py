@@ -104,8 +104,7 @@ def _project(worker: Worker, store: Store, role: str, dim: int, seed: int) -> di
     vectors = worker.job.array(f"{role}/vectors", "<f4", (len(descriptors), dim or descriptors.shape[1]))
     worker.advance(vectors.rows)
     zeros = worker.job.state.get("zero_rows", 0)
-    for first in range(vectors.rows, len(descriptors), BLOCK_ROWS):
-        block = descriptors[first : first + BLOCK_ROWS]
+    for block in worker.checked_blocks(f"{role}/descriptors", rows=BLOCK_ROWS, start=vectors.rows):
         reduced = project(pca, block, threads=worker.threads) if pca is not None else normalize_rows(block)
         zeros += int((~reduced.any(axis=1)).sum())
         vectors.append(reduced)

@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadInput, DoesNotFit
-from ..memory import MemoryBudget, MemoryMeter, StagePlan, format_size
+import numpy as np
+
+from ..errors import BadInput, CorruptStore, DoesNotFit
+from ..memory import MemoryBudget, MemoryMeter, StagePlan, disk_bytes_read, format_size
 from ..parallel import limit_threads
 from ..store import Job, Store
 
@@ -75,6 +77,17 @@ class Worker:
     budget: MemoryBudget
     threads: int
     advance: Advance
+
+    def checked_blocks(self, name: str, *, rows: int, start: int) -> Iterator[np.ndarray]:
+        """Yield an array of the store block by block from row ``start`` on, all of it being compared with its checksums.
+
+        Where it has changed the work is thrown away, or the next run would go on with what was made from it.
+        """
+        try:
+            yield from self.job.store.checked_blocks(name, rows=rows, start=start)
+        except CorruptStore:
+            self.job.discard()
+            raise
 
 
 def run_stage(
@@ -145,7 +158,7 @@ def run_stage(
             logger.info("%s: done before, nothing to do", stage)
             return {**job.record, "skipped": True}
         job.reserve(plan.disk_bytes + plan.scratch_bytes)
-        started = time.monotonic()
+        started, read_before = time.monotonic(), disk_bytes_read()
         with MemoryMeter() as meter, settings.progress(stage, total, unit) as advance:
             details = work(Worker(job, budget, threads, advance))
         record = {
@@ -155,6 +168,8 @@ def run_stage(
             "seconds": time.monotonic() - started,
             "peak_memory_bytes": meter.peak,
             "memory_budget_bytes": budget.total,
+            "read_bytes": disk_bytes_read() - read_before,
+            "written_bytes": job.written_bytes,
             "resumed": job.resumed,
         }
         (Job.publish if extend is None else extend)(job, record)

@@ -40,6 +40,10 @@ class ChunkHasher:
                 self._hasher.reset()
                 self.filled = 0
 
+    def open_digest(self) -> str:
+        """Return the checksum of the chunk that is not complete, as far as it goes."""
+        return self._hasher.hexdigest()
+
     def finish(self) -> list[str]:
         """Return the checksums of all chunks, the last one possibly short."""
         return [*self.digests, self._hasher.hexdigest()] if self.filled else list(self.digests)

@@ -53,6 +53,12 @@ class Job:
         self._declared: dict[str, dict[str, Any]] = {}
         self._journal: Journal | None = None
         self._last_checkpoint = time.monotonic()
+        self._dropped_bytes = 0
+
+    @property
+    def written_bytes(self) -> int:
+        """Bytes of rows that this run wrote, those that were dropped included."""
+        return self._dropped_bytes + sum(writer.written_bytes for writer in self._arrays.values())
 
     @property
     def _id(self) -> str:
@@ -67,18 +73,18 @@ class Job:
         """Go on where a journal ends."""
         self._journal = journal
         self.resumed = len(journal.lines) > 1
-        done: dict[str, tuple[int, list[str]]] = {}
+        done: dict[str, tuple[int, list[str], str | None]] = {}
         for line in journal.lines[1:]:
             self._declared.update(line.get("declare", {}))
             for name in line.get("drop", []):
                 del self._declared[name]
                 done.pop(name, None)
-            for name, (rows, digests) in line.get("arrays", {}).items():
-                done[name] = (rows, done.get(name, (0, []))[1] + digests)
+            for name, (rows, digests, *rest) in line.get("arrays", {}).items():
+                done[name] = (rows, done.get(name, (0, [], None))[1] + digests, rest[0] if rest else None)
             self.state = line.get("state", self.state)
         for name, what in self._declared.items():
             writer = self._writer(what)
-            writer.resume(*done.get(name, (0, [])))
+            writer.resume(*done.get(name, (0, [], None)))
             self._arrays[name] = writer
 
     def reserve(self, needed_bytes: int) -> None:
@@ -157,7 +163,7 @@ class Job:
             for name, writer in self._arrays.items():
                 if writer.dirty:
                     writer.sync()
-                    done[name] = (writer.rows, writer.new_digests())
+                    done[name] = (writer.rows, writer.new_digests(), writer.open_digest())
         except StorageFailure:
             # After a failed sync the kernel may call the lost pages clean: nothing of these files can be trusted again.
             self.discard()
@@ -170,6 +176,7 @@ class Job:
         if name not in self._arrays:
             return
         writer = self._arrays.pop(name)
+        self._dropped_bytes += writer.written_bytes
         del self._declared[name]
         self._line({"drop": [name]})
         writer.close()

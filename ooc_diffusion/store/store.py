@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput, CorruptStore
-from .check import compare
+from .check import checked_blocks, compare
 from .files import os_errors, replace_file, sync_folder
 from .job import Job
 from .journal import Journal
@@ -137,6 +137,11 @@ class Store:
             if self.manifest.generation == manifest.generation:
                 raise
         return self.arrays(*names)  # another process published and cleaned in between
+
+    def checked_blocks(self, name: str, *, rows: int, start: int = 0) -> Iterator[np.ndarray]:
+        """Yield an array block by block and compare what is read with its checksums; see `check.checked_blocks`."""
+        entry = self.entry(name)
+        return checked_blocks(self.path / entry.file, entry, self.array(name), rows=rows, start=start)
 
     def record(self, stage: str) -> dict[str, Any]:
         """Return what a published stage said of itself."""

@@ -30,6 +30,8 @@ class ArrayWriter:
     ----------
     rows : int
         Rows written so far; more than 0 at the start of a resumed stage.
+    written_bytes : int
+        Bytes of rows written by this run.
     """
 
     def __init__(self, path: Path, dtype: np.dtype, shape: tuple[int | None, ...]) -> None:
@@ -37,7 +39,7 @@ class ArrayWriter:
         self.dtype = dtype
         self.row_shape: tuple[int, ...] = tuple(int(n) for n in shape[1:] if n is not None)
         self.expected_rows = shape[0]
-        self.rows = 0
+        self.rows = self.written_bytes = 0
         self.journaled_digests = 0
         self.dirty = True
         self._hasher = ChunkHasher()
@@ -62,10 +64,10 @@ class ArrayWriter:
                 self.path.unlink()
                 raise
 
-    def resume(self, rows: int, digests: list[str]) -> None:
+    def resume(self, rows: int, digests: list[str], open_digest: str | None = None) -> None:
         """Go on behind ``rows`` rows whose full chunks had these checksums.
 
-        The last full chunk is read again and compared; the open one is read again to go on with its checksum.
+        The last full chunk and the open one are read again and compared (the latter where the journal has its checksum).
         """
         remedy = "start the stage anew with --overwrite"
         data_bytes = rows * self.row_bytes
@@ -89,6 +91,8 @@ class ArrayWriter:
             raise CorruptStore(f"{self.path} could not be read to its {rows} rows; {remedy}")
         self._hasher.digests = list(digests)
         self._hasher.update(memoryview(piece))
+        if rows and open_digest is not None and self._hasher.open_digest() != open_digest:
+            raise CorruptStore(f"{self.path}, which an interrupted stage had begun, has changed in its last rows; {remedy}")
         self.rows, self.journaled_digests, self.dirty = rows, len(digests), False
 
     def append(self, block: np.ndarray) -> None:
@@ -108,6 +112,7 @@ class ArrayWriter:
             with os_errors(self.path, "writing"):
                 write_all(self._fd, data, HEADER_BYTES + self.rows * self.row_bytes)
             self._hasher.update(data)
+            self.written_bytes += len(data)
             self.dirty = True
         self.rows += len(block)
 
@@ -116,6 +121,10 @@ class ArrayWriter:
         fresh = self._hasher.digests[self.journaled_digests :]
         self.journaled_digests = len(self._hasher.digests)
         return fresh
+
+    def open_digest(self) -> str:
+        """Return the checksum of what stands behind the last full chunk."""
+        return self._hasher.open_digest()
 
     def sync(self) -> None:
         """Make the rows written so far durable."""

@@ -199,7 +199,8 @@ def test_a_dry_run_is_a_plan_in_both_forms(vectors):
     assert plan["least_bytes"] <= plan["memory_bytes"]
     assert plan["disk_bytes"] > 60 * 5 * 4
     shown = run("graph", "--store", vectors, "--dry-run").out.splitlines()
-    assert re.split("  +", shown[0]) == ["stage", "memory", "smallest budget", "disk", "scratch disk", "multiply-adds", "work"]
+    heads = ["stage", "memory", "smallest budget", "disk", "scratch disk", "reads", "writes", "multiply-adds", "work"]
+    assert re.split("  +", shown[0]) == heads
     assert shown[1].startswith("graph ")
     assert shown[-1].startswith("all: memory ")
     assert sorted(vectors.rglob("*")) == before

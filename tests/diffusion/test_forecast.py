@@ -34,9 +34,10 @@ def run(graph, what, **options):
 @pytest.mark.parametrize("n_queries", [None, 5, 5000])
 @pytest.mark.parametrize("seeds_per_class", [1, 30])
 def test_steps_and_edges_are_those_that_are_taken(graph, n_queries, seeds_per_class):
-    rng = np.random.default_rng(1)
+    rng, n_classes = np.random.default_rng(1), 32  # one batch
     queries = None if n_queries is None else rng.integers(0, N, (n_queries, 4))
-    what = Diffusion(rng.choice(N, C * seeds_per_class, replace=False), np.repeat(np.arange(C), seeds_per_class), C, T, queries)
+    seeds = rng.choice(N, n_classes * seeds_per_class, replace=False)
+    what = Diffusion(seeds, np.repeat(np.arange(n_classes), seeds_per_class), n_classes, T, queries)
     planned = {(step["t"], step["kind"]): step for step in forecast(graph, what, budget=BUDGET, threads=2)}
     done = {(step["t"], step["kind"]): step for step in run(graph, what)["iterations"]}
     assert planned.keys() == done.keys()

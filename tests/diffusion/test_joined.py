@@ -80,6 +80,7 @@ def test_scores_do_not_depend_on_joining(case, monkeypatch, precision, kept):  #
     small = room.Room(columns=2, in_memory=False, sparse_bytes=2**24, kept_bytes=kept)
     monkeypatch.setattr(scores, "make_room", lambda *args, **options: small)
     monkeypatch.setattr(forward, "worth", lambda *args: True)
+    monkeypatch.setattr(sparse, "RECORDS_PER_LINE", 0.65)
 
     def run():
         with Store.temporary().job("diffuse", parameters={}) as job:
@@ -174,6 +175,7 @@ def test_what_is_not_worth_joining_goes_on_column_by_column(case, monkeypatch): 
 def test_memory_that_a_batch_has_taken_is_not_for_joining(case, monkeypatch, taken):  # noqa: F811
     graph, _, seeds, classes, queries = case
     what = Diffusion(seeds, classes, C, T, queries[:1, :2])
+    monkeypatch.setattr(sparse, "RECORDS_PER_LINE", 0.65)
     small = room.Room(columns=2, in_memory=False, sparse_bytes=2**24, kept_bytes=2**20)
     monkeypatch.setattr(forward, "worth", lambda *args: True)
     with Store.temporary().job("diffuse", parameters={}) as job:

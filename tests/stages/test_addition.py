@@ -1,11 +1,12 @@
 """More images in the background: its arrays grow, and its table is what a search of all of them finds."""
 
+import re
 import shutil
 
 import numpy as np
 import pytest
 
-from ooc_diffusion.errors import BadInput, DoesNotFit
+from ooc_diffusion.errors import BadInput, CorruptStore, DoesNotFit
 from ooc_diffusion.neighbors import list_major, permute
 from ooc_diffusion.stages import addition, completion
 from ooc_diffusion.stages.addition import add_images
@@ -177,7 +178,7 @@ def test_list_after_list_all_that_must_be_found_is(copy, kind):
 def test_many_added_enter_by_lists(copy, monkeypatch):
     exact = copy("all", "exact")
     add_images(exact)
-    monkeypatch.setattr(completion, "_FEW_SEEDS", 100)
+    monkeypatch.setattr(completion, "FEW_SEEDS", 100)
     folder = copy("all")
     record = add_images(folder)
     n = len(mixture().background)
@@ -296,6 +297,8 @@ def test_the_planned_disk_is_what_is_written(copy):
     written = sum(entry.bytes for name, entry in arrays.items() if before.get(name) != entry.file)
     assert abs(written - plan["disk_bytes"]) < 0.01 * written
     assert plan["scratch_bytes"] > 44 * 4200
+    assert Store(folder).record("neighbors.background")["written_bytes"] <= plan["write_bytes"]
+    assert sum(plan["reads"].values()) > written
 
 
 def test_names_and_classes_keep_their_order(tmp_path):
@@ -353,6 +356,27 @@ def test_a_recall_too_low_changes_nothing_and_a_lower_one_goes_on(copy):
         add_images(folder, min_recall=0.9999)
     assert published_bytes(Store(folder)) == before
     assert add_images(folder, min_recall=0.5)["resumed"]
+
+
+@pytest.mark.parametrize("name", ["background/descriptors", "background/similarities", "background/lists", "added/vectors"])
+def test_a_file_that_has_changed_is_refused(copy, name):
+    folder = copy("few")
+    entry, before = Store(folder).entry(name), published_bytes(Store(folder))
+    data = bytearray((folder / entry.file).read_bytes())
+    data[-9] ^= 1
+    (folder / entry.file).write_bytes(data)
+    with pytest.raises(CorruptStore, match=rf"{re.escape(entry.file)}: chunk 0 .* has changed"):
+        add_images(folder)
+    assert list((folder / "jobs").iterdir()) == []
+    assert published_bytes(Store(folder)).keys() == before.keys()
+
+
+def test_neighbors_from_a_file_are_not_added_to(copy, tmp_path):
+    folder = copy("exact")
+    np.save(tmp_path / "ids.npy", np.array(Store(folder).array("background/neighbor_ids")))
+    neighbors(folder, k=K, index="list-major", table=tmp_path / "ids.npy", settings=ANEW)
+    with pytest.raises(BadInput, match="the neighbors of the background come from a file; add the images to what made it"):
+        add_images(folder)
 
 
 def test_an_outdated_background_is_refused(copy):

@@ -28,7 +28,10 @@ CASES = {
         lambda s: neighbors(s, probes=9),
         r"exact search \(index Flat\) visits everything; leave out probes",
     ),
-    "half precision": (lambda s: neighbors(s, precision="float16"), "precision float16 is for index list-major; Flat"),
+    "half precision": (
+        lambda s: neighbors(s, precision="float16"),
+        "precision float16 is for index list-major, or IVFFlat on a GPU; Flat",
+    ),
     "no precision": (lambda s: neighbors(s, precision="int8"), "precision 'int8' is not one of float32, float16"),
     "recall": (lambda s: neighbors(s, min_recall=1.5), "min_recall is 1.5; give a share above 0, up to 1"),
     "graph k": (lambda s: graph(s, k=7), "k is 7, but 6 neighbors were searched for"),

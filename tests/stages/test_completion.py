@@ -38,7 +38,7 @@ def folder(searched, tmp_path):
 @pytest.fixture
 def many(monkeypatch):
     """Have a thousand seeds be too many for exact search."""
-    monkeypatch.setattr(completion, "_FEW_SEEDS", 100)
+    monkeypatch.setattr(completion, "FEW_SEEDS", 100)
 
 
 def test_exactly(folder):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ooc_diffusion.errors import BadInput, DoesNotFit
+from ooc_diffusion.memory import MemoryBudget
 from ooc_diffusion.neighbors import list_major, permute
 from ooc_diffusion.stages import ordered_search
 from ooc_diffusion.stages.graph import graph
@@ -111,6 +112,33 @@ def test_interrupted_anywhere(folder, tmp_path, small_blocks, monkeypatch):
         }
         shutil.rmtree(again)
     assert resumed > appends // 8
+
+
+def test_through_buckets_the_bytes_are_the_same_wherever_interrupted(folder, tmp_path, small_blocks, monkeypatch):
+    before = shutil.copytree(folder, tmp_path / "before")
+    search(folder)
+    expected, units = published_bytes(Store(folder)), MemoryBudget.units
+    room = 40_000  # 625 vectors, 1111 rows of the tables
+
+    def few(budget, unit_bytes, *, what, **options):
+        return room // unit_bytes if what == "putting rows in order" else units(budget, unit_bytes, what=what, **options)
+
+    monkeypatch.setattr(MemoryBudget, "units", few)
+    monkeypatch.setattr("ooc_diffusion.stages.buckets.BLOCK_ROWS", 900)
+    appends = interrupted(monkeypatch, lambda: search(shutil.copytree(before, tmp_path / "whole")), -1)
+    assert published_bytes(Store(tmp_path / "whole")) == expected
+    for at in range(6, appends, 45):
+        again = shutil.copytree(before, tmp_path / f"at-{at}")
+        room = 40_000
+        interrupted(monkeypatch, lambda again=again: search(again), at)
+        room = 40_000 if at % 2 else 15_000  # a bucket no longer fits, and is gone through several times
+        search(again)
+        assert published_bytes(Store(again)) == expected, at
+        assert {entry.file for entry in Store(again).manifest.arrays.values()} == {
+            f"data/{file.name}" for file in (again / "data").iterdir()
+        }
+        shutil.rmtree(again)
+    assert appends > 150
 
 
 @pytest.mark.parametrize("target", [0.5, 0.9, 0.99])

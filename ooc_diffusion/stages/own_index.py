@@ -1,0 +1,78 @@
+"""Searching with a faiss index that people have already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import BadInput
+from ..memory import MemoryBudget, StagePlan
+from ..neighbors import ForeignIndex, foreign_bytes
+from ..parallel import resolve_threads
+from .import_descriptors import file_identity
+from .plans import SLACK
+from .settings import Worker
+
+
+@dataclass(frozen=True)
+class OwnIndex:
+    """A faiss index in a file.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    size : int
+        Its bytes.
+    parameters : dict
+        Which file it was when this was made.
+    """
+
+    path: str
+    size: int
+    parameters: dict[str, Any]
+
+    def plan(self, plan: StagePlan, budget: MemoryBudget, n: int, dim: int, width: int, threads: int | None) -> StagePlan:
+        """Return what searching costs, given the plan of an exact search among n vectors."""
+        searching = foreign_bytes(self.size, n, dim, width, threads=resolve_threads(threads))
+        least = budget.overhead() + SLACK + searching
+        return replace(
+            plan,
+            work=f"an index of {self.size:,} bytes, of {n:,} vectors",
+            memory_bytes=max(plan.memory_bytes, least),
+            least_bytes=max(plan.least_bytes, least),
+            operations=0.0,
+        )
+
+
+def open_index(file: str | Path) -> OwnIndex:
+    """Note which file holds an index; it is read where it is searched."""
+    identity = file_identity(file)
+    if not Path(file).is_file():
+        raise BadInput(f"{file} is no file; give one that faiss.write_index wrote")
+    return OwnIndex(str(file), identity["bytes"], {"index_file": identity})
+
+
+def try_index(worker: Worker, own: OwnIndex, vectors: np.ndarray, *, width: int, probes: int | None) -> None:
+    """Raise `BadInput` where the file is no index of these vectors; see `ForeignIndex`."""
+    with ForeignIndex(own.path, vectors, k=width, probes=probes, threads=worker.threads):
+        pass
+
+
+def search_own_index(
+    worker: Worker, own: OwnIndex, vectors: np.ndarray, queries: np.ndarray, *, role: str, width: int, probes: int | None
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Write the neighbor table of a role; return its ids, and ``kind`` and ``probes`` of the index for the record."""
+    ids = worker.job.array(f"{role}/neighbor_ids", "<i4", (len(queries), width))
+    similarities = worker.job.array(f"{role}/similarities", "<f4", (len(queries), width))
+    worker.advance(ids.rows)
+    with ForeignIndex(own.path, vectors, k=width, probes=probes, threads=worker.threads) as index:
+        for block_ids, block in index.blocks(queries, start=ids.rows):
+            ids.append(block_ids)
+            similarities.append(block)
+            worker.job.checkpoint()
+            worker.advance(len(block))
+    return ids.view(), {"kind": index.kind} | ({"probes": index.probes} if index.probes else {})

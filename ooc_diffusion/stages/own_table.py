@@ -1,0 +1,108 @@
+"""A neighbor table of the background that people have already, in place of a search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import BadInput
+from ..memory import MemoryBudget, StagePlan
+from ..neighbors import SAMPLES, best_first, check_ids, check_similarities, distinct, require_products
+from .import_descriptors import file_identity, load_npy
+from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, SLACK
+from .settings import Worker
+
+# A block of the table is at most so many entries, however wide its rows are; what is held for each of them.
+_ENTRIES = 2**19
+_ENTRY_BYTES = 64
+
+
+@dataclass(frozen=True)
+class OwnTable:
+    """A neighbor table in files.
+
+    Parameters
+    ----------
+    ids : numpy.ndarray of shape (n, w), integers
+        Ids, best first; -1 = none. Mapped.
+    similarities : numpy.ndarray of shape (n, w), floats, or None
+        Inner products, falling along a row. None: they are computed.
+    files : dict
+        The path of ``table``, and of ``similarities`` where given.
+    parameters : dict
+        Which files these were when they were opened.
+    """
+
+    ids: np.ndarray
+    similarities: np.ndarray | None
+    files: dict[str, str]
+    parameters: dict[str, Any]
+
+    @property
+    def block_rows(self) -> int:
+        """Rows that are read at a time."""
+        return max(1, min(BLOCK_ROWS, _ENTRIES // self.ids.shape[1]))
+
+    def plan(self, plan: StagePlan, budget: MemoryBudget) -> StagePlan:
+        """Return what taking the table costs, given the plan of a search by the same index."""
+        least = budget.overhead() + SLACK + _ENTRY_BYTES * self.block_rows * self.ids.shape[1]
+        return replace(
+            plan,
+            work=f"a table of {len(self.ids):,} x {self.ids.shape[1]:,} neighbors",
+            memory_bytes=max(plan.memory_bytes, least),
+            least_bytes=max(plan.least_bytes, least),
+        )
+
+
+def open_table(table: str | Path, similarities: str | Path | None, *, n: int, k: int) -> OwnTable:
+    """Map the files of a table of n rows, with k ids or more each, and check dtypes and shapes."""
+    files = {"table": table} | ({} if similarities is None else {"similarities": similarities})
+    parameters = {name: file_identity(path) for name, path in files.items()}
+    ids = load_npy(table)
+    if ids.ndim != 2 or ids.dtype.kind not in "iu":
+        raise BadInput(f"{table} holds {ids.dtype} {ids.shape}; a neighbor table is integers of shape (images, neighbors)")
+    if len(ids) != n:
+        raise BadInput(f"{table} has {len(ids)} rows, but there are {n} background images; give one row for each, in their order")
+    if ids.shape[1] < k:
+        raise BadInput(f"{table} has {ids.shape[1]} neighbors in a row, fewer than k = {k}; give a wider table or a smaller --k")
+    values = None
+    if similarities is not None:
+        values = load_npy(similarities)
+        if values.shape != ids.shape or values.dtype.kind != "f":
+            raise BadInput(f"{similarities} holds {values.dtype} {values.shape}; give floats of shape {ids.shape}, as the table")
+    return OwnTable(ids, values, {name: str(path) for name, path in files.items()}, parameters)
+
+
+def copy_table(worker: Worker, own: OwnTable, vectors: np.ndarray, *, k: int) -> np.ndarray:
+    """Write a table as that of the background, ``background/neighbor_ids`` and ``similarities``; return the ids.
+
+    Every row is checked. Rows without repetitions keep as many neighbors as a search would give, k + 2, where the table has them.
+    """
+    width = min(own.ids.shape[1], k + EXTRA_NEIGHBORS)
+    ids = worker.job.array("background/neighbor_ids", "<i4", (len(vectors), width))
+    similarities = worker.job.array("background/similarities", "<f4", (len(vectors), width))
+    worker.advance(ids.rows)
+    for first in range(ids.rows, len(vectors), own.block_rows):
+        block_ids, block = _block(own, vectors, first)
+        ids.append(np.ascontiguousarray(block_ids[:, :width]))
+        similarities.append(np.ascontiguousarray(block[:, :width]))
+        worker.job.checkpoint()
+        worker.advance(len(block))
+    worker.job.checkpoint(now=True)
+    if own.similarities is not None:
+        rows = np.linspace(0, len(vectors) - 1, min(SAMPLES, len(vectors)), dtype=np.int64)
+        some, values = ids.view()[rows], similarities.view()[rows]
+        require_products(vectors[rows], some, values, vectors, what=own.files["similarities"])
+    return ids.view()
+
+
+def _block(own: OwnTable, vectors: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
+    rows = slice(first, first + own.block_rows)
+    ids = check_ids(np.asarray(own.ids[rows]), n=len(vectors), what=own.files["table"], first=first)
+    if own.similarities is None:
+        return distinct(*best_first(vectors[rows], ids, vectors))
+    values = np.asarray(own.similarities[rows])
+    return distinct(ids, check_similarities(values, ids, what=own.files["similarities"], first=first))

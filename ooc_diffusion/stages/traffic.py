@@ -1,0 +1,293 @@
+"""How many bytes `neighbors` and `graph` read from disk, step by step, from sizes and memory alone.
+
+Counted is each pass over an array on disk, as if the system kept nothing of it until the next pass. Rows that are read alone cost
+what the system reads around them. Centroids are left out, and seeds and the pairs of seeds that enter, which are needed all
+the time, are counted once.
+"""
+
+from __future__ import annotations
+
+from ..graph import graph_bytes, table_passes
+from ..memory import MemoryBudget
+from ..neighbors import QUERY_ROWS, SAMPLES, n_lists, query_rows, training_rows
+
+# What Linux reads around a page of a mapped file that it has not in memory.
+READ_AROUND = 128 * 2**10
+# A seed enters more lists than its own has neighbors: hubs enter many.
+ENTERED = 4
+# With so few seeds their reach is not measured.
+FEW_SEEDS = 4 * SAMPLES
+# Entries of a row of W that are compared with the table.
+_EDGES = 64
+# Each bucket of rows on disk is two open files.
+MOST_BUCKETS = 128
+Reads = dict[str, int]
+
+
+def alone(rows: int, row_bytes: int, total_bytes: int) -> int:
+    """Return the bytes read for rows that are read one by one from an array of so many bytes."""
+    return min(total_bytes, rows * (row_bytes + READ_AROUND))
+
+
+def by_buckets(passes: int, row_bytes: int, source_bytes: int) -> bool:
+    """Return whether rows are put in order with less traffic by buckets on disk than in so many passes over the source.
+
+    A row that goes through a bucket is written and read once more, with its place of 4 bytes.
+    """
+    return passes <= MOST_BUCKETS and (passes - 1) * (source_bytes + 4) > 2 * (row_bytes + 4)
+
+
+def bucket_bytes(n: int, row_bytes: int, *, room: int, source_bytes: int | None = None) -> int:
+    """Return the bytes on disk of the buckets through which `put_permuted` puts n rows in order; 0 where it takes none."""
+    there = by_buckets(_ranges(n, row_bytes, room), row_bytes, row_bytes if source_bytes is None else source_bytes)
+    return n * (row_bytes + 4) if there else 0
+
+
+def permuting(n: int, row_bytes: int, *, room: int, source_bytes: int | None = None, places_bytes: int = 4) -> int:
+    """Return the bytes that `put_permuted` reads: a pass over source and places for each range of rows, or one and the buckets.
+
+    Parameters
+    ----------
+    n : int
+        Rows.
+    row_bytes : int
+        Of a row of the result.
+    room : int
+        Bytes of memory for a range.
+    source_bytes : int, optional
+        Bytes on disk of a row of the source, where they differ.
+    places_bytes : int
+        Bytes on disk of a place; 0 where they are in memory. Default 4.
+    """
+    pass_bytes = n * ((row_bytes if source_bytes is None else source_bytes) + places_bytes)
+    buckets = bucket_bytes(n, row_bytes, room=room, source_bytes=source_bytes)
+    return pass_bytes + buckets if buckets else _ranges(n, row_bytes, room) * pass_bytes
+
+
+def _ranges(n: int, row_bytes: int, room: int) -> int:
+    return -(-n // max(1, min(n, room // row_bytes)))
+
+
+def comparing(n: int, q: int, dim: int, *, threads: int) -> int:
+    """Return the bytes that comparing q queries with all of n vectors reads: a pass for as many blocks as there are threads."""
+    return 4 * dim * (q + -(-q // (threads * QUERY_ROWS)) * n)
+
+
+def visiting(n: int, q: int, vector_bytes: int, *, query_bytes: int, probes: int) -> int:
+    """Return the most bytes that a search of q queries list after list reads: a block of queries reads no list twice."""
+    return q * query_bytes + -(-q // query_rows(q, probes)) * n * vector_bytes
+
+
+def neighbors_reads(
+    n: int,
+    q: int,
+    dim: int,
+    *,
+    k: int,
+    width: int,
+    index: str,
+    train: bool,
+    probes: int,
+    itemsize: int,
+    sampled: bool,
+    room: int,
+    threads: int,
+    device: str = "cpu",
+) -> Reads:
+    """Return what `neighbors` reads for the q images of a role: bytes by step.
+
+    Parameters
+    ----------
+    n, q, dim : int
+        Images of the background and of the role, and their dimensions.
+    k, width : int
+        Neighbors per image, and those that are stored.
+    index : str
+        ``"Flat"``, ``"IVFFlat"`` or ``"list-major"``.
+    train : bool
+        Whether the role is the background.
+    probes : int
+        Lists that are visited for each image; an estimate where they follow from a recall.
+    itemsize : int
+        Bytes of a value of the vectors in order.
+    sampled : bool
+        Whether the probes follow from a recall.
+    room : int
+        Bytes of memory for rows that are put in order.
+    threads : int
+        Threads.
+    device : str
+        Where faiss has its index.
+    """
+    vectors, table = 4 * n * dim, 4 * n * width
+    reads = {"training": 0, "assigning": 4 * q * dim, "samples": 0, "ordering": 0}
+    exact = alone(SAMPLES, 4 * dim, vectors) + vectors
+    if train and n_lists(n):
+        reads["training"] = alone(training_rows(n), 4 * dim, vectors)
+    if train and index != "Flat":
+        reads["samples"] = exact + alone(SAMPLES, 4 * width, table)
+        if sampled:
+            reads["samples"] += exact + alone(SAMPLES, 4 * dim, vectors) + alone(SAMPLES * k, 4, 4 * n)
+    if index == "list-major":
+        # an id is looked up beside each vector
+        query_bytes = dim * (itemsize if train else 4)
+        reads["searching"] = visiting(n, q, dim * itemsize + 4, query_bytes=query_bytes, probes=probes)
+        if train:
+            # the lists twice, to count and to order; the order once, to turn it around
+            reads["ordering"] = 12 * n + permuting(n, dim * itemsize, source_bytes=4 * dim, room=room)
+            reads["putting back"] = 2 * permuting(n, 4 * width, room=room)
+    elif index == "Flat" and device == "cpu":
+        reads["searching"] = comparing(n, q, dim, threads=threads)
+    else:
+        reads["searching"] = vectors + 4 * q * dim + (0 if index == "Flat" else 4 * n)
+    reads["checking"] = table if train else 0
+    return {step: size for step, size in reads.items() if size}
+
+
+def adding_reads(
+    n: int,
+    m: int,
+    dim: int,
+    *,
+    copied: int,
+    width: int,
+    index: str,
+    itemsize: int,
+    probes: int,
+    room: int,
+    threads: int,
+    device: str,
+) -> Reads:
+    """Return what adding m images to n reads, with ``copied`` bytes of arrays that grow; else as `neighbors_reads`."""
+    vectors, table = 4 * (n + m) * dim, 4 * (n + m) * width
+    reads = {"copying": copied + 4 * n, "assigning": 4 * m * dim, "comparing": 8 * n * width, "merging": 8 * n * width}
+    if index == "list-major":
+        compared = n * (dim * itemsize + 4)  # with the similarity that must be reached, and once for the reach of many
+        entering = (1 if m <= FEW_SEEDS else 2) * (compared + 4 * m * dim)
+        reads["entering"] = 8 * n + permuting(n, 4, source_bytes=4 * width, room=room) + entering + permuting(n, 16, room=room)
+        reads["merging"] += 16 * n + 8 * min(n, ENTERED * m) * width
+        reads["ordering"] = 12 * (n + m) + permuting(n + m, dim * itemsize, source_bytes=4 * dim, room=room)
+        reads["searching"] = visiting(n + m, m, dim * itemsize + 4, query_bytes=4 * dim, probes=probes)
+    else:
+        reads["entering"] = comparing(m, n, dim, threads=threads)
+        indexed = vectors + 4 * m * dim + (0 if index == "Flat" else 4 * (n + m))
+        reads["searching"] = comparing(n + m, m, dim, threads=threads) if (index, device) == ("Flat", "cpu") else indexed
+    if index != "Flat":
+        reads["samples"] = alone(SAMPLES, 4 * dim, vectors) + vectors + alone(SAMPLES, 4 * width, table)
+    return {**reads, "checking": table}
+
+
+def graph_reads(
+    n: int,
+    k: int,
+    *,
+    width: int,
+    n_seeds: int,
+    tests: int,
+    dim: int,
+    itemsize: int,
+    by_lists: bool,
+    exact: bool,
+    probes: int,
+    weighted: bool,
+    budget: MemoryBudget,
+    room: int,
+    threads: int,
+) -> Reads:
+    """Return what `graph` reads to complete the table of n nodes, seeds included, and to build W: bytes by step.
+
+    Parameters
+    ----------
+    n, k : int
+        Nodes, and neighbors of each.
+    width : int
+        Neighbors that the tables of the roles have.
+    n_seeds, tests, dim : int
+        Seeds and tests, and their dimensions.
+    itemsize : int
+        Bytes of a value of the vectors in order.
+    by_lists : bool
+        Whether the background was searched by lists on disk.
+    exact : bool
+        Whether the seeds are searched exactly nevertheless.
+    probes : int
+        Lists that are visited for each image.
+    weighted : bool
+        Whether edges are weighted.
+    budget : MemoryBudget
+        Limit on memory.
+    room : int
+        Bytes of memory for rows that are put in order.
+    threads : int
+        Threads.
+    """
+    # what the stage reads of the tables is compared with their checksums first
+    reads = {"comparing": 4 * width * (2 * (n + tests) if n_seeds else 2 * n if weighted else n)}
+    if n_seeds:
+        reads |= _completing(
+            n - n_seeds,
+            n_seeds,
+            tests,
+            k,
+            width=width,
+            dim=dim,
+            room=room,
+            itemsize=itemsize,
+            by_lists=by_lists,
+            exact=exact,
+            probes=probes,
+            threads=threads,
+        )
+    key_bytes, table = 8 if weighted else 4, 4 * n * (k if n_seeds else width)
+    passes = table_passes(n, k, budget=budget, weighted=weighted)
+    # counting, a pass for each range of rows, in-degrees; the order to turn it around and for the ranges
+    reads["building"] = (passes + 2) * table + 3 * 4 * n
+    if n_lists(n - n_seeds):
+        reads["building"] += (1 if n_seeds else 2) * 4 * n  # the lists, twice where they are not put together first
+    if weighted:
+        reads["building"] += 2 * table + passes * 4 * n * k
+    ends = SAMPLES * (2 + _EDGES)
+    written = graph_bytes(n, k, weighted=weighted)
+    reads["checking"] = written + alone(ends, 4 * k, table) + alone(ends, 4 * k, 2 * n * k * key_bytes)
+    return {step: size for step, size in reads.items() if size}
+
+
+def _completing(
+    n: int,
+    m: int,
+    tests: int,
+    k: int,
+    *,
+    width: int,
+    dim: int,
+    room: int,
+    itemsize: int,
+    by_lists: bool,
+    exact: bool,
+    probes: int,
+    threads: int,
+) -> Reads:
+    """Return what completing the tables of n images of the background, m seeds and some tests reads."""
+    seeds = 4 * m * dim
+    asking = [m, *([tests] if tests else []), *([] if by_lists else [n])]
+    reads = {"merging": 8 * width * (n + m + tests)}
+    if exact or not by_lists:
+        reads["searching seeds"] = sum(comparing(m, q, dim, threads=threads) for q in asking)
+    else:
+        searched = sum(8 * m + visiting(m, q, 4 * dim, query_bytes=4 * dim, probes=probes) for q in asking)
+        reads["searching seeds"] = searched + permuting(m, 4 * dim, places_bytes=0, room=room)
+    if not by_lists:
+        return reads
+    ordered = n * (dim * itemsize + 4)  # with the similarity that must be reached
+    pairs = alone(SAMPLES, 4 * dim, seeds) + ordered
+    reads["entering"] = 4 * n + permuting(n, 4, source_bytes=4 * width, room=room) + seeds + ordered
+    reads["entering"] += 4 * n + permuting(n, 16, room=room)
+    reads["merging"] += 16 * n + 8 * min(n, ENTERED * m) * k
+    if not exact:
+        # of the lists that the sample enters, all at most
+        reach = pairs + ordered if m > FEW_SEEDS else 0
+        table, entering = 4 * (n + m) * k, SAMPLES * ENTERED * k
+        rows = 2 * alone(SAMPLES, 4 * width, 4 * m * width) + alone(SAMPLES, 4 * k, table)
+        entered = 2 * alone(entering, 4 * k, table) + alone(entering, 4, 4 * n)
+        reads["samples"] = reach + pairs + entered + rows + alone(SAMPLES, 4 * dim, seeds) + seeds
+    return reads
