@@ -179,7 +179,7 @@ def entered(worker: Worker, lists: OrderedLists, seeds: np.ndarray, kth: np.ndar
 
 def _enter(worker: Worker, lists: OrderedLists, seeds: np.ndarray, kth: np.ndarray, k: int, how: How) -> None:
     """Write ``entering/found``, the seeds that enter, by position, and ``entering/spans``, where those of each id stand there."""
-    job, n = worker.job, len(lists.order)
+    job, n, seeds = worker.job, len(lists.order), np.ascontiguousarray(seeds)
     places = job.put("entering/places", inverse(lists.order), scratch=True)
     least = put_permuted(worker, "entering/least", kth, places, scratch=True)
     reach = reach_of_seeds(worker, lists, seeds, least, k, how)
