@@ -15,10 +15,11 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 ROLE = click.option(
     "--role",
-    type=click.Choice(["background", "seeds", "tests"]),
+    type=click.Choice(["background", "seeds", "tests", "added"]),
     default="background",
     show_default=True,
-    help="What the images are for: the collection itself, labelled images apart from it, or images that stay outside the graph.",
+    help="What the images are for: the collection itself, labelled images apart from it, images that stay outside the graph, or "
+    "images that `neighbors --add` takes into the collection.",
 )
 _MODEL = [
     click.option(

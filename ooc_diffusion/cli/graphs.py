@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from .options import STORE, common_options
 
@@ -35,17 +36,26 @@ SHARE = click.FloatRange(0, 1, min_open=True)
     show_default=True,
     help="Of the vectors that list-major keeps on disk, or IVFFlat on a GPU.",
 )
+@click.option("--add", is_flag=True, help="Take the images of role added into the background, and update its table.")
 @click.option("--table", metavar="FILE", help="Take the neighbors of the background from this .npy of ids, -1 = none.")
 @click.option("--similarities", metavar="FILE", help="Their inner products, an .npy.  [default: they are computed]")
 @click.option("--index-file", metavar="FILE", help="Search with this index of the background, as faiss.write_index wrote it.")
 @common_options
-def neighbors_command(store: str, **options: Any) -> dict[str, Any]:
+def neighbors_command(store: str, add: bool, **options: Any) -> dict[str, Any]:
     """Find the nearest neighbors of every image among the background.
 
     \b
-    Example:
+    Examples:
       ooc-diffusion neighbors --store s --k 30 --target-recall 0.95 --memory-budget 4GiB
+      ooc-diffusion neighbors --store s --add
     """
+    if add:
+        from ..stages.addition import SEARCHED, add_images
+
+        context = click.get_current_context()
+        typed = [name for name in SEARCHED if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+        stated = {name: context.params[name] for name in typed}
+        return add_images(store, stated=stated, min_recall=options["min_recall"], settings=options["settings"])
     from ..stages.neighbors import neighbors
 
     return neighbors(store, **options)

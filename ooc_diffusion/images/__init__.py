@@ -9,6 +9,7 @@ from ..errors import BadInput
 from .arrays import ArraySource, DigitsSource, MnistSource, mnist_name
 from .decode import plain_image, read_image, white_image
 from .folder import FolderSource, collect
+from .joined import JoinedSource
 from .scan import IMAGE_ENDINGS, PathBatch, ScanFingerprint, Skipped, printable, scan_folder
 from .source import ImageSource, UnreadableImage
 from .torchvision_sets import TorchvisionSource
@@ -19,6 +20,7 @@ __all__ = [
     "DigitsSource",
     "FolderSource",
     "ImageSource",
+    "JoinedSource",
     "MnistSource",
     "PathBatch",
     "ScanFingerprint",

@@ -103,7 +103,8 @@ def complete(worker: Worker, store: Store, k: int, how: How) -> tuple[np.ndarray
 def _merged(worker: Worker, store: Store, role: str, k: int, start: int, how: How) -> Blocks:
     n_seeds = len(store.array("seeds/vectors"))
     if role == "background" and by_lists(store):
-        among_seeds = _entered(worker, store, k, start, how)
+        seeds, kth = store.array("seeds/vectors"), store.array("background/similarities")[:, k - 1]
+        among_seeds = entered(worker, open_lists(store), seeds, kth, k, start, how)
     else:
         among_seeds = _searched(worker, store, role, k, start, how)
     found_ids, found = store.array(f"{role}/neighbor_ids"), store.array(f"{role}/similarities")
@@ -143,15 +144,32 @@ def _lists_of_seeds(worker: Worker, store: Store) -> OrderedLists:
     return OrderedLists(centroids, starts, order, ordered)
 
 
-def _entered(worker: Worker, store: Store, k: int, start: int, how: How) -> Blocks:
-    """Yield, block by block, the seeds that enter the rows of the background, in the order of their ids."""
-    job, lists = worker.job, open_lists(store)
-    n, n_seeds = len(lists.order), len(store.array("seeds/vectors"))
-    width = min(k, n_seeds)
-    if "graph/spans" not in job or job.array("graph/spans", "<i8", (n, 2), scratch=True).rows < n:
-        _enter(worker, store, lists, k, how)
-    spans = job.array("graph/spans", "<i8", (n, 2), scratch=True).view()
-    entries = job.array("graph/entering", "<u4", (None, 2), scratch=True).view()
+def entered(worker: Worker, lists: OrderedLists, seeds: np.ndarray, kth: np.ndarray, k: int, start: int, how: How) -> Blocks:
+    """Yield, block by block, the seeds that enter the rows of the background, in the order of their ids.
+
+    Parameters
+    ----------
+    worker : Worker
+        Its job gets scratch arrays, ``entering/*``.
+    lists : OrderedLists
+        The background.
+    seeds : numpy.ndarray of shape (n_L, d), float32
+        The seeds; may be a memmap.
+    kth : numpy.ndarray of shape (n,), float32
+        The similarity that must be reached in the row of each id; may be a part of a memmap.
+    k : int
+        Most seeds of one row.
+    start : int
+        First row that is wanted, a multiple of the size of a block.
+    how : How
+        How they are found.
+    """
+    job, n = worker.job, len(lists.order)
+    width = min(k, len(seeds))
+    if "entering/spans" not in job or job.array("entering/spans", "<i8", (n, 2), scratch=True).rows < n:
+        _enter(worker, lists, seeds, kth, k, how)
+    spans = job.array("entering/spans", "<i8", (n, 2), scratch=True).view()
+    entries = job.array("entering/found", "<u4", (None, 2), scratch=True).view()
     for first in range(start, n, BLOCK_ROWS):
         block = np.asarray(spans[first : first + BLOCK_ROWS])
         ids, similarities = np.empty((len(block), width), np.int32), np.empty((len(block), width), np.float32)
@@ -159,21 +177,20 @@ def _entered(worker: Worker, store: Store, k: int, start: int, how: How) -> Bloc
         yield ids, similarities
 
 
-def _enter(worker: Worker, store: Store, lists: OrderedLists, k: int, how: How) -> None:
-    """Write ``graph/entering``, the seeds that enter, by position, and ``graph/spans``, where those of each id stand there."""
-    job, n = worker.job, len(lists.order)
-    seeds = np.ascontiguousarray(store.array("seeds/vectors"))
-    places = job.put("graph/places", inverse(lists.order), scratch=True)
-    least = put_permuted(worker, "graph/least", store.array("background/similarities")[:, k - 1], places, scratch=True)
+def _enter(worker: Worker, lists: OrderedLists, seeds: np.ndarray, kth: np.ndarray, k: int, how: How) -> None:
+    """Write ``entering/found``, the seeds that enter, by position, and ``entering/spans``, where those of each id stand there."""
+    job, n, seeds = worker.job, len(lists.order), np.ascontiguousarray(seeds)
+    places = job.put("entering/places", inverse(lists.order), scratch=True)
+    least = put_permuted(worker, "entering/least", kth, places, scratch=True)
     reach = reach_of_seeds(worker, lists, seeds, least, k, how)
-    counts = job.array("graph/entering_counts", "<u4", (n,), scratch=True)
-    found = job.array("graph/entering", "<u4", (None, 2), scratch=True)
+    counts = job.array("entering/counts", "<u4", (n,), scratch=True)
+    found = job.array("entering/found", "<u4", (None, 2), scratch=True)
     width = min(k, len(seeds))
     for part in entering(lists, seeds, least, k=width, reach=reach, threads=worker.threads, start=counts.rows):
         found.append(_entries(part))
         counts.append(part.counts)
         job.checkpoint()
-    by_position = job.array("graph/spans_by_position", "<i8", (n, 2), scratch=True)
+    by_position = job.array("entering/spans_by_position", "<i8", (n, 2), scratch=True)
     before = int(counts.view()[: by_position.rows].sum(dtype=np.int64))
     for first in range(by_position.rows, n, BLOCK_ROWS):
         block = np.asarray(counts.view()[first : first + BLOCK_ROWS])
@@ -181,7 +198,7 @@ def _enter(worker: Worker, store: Store, lists: OrderedLists, k: int, how: How) 
         by_position.append(np.stack([ends - block, ends], axis=1))
         before = int(ends[-1])
     job.checkpoint(now=True)
-    put_permuted(worker, "graph/spans", by_position.view(), lists.order, scratch=True)
+    put_permuted(worker, "entering/spans", by_position.view(), lists.order, scratch=True)
 
 
 def _entries(part: Entering) -> np.ndarray:
@@ -219,7 +236,7 @@ def _recall_of_background(
 ) -> dict[str, float]:
     """Compare the rows of the background that other seeds enter with the completed table: each is there, or too far."""
     lists, seeds, k = open_lists(store), store.array("seeds/vectors"), table.shape[1]
-    least = worker.job.array("graph/least", "<f4", (len(table),), scratch=True).view()
+    least = worker.job.array("entering/least", "<f4", (len(table),), scratch=True).view()
     positions, some, found = _pairs(worker, lists, seeds, least, k, how.seed + 1)
     rows = lists.order[positions]
     there = (table[rows] == some[:, None]).any(axis=1)

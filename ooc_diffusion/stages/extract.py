@@ -44,7 +44,7 @@ def extract(
         A folder, ``digits``, or the name of a torchvision data set.
     store : str or Path
         The store; made where there is none.
-    role : {"background", "seeds", "tests"}
+    role : {"background", "seeds", "tests", "added"}
         What the images are for. Default ``"background"``.
     root, split : str, optional
         Where the files of a data set are, and which part of it is meant.

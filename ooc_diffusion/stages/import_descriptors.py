@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import BadInput
 from ..features import check_descriptors
 from ..store import Store, append_strings, path_key
+from .listing import refuse_to_lose
 from .plans import BLOCK_ROWS, plan_import
 from .settings import Record, Settings, Worker, check_role, run_stage
 
@@ -31,7 +32,7 @@ def import_descriptors(
         Array of shape (n, d), floats or integers; NaN and infinity are refused.
     store : str or Path
         The store; made where there is none.
-    role : {"background", "seeds", "tests"}
+    role : {"background", "seeds", "tests", "added"}
         What the descriptors are for. Default ``"background"``.
     names : str or Path, optional
         Text file with one name per row, sorted. Default: the row numbers are the names.
@@ -56,6 +57,7 @@ def import_descriptors(
     classes = None if truth is None else _load_truth(truth, len(values))
 
     def work(worker: Worker) -> dict[str, Any]:
+        refuse_to_lose(worker, worker.job.store, role)
         target = worker.job.array(f"{role}/descriptors", "<f4", values.shape)
         worker.advance(target.rows)
         for first in range(target.rows, len(values), BLOCK_ROWS):

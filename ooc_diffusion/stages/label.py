@@ -111,11 +111,12 @@ def label(
         diffuse(target, labels=labels, classes=classes, rows="nodes", n_iter=n_iter, settings=settings)
         classify(target, method=method, settings=settings)
         write_output(target, output, report=page)
+        n = target.record("neighbors.background")["images"]  # with those that were added
         with os_errors(page, "writing"):
-            write_page(make_page(target, title=f"Labels for {len(source):,} images", command=command), page)
+            write_page(make_page(target, title=f"Labels for {n:,} images", command=command), page)
         stages = {name: made["record"] for name, made in target.manifest.stages.items()}
     return {
-        "images": len(source),
+        "images": n,
         "classes": given.class_names,
         "seeds": stages["diffuse"]["seeds"],
         "unreached": stages["classify"]["unreached"],

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput
-from ..images import FolderSource, ImageSource, ScanFingerprint, is_folder, open_source, scan_folder
+from ..images import FolderSource, ImageSource, JoinedSource, ScanFingerprint, is_folder, open_source, scan_folder
 from ..store import Store, Strings, append_strings
 from .plans import BLOCK_ROWS, plan_list
 from .settings import Settings, Worker, run_stage
@@ -49,6 +49,7 @@ def list_images(images: str, *, store: Store, role: str, root: str | None, split
     parameters = {"images": dict(source.description), "fingerprint": source.fingerprint}
 
     def work(worker: Worker) -> dict[str, Any]:
+        refuse_to_lose(worker, store, role)
         for first in range(0, len(source), BLOCK_ROWS):
             rows = range(first, min(first + BLOCK_ROWS, len(source)))
             append_strings(worker.job, f"{role}/path", [source.name(i) for i in rows])
@@ -69,7 +70,7 @@ def list_images(images: str, *, store: Store, role: str, root: str | None, split
         unit="images",
         work=work,
     )
-    return source
+    return _with_added(store, role, source)
 
 
 def reopen(store: Store, role: str) -> ImageSource | None:
@@ -78,11 +79,48 @@ def reopen(store: Store, role: str) -> ImageSource | None:
     if stage not in store.manifest.stages:
         return None
     parameters = store.parameters(stage)
-    spec = parameters["images"]["spec"]
-    if is_folder(spec):
-        names = Strings.open(store, f"{role}/path")
-        return FolderSource(spec, names.characters, names.offsets, parameters["fingerprint"])
-    return open_source(**parameters["images"])
+    return _with_added(store, role, _reopen(store, role, parameters["images"], parameters["fingerprint"]))
+
+
+def _reopen(
+    store: Store, role: str, images: dict[str, Any], fingerprint: str, *, first: int = 0, end: int | None = None
+) -> ImageSource:
+    if is_folder(images["spec"]):
+        return _open_folder(store, role, images["spec"], fingerprint, first=first, end=end)
+    return open_source(**images)
+
+
+def _open_folder(
+    store: Store, role: str, folder: str, fingerprint: str, *, first: int = 0, end: int | None = None
+) -> FolderSource:
+    names = Strings.open(store, f"{role}/path")
+    return FolderSource(folder, names.characters, names.offsets[first : None if end is None else end + 1], fingerprint)
+
+
+def _with_added(store: Store, role: str, source: ImageSource) -> ImageSource:
+    """Return a source, and behind it those of the images that `neighbors --add` took in since."""
+    added = store.record(f"list.{role}").get("added", [])
+    if not added:
+        return source
+    ends = [*(part["first"] for part in added), store.entry(f"{role}/path_offsets").shape[0] - 1]
+    if isinstance(source, FolderSource):
+        source = _open_folder(store, role, str(source.root), source.fingerprint, end=ends[0])
+    parts: list[ImageSource | int] = [source]
+    for part, end in zip(added, ends[1:], strict=True):
+        parts.append(end - part["first"] if part["images"] is None else _reopen(store, role, **part, end=end))
+    return JoinedSource(parts)
+
+
+def refuse_to_lose(worker: Worker, store: Store, role: str) -> None:
+    """Refuse to replace images that others were added to: these would be gone."""
+    stages = store.manifest.stages
+    for stage in (f"list.{role}", f"import.{role}"):
+        if "added" in stages.get(stage, {"record": {}})["record"]:
+            worker.job.discard()
+            raise BadInput(
+                f"{store.path} holds images that `neighbors --add` took into the {role}, which would be lost; "
+                "give another --store"
+            )
 
 
 def preview(images: str, *, root: str | None, split: str | None) -> tuple[ImageSource, int]:
@@ -106,6 +144,7 @@ def _list_folder(folder: str, store: Store, role: str, settings: Settings) -> Im
     root = str(Path(folder).resolve())
 
     def work(worker: Worker) -> dict[str, Any]:
+        refuse_to_lose(worker, store, role)
         seen = ScanFingerprint()
         for batch in _unwritten(folder, seen):
             append_strings(worker.job, f"{role}/path", (batch.paths, batch.lengths))
@@ -126,8 +165,7 @@ def _list_folder(folder: str, store: Store, role: str, settings: Settings) -> Im
         unit="images",
         work=work,
     )
-    names = Strings.open(store, f"{role}/path")
-    return FolderSource(folder, names.characters, names.offsets, fingerprint)
+    return _with_added(store, role, _open_folder(store, role, folder, fingerprint))
 
 
 def _unwritten(folder: str, seen: ScanFingerprint) -> Iterator[Any]:

@@ -64,6 +64,11 @@ class _How:
         parameters |= self.own.parameters if self.own else {}
         return parameters | {name: value for name, value in chosen.items() if value is not None}
 
+    @property
+    def better(self) -> str:
+        """What would give a higher recall."""
+        return "give another table or index" if self.own else "give more --probes, or a higher --target-recall, with --overwrite"
+
 
 def neighbors(
     store: Store | str | Path,
@@ -133,6 +138,7 @@ def neighbors(
     if k >= n:
         raise BadInput(f"k is {k}, but there are only {n} background images; give a k of at most {n - 1}")
     device = resolve_device(settings.device)
+    index = grown_index(target) if index == "auto" and index_file is None else index
     if index_file is None:
         # "auto" takes the last
         chosen = choose_index(n, index, indexes=INDEXES if device == "cpu" else (*INDEXES[:-2], *reversed(INDEXES[-2:])))
@@ -146,7 +152,7 @@ def neighbors(
     roles = [role for role in ROLES if f"{role}/vectors" in target]
     records = {role: _search_role(target, role, how, settings) for role in roles}
     if "recall" in records["background"]:  # of a run before, too
-        _require_recall(records["background"]["recall"], how)
+        require_recall(records["background"]["recall"], min_recall, better=how.better)
     return records
 
 
@@ -183,6 +189,12 @@ def _check(how: _How, n: int) -> None:
     for name, recall in (("target_recall", how.target_recall), ("min_recall", how.min_recall)):
         if recall is not None and not 0 < recall <= 1:
             raise BadInput(f"{name} is {recall}; give a share above 0, up to 1")
+
+
+def grown_index(store: Store) -> str:
+    """Return the index of a background that images were added to, which stays whatever their number, else ``"auto"``."""
+    made = store.manifest.stages.get("neighbors.background", {"record": {}})
+    return made["parameters"]["index"] if "added" in made["record"] else "auto"
 
 
 def open_inverted(store: Store) -> Inverted | None:
@@ -269,11 +281,11 @@ def _find(worker: Worker, store: Store, role: str, how: _How) -> dict[str, Any]:
     else:
         found = _search_blocks(worker, store, role, how, inverted, about.get("probes"), width)
     if background:
-        about["short"] = _short(found, how.k)
+        about["short"] = share_of_short(found, how.k)
     if background and (how.index != "Flat" or how.own is not None):
         # not the sample that the probes were chosen on
         about["recall"] = measure_recall(draw_sample(vectors, k=how.k, seed=how.seed + 1), found)
-        _require_recall(about["recall"], how)
+        require_recall(about["recall"], how.min_recall, better=how.better)
     return about
 
 
@@ -310,18 +322,18 @@ def _search_blocks(
     return ids.view()
 
 
-def _short(ids: np.ndarray, k: int) -> float:
+def share_of_short(ids: np.ndarray, k: int) -> float:
     """Return the share of the rows with less than k neighbors."""
     short = sum(int((ids[first : first + BLOCK_ROWS, k - 1] < 0).sum()) for first in range(0, len(ids), BLOCK_ROWS))
     return short / len(ids)
 
 
-def _require_recall(found: dict[str, float], how: _How) -> None:
-    if how.min_recall is not None and found["recall"] < how.min_recall:
-        better = "give another table or index" if how.own else "give more --probes, or a higher --target-recall, with --overwrite"
+def require_recall(found: dict[str, float], min_recall: float | None, *, better: str) -> None:
+    """Raise `BadInput`, with what would be better, where a recall that was measured is below what was asked for."""
+    if min_recall is not None and found["recall"] < min_recall:
         raise BadInput(
-            f"the recall is {found['recall']:.4f} ± {found['uncertainty']:.4f}, below the {how.min_recall} that was asked for; "
-            + better
+            f"the recall is {found['recall']:.4f} ± {found['uncertainty']:.4f}, below the {min_recall} that was asked for; "
+            f"{better}"
         )
 
 

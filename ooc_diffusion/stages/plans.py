@@ -34,7 +34,7 @@ from ..neighbors import (
     training_rows,
 )
 from ..parallel import resolve_threads
-from .traffic import ENTERED, bucket_bytes, graph_reads, neighbors_reads
+from .traffic import ENTERED, adding_reads, bucket_bytes, graph_reads, neighbors_reads
 
 EXTRA_NEIGHBORS = 2
 NAME_BYTES = 64
@@ -140,6 +140,53 @@ def plan_neighbors(
     how = {"index": chosen, "train": train, "sampled": target_recall is not None, "device": device}
     reads = neighbors_reads(n, q, dim, **sizes, **how)  # type: ignore[arg-type]
     work = f"{chosen}, {q:,} queries in {n:,} vectors"
+    return StagePlan("neighbors", work, peak, least, disk, scratch, pairs * dim, reads, written)
+
+
+def plan_add(
+    n: int,
+    m: int,
+    dim: int,
+    *,
+    k: int,
+    index: str,
+    copied_bytes: int,
+    budget: MemoryBudget,
+    probes: int = 1,
+    precision: str = "float32",
+    device: str = "cpu",
+    threads: int | None = None,
+) -> StagePlan:
+    """Plan the addition of m vectors to the n of the background, whose arrays are copied with those of the new images."""
+    lists, width, workers = n_lists(n), k + EXTRA_NEIGHBORS, resolve_threads(threads)
+    itemsize = np.dtype(precision).itemsize
+    disk, scratch, fixed = copied_bytes + (n + m) * (8 * width + 4), 0, 4 * lists * dim
+    # recall is measured by exact search
+    exact = index_bytes(n + m, dim, inverted=False) + search_bytes(dim, width, threads=workers)
+    if index == "list-major":
+        block, row = block_bytes(m, dim, k=width, probes=probes), dim * itemsize
+        entering = 4 * n + workers * entering_bytes(n, m, dim, k=width)
+        needed = max(exact, block, entering, 8 * (n + m))
+        wanted = max(needed, workers * block, 4 * n + 16 * n, 8 * (n + m) + (n + m) * row)
+        fixed += 8 * lists
+        disk += (n + m) * (4 + row) + 8 * lists
+        # positions, least similarities, counts, spans twice; entries of 8 bytes; places; rounded vectors
+        scratch = 44 * n + 8 * min(n, ENTERED * m) * width + 4 * (n + m) + (4 * m * dim if precision != "float32" else 0)
+    else:
+        inside = index_bytes(n + m, dim, inverted=index == "IVFFlat", device=device)
+        needed = wanted = max(exact, inside + search_bytes(dim, width, threads=workers, device=device))
+    gpu = device != "cpu"
+    _, least = _overhead(budget, needed + fixed, torch=gpu)
+    peak = max(least, min(budget.total, _overhead(budget, wanted + fixed, torch=gpu)[0]))
+    room, written = _room(budget, least), disk + scratch
+    if index == "list-major":
+        permuted = [(n, 4, 4 * width), (n, 16, 16), (n + m, dim * itemsize, 4 * dim)]
+        buckets = [bucket_bytes(rows, size, source_bytes=source, room=room) for rows, size, source in permuted]
+        written, scratch = written + sum(buckets), scratch + max(buckets)
+    sizes = {"copied": copied_bytes, "width": width, "itemsize": itemsize, "probes": probes, "room": room, "threads": workers}
+    reads = adding_reads(n, m, dim, index=index, device=device, **sizes)
+    pairs = float(m) * (n + (n + m if index == "Flat" else lists + probes * n / max(lists, 1)))
+    work = f"{index}, {m:,} vectors added to {n:,}"
     return StagePlan("neighbors", work, peak, least, disk, scratch, pairs * dim, reads, written)
 
 

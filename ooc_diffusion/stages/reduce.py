@@ -11,7 +11,7 @@ from ..errors import BadInput
 from ..features import PCA, fit_pca, normalize_rows, project, sample_rows
 from ..store import Store
 from .plans import BLOCK_ROWS, plan_reduce
-from .settings import ROLES, Record, Settings, Worker, open_store, run_stage
+from .settings import DESCRIBED, Record, Settings, Worker, open_store, run_stage
 
 DEFAULT_DIM = 256
 
@@ -40,7 +40,7 @@ def reduce(store: Store | str | Path, *, dim: int = DEFAULT_DIM, settings: Setti
     """
     settings = settings or Settings()
     target = open_store(store)
-    roles = [role for role in ROLES if f"{role}/descriptors" in target]
+    roles = [role for role in DESCRIBED if f"{role}/descriptors" in target]
     if "background" not in roles:
         raise BadInput(f"{store} has no background descriptors; run `ooc-diffusion extract` or `import` first")
     d = target.entry("background/descriptors").shape[1]
@@ -73,10 +73,15 @@ def resolve_dim(dim: int, n: int, d: int) -> int:
     return min(dim, d, len(sample_rows(n, d=d, seed=0))) if dim else d
 
 
+def _trained_on(store: Store) -> int:
+    """Return the size of the background that the PCA is trained on: what `neighbors --add` took in since does not count."""
+    reduced = store.manifest.stages.get("reduce.background", {"record": {}})["record"]
+    return int(reduced.get("trained_on", store.entry("background/descriptors").shape[0]))
+
+
 def _reduce_role(store: Store, role: str, dim: int, settings: Settings) -> Record:
     n, d = store.entry(f"{role}/descriptors").shape
-    n_background = store.entry("background/descriptors").shape[0]
-    kept = resolve_dim(dim, n_background, d)
+    kept = resolve_dim(dim, _trained_on(store), d)
     train = role == "background" and dim > 0
     inputs = [f"{role}/descriptors"]
     if role != "background" and dim and not settings.dry_run:

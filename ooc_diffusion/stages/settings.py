@@ -21,6 +21,8 @@ from ..store import Job, Store
 logger = logging.getLogger(__name__)
 
 ROLES = ("background", "seeds", "tests")
+# Images that will be part of the background have descriptors and vectors only.
+DESCRIBED = (*ROLES, "added")
 
 Advance = Callable[[int], object]
 Record = dict[str, Any]
@@ -101,6 +103,7 @@ def run_stage(
     total: int | None = None,
     unit: str = "rows",
     forecast: Callable[[], list[dict[str, Any]]] | None = None,
+    extend: Callable[[Job, Record], None] | None = None,
 ) -> Record:
     """Plan, check, run, measure and publish one stage.
 
@@ -126,6 +129,8 @@ def run_stage(
         For the progress.
     forecast : callable, optional
         Says more of what will be done, for ``dry_run``: ``planned`` in the record.
+    extend : callable, optional
+        Makes longer what the stage has published (`Job.extend`), instead of publishing it.
 
     Returns
     -------
@@ -140,13 +145,14 @@ def run_stage(
         Before anything is written, where the disk has not the space.
     """
     budget = settings.budget
+    options: dict[str, Any] = {"overwrite": settings.overwrite, "extends": extend is not None}
     check_plan(plan, budget)
     if settings.dry_run:
         with limit_threads(settings.threads):
             return {"stage": stage, "plan": asdict(plan)} | ({"planned": forecast()} if forecast else {})
     with (
         limit_threads(settings.threads) as threads,
-        store.job(stage, parameters=parameters, inputs=inputs, replaces=replaces, overwrite=settings.overwrite) as job,
+        store.job(stage, parameters=parameters, inputs=inputs, replaces=replaces, **options) as job,
     ):
         if job.published:
             logger.info("%s: done before, nothing to do", stage)
@@ -166,7 +172,7 @@ def run_stage(
             "written_bytes": job.written_bytes,
             "resumed": job.resumed,
         }
-        job.publish(record)
+        (Job.publish if extend is None else extend)(job, record)
         logger.info("%s: done in %.1f s, peak memory %s", stage, record["seconds"], format_size(meter.peak))
         return record
 
@@ -188,8 +194,8 @@ def open_store(store: Store | str | Path, *, create: bool = False) -> Store:
 
 def check_role(role: str) -> str:
     """Return a role, or raise `BadInput`."""
-    if role not in ROLES:
-        raise BadInput(f"role {role!r} is not one of {', '.join(ROLES)}")
+    if role not in DESCRIBED:
+        raise BadInput(f"role {role!r} is not one of {', '.join(DESCRIBED)}")
     return role
 
 

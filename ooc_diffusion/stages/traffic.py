@@ -144,6 +144,39 @@ def neighbors_reads(
     return {step: size for step, size in reads.items() if size}
 
 
+def adding_reads(
+    n: int,
+    m: int,
+    dim: int,
+    *,
+    copied: int,
+    width: int,
+    index: str,
+    itemsize: int,
+    probes: int,
+    room: int,
+    threads: int,
+    device: str,
+) -> Reads:
+    """Return what adding m images to n reads, with ``copied`` bytes of arrays that grow; else as `neighbors_reads`."""
+    vectors, table = 4 * (n + m) * dim, 4 * (n + m) * width
+    reads = {"copying": copied + 4 * n, "assigning": 4 * m * dim, "comparing": 8 * n * width, "merging": 8 * n * width}
+    if index == "list-major":
+        compared = n * (dim * itemsize + 4)  # with the similarity that must be reached, and once for the reach of many
+        entering = (1 if m <= FEW_SEEDS else 2) * (compared + 4 * m * dim)
+        reads["entering"] = 8 * n + permuting(n, 4, source_bytes=4 * width, room=room) + entering + permuting(n, 16, room=room)
+        reads["merging"] += 16 * n + 8 * min(n, ENTERED * m) * width
+        reads["ordering"] = 12 * (n + m) + permuting(n + m, dim * itemsize, source_bytes=4 * dim, room=room)
+        reads["searching"] = visiting(n + m, m, dim * itemsize + 4, query_bytes=4 * dim, probes=probes)
+    else:
+        reads["entering"] = comparing(m, n, dim, threads=threads)
+        indexed = vectors + 4 * m * dim + (0 if index == "Flat" else 4 * (n + m))
+        reads["searching"] = comparing(n + m, m, dim, threads=threads) if (index, device) == ("Flat", "cpu") else indexed
+    if index != "Flat":
+        reads["samples"] = alone(SAMPLES, 4 * dim, vectors) + vectors + alone(SAMPLES, 4 * width, table)
+    return {**reads, "checking": table}
+
+
 def graph_reads(
     n: int,
     k: int,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from ..errors import StorageFailure
 from .files import require_space
 from .journal import Journal
-from .manifest import ArrayEntry, check_names
+from .manifest import ArrayEntry, Manifest, check_names
 from .writer import ArrayWriter
 
 if TYPE_CHECKING:
@@ -184,21 +185,69 @@ class Job:
     def publish(self, record: dict[str, Any]) -> None:
         """Make the arrays of this stage visible, all of them in one step, in place of those it had made before."""
         manifest = self.store.manifest
-        names = [name for name, what in self._declared.items() if not what["scratch"]]
-        entries = {}
-        for name in names:
-            shape, checksums = self._arrays[name].finish()
-            what = self._declared[name]
-            entries[name] = ArrayEntry(what["file"], what["dtype"], shape, checksums, self.stage)
+        entries = self._finished()
         before = list(manifest.stages.get(self.stage, {}).get("arrays", []))
         for stage in self.replaces:
             before += manifest.stages.pop(stage)["arrays"]
         manifest.arrays = {name: entry for name, entry in manifest.arrays.items() if name not in before} | entries
-        manifest.stages[self.stage] = {**self.identity, "id": self._id, "arrays": names, "record": record}
+        manifest.stages[self.stage] = {**self.identity, "id": self._id, "arrays": list(entries), "record": record}
+        self._commit(manifest, record, keep=set(entries))
+
+    def extend(
+        self,
+        record: dict[str, Any],
+        *,
+        owners: Mapping[str, str],
+        records: Mapping[str, dict[str, Any]],
+        retired: Sequence[str],
+    ) -> None:
+        """Make longer arrays visible in place of those of the same names, all of them in one step.
+
+        They stay what the stages made that had made the shorter ones, and these stages count as made from the arrays that there
+        are now: only what else reads them is outdated. This stage keeps the parameters that it was published with.
+
+        Parameters
+        ----------
+        record : dict
+            What this stage says of itself.
+        owners : mapping
+            The stage of each array that is not of this one.
+        records : mapping
+            What these stages say of themselves now.
+        retired : sequence of str
+            Stages that go with all their arrays: what they made is part of the longer ones.
+        """
+        manifest = self.store.manifest
+        entries = self._finished()
+        for stage in retired:
+            manifest.stages.pop(stage)
+        manifest.arrays = {name: entry for name, entry in manifest.arrays.items() if entry.stage in manifest.stages}
+        for name, entry in entries.items():
+            owner = owners.get(name, self.stage)
+            manifest.arrays[name] = replace(entry, stage=owner)
+            made = manifest.stages[owner]["arrays"]
+            made += [] if name in made else [name]
+        for stage, said in {**records, self.stage: record}.items():
+            changed = manifest.stages[stage]
+            changed["record"] = said
+            changed["inputs"] = {name: manifest.arrays[name].identity for name in changed["inputs"]}
+        manifest.stages[self.stage]["id"] = self._id
+        self._commit(manifest, record, keep=set(entries))
+
+    def _finished(self) -> dict[str, ArrayEntry]:
+        """Finish the arrays that are not scratch."""
+        entries = {}
+        for name, what in self._declared.items():
+            if not what["scratch"]:
+                shape, checksums = self._arrays[name].finish()
+                entries[name] = ArrayEntry(what["file"], what["dtype"], shape, checksums, self.stage)
+        return entries
+
+    def _commit(self, manifest: Manifest, record: dict[str, Any], *, keep: set[str]) -> None:
         self.store.commit(manifest)
         self.record = record
         self.published = True
-        self._remove_leftovers(keep=set(names))
+        self._remove_leftovers(keep=keep)
 
     def discard(self) -> None:
         """Give up: remove the journal and every file of this job."""

@@ -24,6 +24,8 @@ from .npy import open_array
 
 TEMPORARY = "ooc_diffusion-"
 _FOLDERS = ("data", "jobs", "generations")
+# Differences that a message names.
+_SHOWN = 4
 
 
 class Store:
@@ -166,6 +168,7 @@ class Store:
         inputs: Sequence[str] = (),
         replaces: Sequence[str] = (),
         overwrite: bool = False,
+        extends: bool = False,
     ) -> Iterator[Job]:
         """Begin a stage, go on with it, or find it done.
 
@@ -181,6 +184,8 @@ class Store:
             Other stages that make the same arrays in another way: refused where one is published, removed with ``overwrite``.
         overwrite : bool
             Throw away what differs or is damaged (the published result stays until the new one is published). Default False.
+        extends : bool
+            Make longer what the stage has published, see `Job.extend`: how that was made does not matter. Default False.
 
         Yields
         ------
@@ -209,18 +214,23 @@ class Store:
                 raise BadInput(
                     f"{self.path} has these arrays from stage {others[0]}; give another --store, or --overwrite to replace them"
                 )
-            job = self._start(Job(self, stage, identity, others), overwrite)
+            job = self._start(Job(self, stage, identity, others), overwrite, extends)
             try:
                 yield job
             finally:
                 job.close()
 
-    def _start(self, job: Job, overwrite: bool) -> Job:
+    def _start(self, job: Job, overwrite: bool, extends: bool) -> Job:
         path = self.path / "jobs" / f"{job.stage}.journal"
         done = self.manifest.stages.get(job.stage)
         journal = Journal.read(path)
         if journal is not None and done is not None and journal.lines[0]["id"] == done["id"]:
             self._forget(journal)  # the process ended between publishing and removing its journal
+            journal = None
+        if extends:
+            done = None
+        if journal is not None and overwrite and _difference(journal.lines[0], job.identity):
+            self._forget(journal)
             journal = None
         if (
             journal is None
@@ -235,16 +245,11 @@ class Store:
             return job
         for before, state in ((journal.lines[0] if journal else None, "interrupted"), (done, "finished")):
             difference = _difference(before, job.identity) if before else ""
-            if not difference:
-                continue
-            if not overwrite:
+            if difference and not overwrite:
                 raise BadInput(
                     f"stage {job.stage} in {self.path} was {state} with {difference}; "
                     "give the same again, or --overwrite to start it anew"
                 )
-            if state == "interrupted" and journal is not None:
-                self._forget(journal)
-                journal = None
         if journal is not None:
             try:
                 job.resume(journal)
@@ -313,4 +318,5 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     parts += [f"{key} = {old.get(key)} (now {new.get(key)})" for key in sorted(old | new) if old.get(key) != new.get(key)]
     old, new = before["inputs"], now["inputs"]
     parts += [f"another {key}" for key in sorted(old | new) if old.get(key) != new.get(key)]
-    return ", ".join(parts)
+    more = [f"{len(parts) - _SHOWN} more"] if len(parts) > _SHOWN else []
+    return ", ".join([*parts[:_SHOWN], *more])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 
@@ -22,16 +23,20 @@ class Strings:
         All names, one after the other, as the file system encodes them.
     offsets : numpy.ndarray of shape (n + 1,), int64
         Where each begins, and the end of the last.
+    parts : numpy.ndarray of shape (p + 1,), int64, optional
+        Where each of the parts begins that are sorted by themselves, and the end of the last. Default: there is one.
     """
 
-    def __init__(self, characters: np.ndarray, offsets: np.ndarray) -> None:
+    def __init__(self, characters: np.ndarray, offsets: np.ndarray, parts: np.ndarray | None = None) -> None:
         self.characters = characters
         self.offsets = offsets
+        self.parts: list[int] = [0, len(self)] if parts is None else parts.tolist()
 
     @classmethod
     def open(cls, store: Store, name: str) -> Strings:
         """Open the names that `append_strings` wrote under ``name``."""
-        return cls(*store.arrays(f"{name}_bytes", f"{name}_offsets"))
+        parts = [f"{name}_parts"] if f"{name}_parts" in store else []
+        return cls(*store.arrays(f"{name}_bytes", f"{name}_offsets", *parts))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -44,18 +49,24 @@ class Strings:
 
     def find(self, name: str) -> int:
         """Return the row of a name, or -1: by bisection where the names are sorted by `path_key`, else one by one."""
+        row = self.bisect(name)
+        return self._look_through(os.fsencode(name)) if row < 0 else row
+
+    def bisect(self, name: str) -> int:
+        """Return the row of a name, or -1 where it does not stand where it would if the names are sorted by `path_key`."""
         wanted = os.fsencode(name)
         key = path_key(wanted)
-        low, high = 0, len(self)
-        while low < high:
-            middle = (low + high) // 2
-            if path_key(self._raw(middle)) < key:
-                low = middle + 1
-            else:
-                high = middle
-        if low < len(self) and self._raw(low) == wanted:
-            return low
-        return self._look_through(wanted)
+        for low, end in pairwise(self.parts):
+            high = end
+            while low < high:
+                middle = (low + high) // 2
+                if path_key(self._raw(middle)) < key:
+                    low = middle + 1
+                else:
+                    high = middle
+            if low < end and self._raw(low) == wanted:
+                return low
+        return -1
 
     def _look_through(self, wanted: bytes) -> int:
         for first in range(0, len(self), _ROWS):

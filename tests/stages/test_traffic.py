@@ -121,7 +121,7 @@ def counting(monkeypatch):
         ("_probes", "samples"),
         ("draw_sample", "samples"),
         ("_search_blocks", "searching"),
-        ("_short", "checking"),
+        ("share_of_short", "checking"),
     ):
         mark(neighbors, name, step)
     mark(neighbors, "search_among_itself", "ordering")
@@ -129,7 +129,7 @@ def counting(monkeypatch):
     for module in (ordered_search, completion, sys.modules[graph.__module__]):
         mark(module, "locality_order", None, whole=lambda lists, count: [(2 * lists.nbytes, lists)])
     mark(completion, "_searched", "searching seeds")
-    mark(completion, "_entered", "entering")
+    mark(completion, "entered", "entering")
     mark(completion, "reach_of_seeds", "samples", after="entering")
     mark(completion, "_recall_of_seeds", "samples")
     mark(completion, "_recall_of_background", "samples")
