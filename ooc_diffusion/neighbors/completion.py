@@ -14,7 +14,9 @@ import numpy as np
 
 from ..parallel import in_order, one_blas_thread
 from ..store.npy import read_ahead
-from .list_major import Best, OrderedLists, Tiles, key_bytes
+from .bounded import Best, Bounded, Tailed, key_bytes
+from .kernels import list_near
+from .list_major import OrderedLists
 from .lists import n_lists
 from .recall import share
 
@@ -83,10 +85,10 @@ def entering(
         For some lists, in their order.
     """
     count = len(lists.centroids)
-    norms = _norms(seeds)
+    tailed, norms = Tailed.of(seeds), _norms(seeds)
     done = np.searchsorted(lists.starts[::_LISTS], start, side="right") - 1  # the same lists always go together
     begins = range(_LISTS * int(done), count, _LISTS) if start < lists.starts[-1] else range(0)
-    tasks = ((lists, seeds, norms, least, reach, k, range(begin, min(begin + _LISTS, count))) for begin in begins)
+    tasks = ((lists, tailed, norms, least, reach, k, range(begin, min(begin + _LISTS, count))) for begin in begins)
     with one_blas_thread():
         yield from in_order(_enter, tasks, threads=threads)
 
@@ -98,7 +100,8 @@ def entering_bytes(n: int, n_seeds: int, d: int, *, k: int) -> int:
     """
     held = 2 * _LISTS * (n // max(1, n_lists(n)) + 1)
     asking = _SEEDS * (4 * d + 20 * _LISTS) + 4 * n_seeds * (_LISTS + 1)
-    return held * 6 * d + _ROWS * key_bytes(k) + Tiles.bytes(d) + asking
+    tails = (n_seeds + _ROWS) * Tailed.bytes(d)
+    return held * 6 * d + _ROWS * key_bytes(k) + Bounded.bytes(d) + tails + asking
 
 
 def reach_for(
@@ -153,16 +156,16 @@ def _list(lists: OrderedLists, least: np.ndarray, number: int, *, exact: bool) -
 
 
 def _enter(
-    lists: OrderedLists, seeds: np.ndarray, norms: np.ndarray, least: np.ndarray, reach: float | None, k: int, numbers: range
+    lists: OrderedLists, seeds: Tailed, norms: np.ndarray, least: np.ndarray, reach: float | None, k: int, numbers: range
 ) -> Entering:
-    tiles = Tiles(seeds.shape[1])
     read_ahead(lists.vectors, lists.starts[numbers.stop], lists.starts[min(numbers.stop + _LISTS, len(lists.centroids))])
     loaded = [_list(lists, least, number, exact=reach is None) for number in numbers]
     radii, asked = (np.array([one[place] for one in loaded]) for place in (2, 3))
     centroids = lists.centroids[numbers.start : numbers.stop]
-    asking = _asking(centroids, radii if reach is None else reach * radii, asked, seeds, norms)
+    asking = _asking(centroids, radii if reach is None else reach * radii, asked, seeds.vectors, norms)
+    bounded = Bounded(seeds.vectors.shape[1])
     parts = [
-        _enter_list(vectors[first : first + _ROWS], bound[first : first + _ROWS], seeds, some, k, tiles)
+        _enter_list(vectors[first : first + _ROWS], bound[first : first + _ROWS], seeds, some, k, bounded)
         for (vectors, bound, _, _), some in zip(loaded, asking, strict=True)
         for first in range(0, max(1, len(vectors)), _ROWS)
     ]
@@ -174,22 +177,23 @@ def _asking(
 ) -> list[np.ndarray]:
     """Return for each of some lists the seeds that may enter it, int32."""
     found: list[list[np.ndarray]] = [[] for _ in centroids]
+    out = np.empty(_SEEDS, np.int32)
     for first in range(0, len(seeds), _SEEDS):
         block = slice(first, first + _SEEDS)
-        near = np.ascontiguousarray(seeds[block]) @ centroids.T + norms[block, None] * radii
-        enough = near >= asked - _ROUNDING * (1 + norms[block, None])
-        for place, column in zip(found, enough.T, strict=True):
-            place.append(np.flatnonzero(column).astype(np.int32) + np.int32(first))
+        near = centroids @ np.ascontiguousarray(seeds[block]).T
+        for place, row, radius, bound in zip(found, near, radii.astype(np.float32), asked.astype(np.float32), strict=True):
+            count = list_near(row, norms[block], radius, bound, np.float32(_ROUNDING), out)
+            place.append(out[:count] + np.int32(first))
     return [np.concatenate(parts) if parts else np.empty(0, np.int32) for parts in found]
 
 
 def _enter_list(
-    vectors: np.ndarray, least: np.ndarray, seeds: np.ndarray, asking: np.ndarray, k: int, tiles: Tiles
+    vectors: np.ndarray, least: np.ndarray, seeds: Tailed, asking: np.ndarray, k: int, bounded: Bounded
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     best, rows = Best(len(vectors), k, least=least), np.arange(len(vectors), dtype=np.int32)
-    if len(rows):
-        for found, queries, part in tiles.products(vectors, rows, seeds, asking):
-            best.offer(found, queries, asking[part])
+    if len(rows) and len(asking):
+        spans = np.array([(0, len(rows), 0, len(asking))])
+        bounded.offer(best, Tailed.of(vectors), rows, seeds, asking, asking, spans)
     ids, similarities = best.sorted()
     there = ids >= 0
     return there.sum(axis=1, dtype=np.uint32), ids[there], similarities[there]

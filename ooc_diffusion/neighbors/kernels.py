@@ -116,6 +116,107 @@ def offer(similarities, queries, positions, k, out_least, out_counts, out_keys):
         out_counts[q], out_least[q] = count, least
 
 
+@nb.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _inner(a, i, b, j, begin, end):
+    """Return the inner product of parts of two rows; slices would count references, which threads share."""
+    total = np.float32(0)
+    for place in range(begin, end):
+        total += a[i, place] * b[j, place]
+    return total
+
+
+@nb.njit(cache=True, nogil=True)
+def tail_norms(vectors, prefixes, rounding, out):
+    """Write the norms of what is left of each vector (n, d) behind prefixes (l,), ascending, and more for rounding (n, l)."""
+    for i in range(vectors.shape[0]):
+        squares, end = np.float32(0), vectors.shape[1]
+        for level in range(prefixes.shape[0] - 1, -1, -1):
+            squares += _inner(vectors, i, vectors, i, prefixes[level], end)
+            out[i, level], end = np.sqrt(squares), prefixes[level]
+        norm = np.sqrt(squares + _inner(vectors, i, vectors, i, 0, end))
+        for level in range(prefixes.shape[0]):
+            out[i, level] += rounding * norm
+
+
+@nb.njit(cache=True, nogil=True)
+def _with_tails(vectors, tails, rows, out):
+    """Write the beginnings of some vectors and the norms of the rest to ``out`` (m, p + 1)."""
+    p = out.shape[1] - 1
+    for i in range(rows.shape[0]):
+        for j in range(p):
+            out[i, j] = vectors[rows[i], j]
+        out[i, p] = tails[rows[i]]
+
+
+@nb.njit(cache=True, nogil=True)
+def _offer_bounded(bounds, asking, queries, database, rows, names, k, best):
+    """Do what `offer` does, for inner products of which the bounds (m, n) are known; return how many had to be computed."""
+    least_of, counts, all_keys = best
+    computed = 0
+    for i in range(bounds.shape[0]):
+        q, row = queries[i], bounds[i]
+        keys, count, least = all_keys[q], counts[q], least_of[q]
+        for begin in range(0, bounds.shape[1], CHUNK):
+            first, mask = _chunk(row, begin, least)
+            while mask:
+                j = first + lowest_bit(mask)
+                mask &= mask - np.uint32(1)
+                if row[j] < least:  # which has grown
+                    continue
+                computed += 1
+                similarity = np.float32(_inner(asking, q, database, rows[j], 0, asking.shape[1]))
+                key = _key(similarity.view(np.uint32), names[j])
+                if similarity > least or (similarity == least and key > keys[k - 1]):  # identical vectors come in thousands
+                    keys[count] = key
+                    count += 1
+                    if count == keys.shape[0]:
+                        _keep_best(keys, k)
+                        count, least = k, _similarity(keys[k - 1])
+        counts[q], least_of[q] = count, least
+    return computed
+
+
+@nb.njit(cache=True, nogil=True)
+def offer_products(asking, database, spans, level, p, k, work, best):
+    """Offer to queries their inner products with vectors, list after list; return how many had to be computed.
+
+    ``asking`` are vectors, what `tail_norms` says of them, and the rows that are meant; ``database`` these and the positions that
+    are kept; ``spans`` (lists, 4) says which rows of both belong to a list. A product is at most that of the first p values and
+    the norms of the others: these bounds are made by matrix products, tile by tile in ``work``, and only where they reach the
+    least of the query (``best``: as the last three of `offer`) the inner product is computed, each by itself.
+    """
+    queries, query_tails, members = asking
+    vectors, tails, rows, names = database
+    left, right, bounds = work
+    left_values, right_values, step = left.reshape(-1), right.reshape(-1), right.shape[0]
+    computed = 0
+    for i in range(spans.shape[0]):
+        for first in range(spans[i, 2], spans[i, 3], step):
+            last = min(first + step, spans[i, 3])
+            n = last - first
+            b = right_values[: n * (p + 1)].reshape(n, p + 1)
+            _with_tails(vectors, tails[:, level], rows[first:last], b)
+            tile = max(1, min(left.shape[0], bounds.shape[0] // n))
+            for begin in range(spans[i, 0], spans[i, 1], tile):
+                some = members[begin : min(begin + tile, spans[i, 1])]
+                m = some.shape[0]
+                a = left_values[: m * (p + 1)].reshape(m, p + 1)
+                _with_tails(queries, query_tails[:, level], some, a)
+                found = bounds[: m * n].reshape(m, n)
+                np.dot(a, b.T, found)
+                computed += _offer_bounded(found, queries, some, vectors, rows[first:last], names[first:last], k, best)
+    return computed
+
+
+@nb.njit(cache=True, nogil=True)
+def raise_least(k, out_least, out_counts, out_keys):
+    """Sort out what was offered so far, so that ``out_least`` is the k-th similarity of each query that has as many."""
+    for q in range(out_counts.shape[0]):
+        if out_counts[q] >= k:
+            _keep_best(out_keys[q, : out_counts[q]], k)
+            out_counts[q], out_least[q] = k, _similarity(out_keys[q, k - 1])
+
+
 @nb.njit(cache=True, nogil=True)
 def sort_best(counts, keys, out_positions, out_similarities):
     """Write the best of each query, best first; -1 and -1e30 where there are fewer than k."""
@@ -155,6 +256,16 @@ def group_by_list(probes, out_starts, out_members):
             r = probes[i, j]
             out_starts[r] -= 1
             out_members[out_starts[r]] = i
+
+
+@nb.njit(cache=True, nogil=True)
+def list_near(products, norms, radius, asked, rounding, out):
+    """Write where products (n,) with a centroid and ``radius`` times the norm reach what is asked; return how many."""
+    count = 0
+    for i in range(products.shape[0]):
+        out[count] = i
+        count += products[i] + radius * norms[i] >= asked - rounding * (1 + norms[i])
+    return count
 
 
 @nb.njit(cache=True, nogil=True, parallel=True)
