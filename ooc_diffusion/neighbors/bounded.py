@@ -1,8 +1,8 @@
-"""Inner products of which few need to be computed: a bound by the first values of both vectors tells that the others are too small.
+"""Inner products of which few need to be computed: bounds by the first values of both vectors tell that the others are too small.
 
 x·s ≤ x₁·s₁ + |x₂| |s₂|, where x₁ are the first p values and x₂ the rest. That is the product of vectors of p + 1 values, so all
 bounds come from one matrix product. Vectors that a PCA made have most of their length in their first values. Only where the bound
-reaches what a query asks for, the inner product is computed, and each by itself, so that its bytes depend neither on p nor on tiles.
+reaches what a query asks for, the inner product is computed, and each by itself: its bytes depend neither on p nor on tiles.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import numpy as np
 
 from .kernels import CHUNK, offer, offer_products, raise_least, sort_best, tail_norms
 
-# Rows of the database that are multiplied at once, queries, and bounds: these stay in a core's cache until they are looked through.
-LIST_ROWS = 2**11
+# Rows of the database that are multiplied at once, bounds, and queries: they stay in a core's cache until looked through.
+LIST_ROWS = 2**10
 _PRODUCTS, _TILE_ROWS = 2**18, 2**12
-# What it takes to compute an inner product by itself, in values of a matrix product (measured), for each of its values and in all.
+# What an inner product by itself takes, in values of a matrix product (measured): for each of its values, and in all.
 _VALUE, _SINGLE = 4, 1300
 # Of neighboring p one has so many times as few products left, as long as nothing is known.
-_STEEP = 8
+_STEEP = 4
 # So much of the squared length may lie behind the first p to begin with.
-_TAIL = 0.1
+_TAIL = 0.15
 # Vectors that tell it.
 _SOME = 1000
 
@@ -120,7 +120,14 @@ class Bounded:
         self._rates, self._seen = np.zeros(len(self._prefixes)), np.zeros(len(self._prefixes), bool)
 
     def offer(
-        self, best: Best, asking: Tailed, members: np.ndarray, database: Tailed, rows: np.ndarray, names: np.ndarray, spans: np.ndarray
+        self,
+        best: Best,
+        asking: Tailed,
+        members: np.ndarray,
+        database: Tailed,
+        rows: np.ndarray,
+        names: np.ndarray,
+        spans: np.ndarray,
     ) -> None:
         """Offer inner products with vectors of a database to the queries that ask.
 
@@ -140,9 +147,8 @@ class Bounded:
         if self._level is None:
             tails = asking.tails[:_SOME]
             self._level = int(np.argmin((tails**2).mean(axis=0) > _TAIL * (asking.vectors[:_SOME] ** 2).sum(axis=1).mean()))
-        p = self._prefixes[self._level]
-        queries, vectors = (asking.vectors, asking.tails, members), (database.vectors, database.tails, rows, names)
-        computed = offer_products(queries, vectors, spans, self._level, p, best.k, self._work, best.state)
+        queries, vectors = (asking.vectors, asking.tails), (database.vectors, database.tails, rows, names)
+        computed = offer_products(queries, members, vectors, spans, self._prefixes, self._level, best.k, self._work, best.state)
         self._learn(computed / max(1, int(((spans[:, 1] - spans[:, 0]) * (spans[:, 3] - spans[:, 2])).sum())))
 
     def _learn(self, rate: float) -> None:

@@ -149,12 +149,16 @@ def _with_tails(vectors, tails, rows, out):
 
 
 @nb.njit(cache=True, nogil=True)
-def _offer_bounded(bounds, asking, queries, database, rows, names, k, best):
-    """Do what `offer` does, for inner products of which the bounds (m, n) are known; return how many had to be computed."""
+def _offer_bounded(bounds, asking, members, database, begin_row, end_row, prefixes, level, k, best):
+    """Do what `offer` does, for inner products of which the bounds (m, n) are known; return how many of these were high."""
     least_of, counts, all_keys = best
+    queries, query_tails = asking
+    vectors, tails, all_rows, all_names = database
+    rows, names = all_rows[begin_row:end_row], all_names[begin_row:end_row]
+    p, d, following = prefixes[level], queries.shape[1], min(level + 1, prefixes.shape[0] - 1)
     computed = 0
     for i in range(bounds.shape[0]):
-        q, row = queries[i], bounds[i]
+        q, row = members[i], bounds[i]
         keys, count, least = all_keys[q], counts[q], least_of[q]
         for begin in range(0, bounds.shape[1], CHUNK):
             first, mask = _chunk(row, begin, least)
@@ -164,7 +168,11 @@ def _offer_bounded(bounds, asking, queries, database, rows, names, k, best):
                 if row[j] < least:  # which has grown
                     continue
                 computed += 1
-                similarity = np.float32(_inner(asking, q, database, rows[j], 0, asking.shape[1]))
+                s = rows[j]
+                closer = row[j] - query_tails[q, level] * tails[s, level] + query_tails[q, following] * tails[s, following]
+                if closer + _inner(queries, q, vectors, s, p, prefixes[following]) < least:
+                    continue
+                similarity = np.float32(_inner(queries, q, vectors, s, 0, d))
                 key = _key(similarity.view(np.uint32), names[j])
                 if similarity > least or (similarity == least and key > keys[k - 1]):  # identical vectors come in thousands
                     keys[count] = key
@@ -177,16 +185,17 @@ def _offer_bounded(bounds, asking, queries, database, rows, names, k, best):
 
 
 @nb.njit(cache=True, nogil=True)
-def offer_products(asking, database, spans, level, p, k, work, best):
+def offer_products(asking, members, database, spans, prefixes, level, k, work, best):
     """Offer to queries their inner products with vectors, list after list; return how many had to be computed.
 
-    ``asking`` are vectors, what `tail_norms` says of them, and the rows that are meant; ``database`` these and the positions that
-    are kept; ``spans`` (lists, 4) says which rows of both belong to a list. A product is at most that of the first p values and
-    the norms of the others: these bounds are made by matrix products, tile by tile in ``work``, and only where they reach the
-    least of the query (``best``: as the last three of `offer`) the inner product is computed, each by itself.
+    ``asking`` are vectors, what `tail_norms` says of them, and ``members`` the rows that are meant; ``database`` these and the
+    positions that are kept; ``spans`` (lists, 4) says which rows of both belong to a list. A product is at most that of the first
+    values and the norms of the others: such bounds are made by matrix products, tile by tile in ``work``, and only where they
+    reach the least of the query (``best``: as the last three of `offer`) the inner product is computed, each by itself.
     """
-    queries, query_tails, members = asking
-    vectors, tails, rows, names = database
+    queries, query_tails = asking
+    vectors, tails, rows, _ = database
+    p = prefixes[level]
     left, right, bounds = work
     left_values, right_values, step = left.reshape(-1), right.reshape(-1), right.shape[0]
     computed = 0
@@ -204,7 +213,7 @@ def offer_products(asking, database, spans, level, p, k, work, best):
                 _with_tails(queries, query_tails[:, level], some, a)
                 found = bounds[: m * n].reshape(m, n)
                 np.dot(a, b.T, found)
-                computed += _offer_bounded(found, queries, some, vectors, rows[first:last], names[first:last], k, best)
+                computed += _offer_bounded(found, asking, some, database, first, last, prefixes, level, k, best)
     return computed
 
 

@@ -197,7 +197,8 @@ def _visit(lists: OrderedLists, asking: Tailed, probed: np.ndarray, best: Best, 
 
 def _groups(lists: OrderedLists, visited: np.ndarray) -> Iterator[list[tuple[int, int, int]]]:
     """Yield some lists at a time, or pieces of them: their numbers, and where they begin and end."""
-    pieces, filled = [], 0
+    pieces: list[tuple[int, int, int]] = []
+    filled = 0
     for number in visited.tolist():
         for begin in range(lists.starts[number], lists.starts[number + 1], _GROUP_ROWS):
             end = min(begin + _GROUP_ROWS, int(lists.starts[number + 1]))

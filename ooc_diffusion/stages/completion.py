@@ -10,7 +10,6 @@ import numpy as np
 
 from ..neighbors import (
     SAMPLES,
-    Entering,
     OrderedLists,
     entering,
     inverse,
@@ -163,15 +162,16 @@ def _entered(worker: Worker, store: Store, k: int, start: int, how: How) -> Bloc
 def _enter(worker: Worker, store: Store, lists: OrderedLists, k: int, how: How) -> None:
     """Write ``graph/entering``, the seeds that enter, by position, and ``graph/spans``, where those of each id stand there."""
     job, n = worker.job, len(lists.order)
-    seeds = np.ascontiguousarray(store.array("seeds/vectors"))
+    seeds, ordered = np.ascontiguousarray(store.array("seeds/vectors")), _lists_of_seeds(worker, store)
     places = job.put("graph/places", inverse(lists.order), scratch=True)
     least = put_permuted(worker, "graph/least", store.array("background/similarities")[:, k - 1], places, scratch=True)
     reach = reach_of_seeds(worker, lists, seeds, least, k, how)
     counts = job.array("graph/entering_counts", "<u4", (n,), scratch=True)
     found = job.array("graph/entering", "<u4", (None, 2), scratch=True)
     width = min(k, len(seeds))
-    for part in entering(lists, seeds, least, k=width, reach=reach, threads=worker.threads, start=counts.rows):
-        found.append(_entries(part))
+    options: dict[str, Any] = {"k": width, "reach": reach, "threads": worker.threads, "start": counts.rows}
+    for part in entering(lists, ordered.vectors, least, **options):
+        found.append(_entries(ordered.order[part.seeds], part.similarities))
         counts.append(part.counts)
         job.checkpoint()
     by_position = job.array("graph/spans_by_position", "<i8", (n, 2), scratch=True)
@@ -185,8 +185,8 @@ def _enter(worker: Worker, store: Store, lists: OrderedLists, k: int, how: How) 
     put_permuted(worker, "graph/spans", by_position.view(), lists.order, scratch=True)
 
 
-def _entries(part: Entering) -> np.ndarray:
-    return np.stack([part.seeds.view(np.uint32), part.similarities.view(np.uint32)], axis=1)
+def _entries(ids: np.ndarray, similarities: np.ndarray) -> np.ndarray:
+    return np.stack([ids.view(np.uint32), similarities.view(np.uint32)], axis=1)
 
 
 def _pairs(
