@@ -5,13 +5,13 @@ from .kernels import take_entering
 from .list_major import MOST_MEMORY_PROBES, OrderedLists, block_bytes, nearest_lists, query_rows, search_lists
 from .lists import Inverted, bisect_centroids, locality_order, n_lists, n_probes, train_centroids, training_rows
 from .merge import merge_neighbors
+from .nearest import assign_lists
 from .permute import inverse, permuted, row_bytes
 from .recall import SAMPLES, Sample, draw_sample, measure_recall, measure_share, measure_table, probes_for
 from .search import (
     DATABASE_ROWS,
     INDEXES,
     QUERY_ROWS,
-    assign_lists,
     choose_index,
     index_bytes,
     resolve_device,

@@ -227,6 +227,29 @@ def raise_least(k, out_least, out_counts, out_keys):
 
 
 @nb.njit(cache=True, nogil=True)
+def keep_nearest(nearness, first, out_best, out_nearest):
+    """Keep for each row the largest nearness (m, n) so far, and its column, counted from ``first``; the first of equal ones."""
+    for i in range(nearness.shape[0]):
+        row, best, nearest = nearness[i], out_best[i], out_nearest[i]
+        for begin in range(0, row.shape[0], CHUNK):
+            place, mask = _chunk(row, begin, best)
+            while mask:
+                j = place + lowest_bit(mask)
+                mask &= mask - np.uint32(1)
+                if row[j] > best:
+                    best, nearest = row[j], first + j
+        out_best[i], out_nearest[i] = best, nearest
+
+
+@nb.njit(cache=True, nogil=True)
+def add_by_list(vectors, lists, out_sums):
+    """Add each vector (n, d) to the sum of its list (lists, d) float64."""
+    for i in range(vectors.shape[0]):
+        for j in range(vectors.shape[1]):
+            out_sums[lists[i], j] += vectors[i, j]
+
+
+@nb.njit(cache=True, nogil=True)
 def sort_best(counts, keys, out_positions, out_similarities):
     """Write the best of each query, best first; -1 and -1e30 where there are fewer than k."""
     for q in range(out_positions.shape[0]):

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..parallel import one_blas_thread
-from .kernels import order_by_list
+from .kernels import add_by_list, order_by_list
+from .nearest import assign_lists
 
 FEWEST_FOR_LISTS = 4096
 _TRAINING_ROWS_PER_LIST = 100
+_ITERATIONS = 10
+# How far an empty list is put beside a full one, in parts of each value.
+_BESIDE = 2.0**-10
 _MOST_PROBES = 256
 
 
@@ -61,18 +64,28 @@ def train_centroids(vectors: np.ndarray, *, seed: int = 0) -> np.ndarray:
     numpy.ndarray of shape (4 √n, d), float32
         In locality order; see `bisect_centroids`.
     """
-    import faiss
-
-    n, d = vectors.shape
+    n, lists = len(vectors), n_lists(len(vectors))
     rows = training_rows(n)
     # one row of each of equally long stretches: drawing without replacement would take memory that grows with n
     edges = np.arange(rows + 1) * n // rows
-    sample = np.random.default_rng(seed).integers(edges[:-1], edges[1:])
-    kmeans = faiss.Kmeans(d, n_lists(n), niter=10, seed=seed + 1, min_points_per_centroid=1, max_points_per_centroid=1000)
-    with one_blas_thread():
-        kmeans.train(np.ascontiguousarray(vectors[sample], np.float32))
-    centroids = np.array(kmeans.centroids)
+    rng = np.random.default_rng(seed)
+    sample = np.ascontiguousarray(vectors[rng.integers(edges[:-1], edges[1:])], np.float32)
+    centroids = sample[rng.choice(rows, lists, replace=False)]
+    for _ in range(_ITERATIONS):
+        centroids = _means(sample, assign_lists(sample, centroids), centroids, rng)
     return centroids[bisect_centroids(centroids)]
+
+
+def _means(vectors: np.ndarray, lists: np.ndarray, centroids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the means of lists; where one has no vectors, a place beside that of another, the likelier the more that one has."""
+    sums, counts = np.zeros(centroids.shape), np.bincount(lists, minlength=len(centroids))
+    add_by_list(vectors, lists, sums)
+    means = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
+    empty, others = np.flatnonzero(counts == 0), np.maximum(counts - 1, 0)
+    if len(empty) and others.any():
+        beside = means[rng.choice(len(means), len(empty), p=others / others.sum())]
+        means[empty] = beside * (1 + np.float32(_BESIDE) * rng.choice(np.array([-1, 1], np.float32), beside.shape))
+    return means
 
 
 def bisect_centroids(centroids: np.ndarray) -> np.ndarray:

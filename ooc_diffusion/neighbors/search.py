@@ -36,11 +36,6 @@ def choose_index(n: int, index: str, *, indexes: tuple[str, ...] = INDEXES) -> s
     return index
 
 
-def assign_lists(block: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """Return the nearest centroid (L2) of each row of a block (b, d) as int32 (b,)."""
-    return np.concatenate([ids[:, 0] for ids, _ in search(centroids, block, k=1, metric="euclidean")])
-
-
 def resolve_device(device: str) -> str:
     """Return ``cpu`` or ``cuda``: with ``auto`` the GPU where faiss finds one."""
     import faiss
