@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .kernels import CHUNK, offer, offer_products, raise_least, sort_best, tail_norms
+from .kernels import CHUNK, offer, offer_products, sort_best, tail_norms
 
 # Rows of the database that are multiplied at once, bounds, and queries: they stay in a core's cache until looked through.
-LIST_ROWS = 2**10
+_LIST_ROWS = 2**10
 _PRODUCTS, _TILE_ROWS = 2**18, 2**12
 # What an inner product by itself takes, in values of a matrix product (measured): for each of its values, and in all.
 _VALUE, _SINGLE = 4, 1300
@@ -44,10 +44,6 @@ class Best:
     def offer(self, similarities: np.ndarray, queries: np.ndarray, positions: np.ndarray) -> None:
         """Offer similarities (m, n) of some queries (m,) to the vectors at some positions (n,)."""
         offer(similarities, queries, positions, self.k, *self.state)
-
-    def settle(self) -> None:
-        """Sort out what is not among the k best so far, so that less is let in."""
-        raise_least(self.k, *self.state)
 
     def sorted(self) -> tuple[np.ndarray, np.ndarray]:
         """Return positions int32 and similarities float32 (queries, k), best first; -1 and -1e30 where there are fewer."""
@@ -105,51 +101,36 @@ class Bounded:
         self._level: int | None = None
         self._work = (
             np.empty((_TILE_ROWS, d + 1), np.float32),
-            np.empty((LIST_ROWS, d + 1), np.float32),
-            np.empty(max(_PRODUCTS, LIST_ROWS), np.float32),
+            np.empty((_LIST_ROWS, d + 1), np.float32),
+            np.empty(max(_PRODUCTS, _LIST_ROWS), np.float32),
         )
-        self.forget()
+        self._rates, self._seen = np.zeros(len(self._prefixes)), np.zeros(len(self._prefixes), bool)
 
     @staticmethod
     def bytes(d: int) -> int:
         """Return the bytes that are held."""
-        return 4 * (_PRODUCTS + (_TILE_ROWS + LIST_ROWS) * (d + 1))
+        return 4 * (_PRODUCTS + (_TILE_ROWS + _LIST_ROWS) * (d + 1))
 
-    def forget(self) -> None:
-        """Forget how many products had to be computed; what is asked for will be another."""
-        self._rates, self._seen = np.zeros(len(self._prefixes)), np.zeros(len(self._prefixes), bool)
-
-    def offer(
-        self,
-        best: Best,
-        asking: Tailed,
-        members: np.ndarray,
-        database: Tailed,
-        rows: np.ndarray,
-        names: np.ndarray,
-        spans: np.ndarray,
-    ) -> None:
-        """Offer inner products with vectors of a database to the queries that ask.
+    def offer(self, best: Best, asking: Tailed, database: Tailed, rows: np.ndarray, names: np.ndarray) -> None:
+        """Offer to all that ask their inner products with some vectors of a database.
 
         Parameters
         ----------
         best : Best
-            What the queries have.
+            What those that ask have.
         asking, database : Tailed
-            Queries and vectors.
-        members : numpy.ndarray of shape (m,), int32
-            Rows of queries, list after list.
+            Vectors.
         rows, names : numpy.ndarray of shape (n,), int32
-            Rows of vectors, list after list, and the positions that are kept.
-        spans : numpy.ndarray of shape (lists, 4), int64
-            Where the queries of each list begin and end among the members, and its vectors among the rows.
+            Rows of the database, and the positions that are kept.
         """
+        if not len(rows) or not len(asking.vectors):
+            return
         if self._level is None:
             tails = asking.tails[:_SOME]
             self._level = int(np.argmin((tails**2).mean(axis=0) > _TAIL * (asking.vectors[:_SOME] ** 2).sum(axis=1).mean()))
-        queries, vectors = (asking.vectors, asking.tails), (database.vectors, database.tails, rows, names)
-        computed = offer_products(queries, members, vectors, spans, self._prefixes, self._level, best.k, self._work, best.state)
-        self._learn(computed / max(1, int(((spans[:, 1] - spans[:, 0]) * (spans[:, 3] - spans[:, 2])).sum())))
+        vectors, those = (asking.vectors, asking.tails), (database.vectors, database.tails, rows, names)
+        computed = offer_products(vectors, those, self._prefixes, self._level, best.k, self._work, best.state)
+        self._learn(computed / (len(asking.vectors) * len(rows)))
 
     def _learn(self, rate: float) -> None:
         assert self._level is not None

@@ -192,10 +192,8 @@ def _asking(
 def _enter_list(
     vectors: np.ndarray, least: np.ndarray, seeds: Tailed, asking: np.ndarray, k: int, bounded: Bounded
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    best, rows = Best(len(vectors), k, least=least), np.arange(len(vectors), dtype=np.int32)
-    if len(rows) and len(asking):
-        spans = np.array([(0, len(rows), 0, len(asking))])
-        bounded.offer(best, Tailed.of(vectors), rows, seeds, asking, asking, spans)
+    best = Best(len(vectors), k, least=least)
+    bounded.offer(best, Tailed.of(vectors), seeds, asking, asking)
     ids, similarities = best.sorted()
     there = ids >= 0
     return there.sum(axis=1, dtype=np.uint32), ids[there], similarities[there]

@@ -149,7 +149,7 @@ def _with_tails(vectors, tails, rows, out):
 
 
 @nb.njit(cache=True, nogil=True)
-def _offer_bounded(bounds, asking, members, database, begin_row, end_row, prefixes, level, k, best):
+def _offer_bounded(bounds, asking, first_query, database, begin_row, end_row, prefixes, level, k, best):
     """Do what `offer` does, for inner products of which the bounds (m, n) are known; return how many of these were high."""
     least_of, counts, all_keys = best
     queries, query_tails = asking
@@ -158,7 +158,7 @@ def _offer_bounded(bounds, asking, members, database, begin_row, end_row, prefix
     p, d, following = prefixes[level], queries.shape[1], min(level + 1, prefixes.shape[0] - 1)
     computed = 0
     for i in range(bounds.shape[0]):
-        q, row = members[i], bounds[i]
+        q, row = first_query + i, bounds[i]
         keys, count, least = all_keys[q], counts[q], least_of[q]
         for begin in range(0, bounds.shape[1], CHUNK):
             first, mask = _chunk(row, begin, least)
@@ -185,45 +185,34 @@ def _offer_bounded(bounds, asking, members, database, begin_row, end_row, prefix
 
 
 @nb.njit(cache=True, nogil=True)
-def offer_products(asking, members, database, spans, prefixes, level, k, work, best):
-    """Offer to queries their inner products with vectors, list after list; return how many had to be computed.
+def offer_products(asking, database, prefixes, level, k, work, best):
+    """Offer to some vectors their inner products with some of a database; return for how many the bound was not enough.
 
-    ``asking`` are vectors, what `tail_norms` says of them, and ``members`` the rows that are meant; ``database`` these and the
-    positions that are kept; ``spans`` (lists, 4) says which rows of both belong to a list. A product is at most that of the first
-    values and the norms of the others: such bounds are made by matrix products, tile by tile in ``work``, and only where they
-    reach the least of the query (``best``: as the last three of `offer`) the inner product is computed, each by itself.
+    ``asking`` are vectors and what `tail_norms` says of them; ``database`` these, the rows that are meant, and the positions that
+    are kept. A product is at most that of the first values and the norms of the others: such bounds are made by matrix products,
+    tile by tile in ``work``, and only where they reach the least of the query (``best``: as the last three of `offer`) the inner
+    product is computed, each by itself.
     """
     queries, query_tails = asking
     vectors, tails, rows, _ = database
-    p = prefixes[level]
     left, right, bounds = work
-    left_values, right_values, step = left.reshape(-1), right.reshape(-1), right.shape[0]
-    computed = 0
-    for i in range(spans.shape[0]):
-        for first in range(spans[i, 2], spans[i, 3], step):
-            last = min(first + step, spans[i, 3])
-            n = last - first
-            b = right_values[: n * (p + 1)].reshape(n, p + 1)
-            _with_tails(vectors, tails[:, level], rows[first:last], b)
-            tile = max(1, min(left.shape[0], bounds.shape[0] // n))
-            for begin in range(spans[i, 0], spans[i, 1], tile):
-                some = members[begin : min(begin + tile, spans[i, 1])]
-                m = some.shape[0]
-                a = left_values[: m * (p + 1)].reshape(m, p + 1)
-                _with_tails(queries, query_tails[:, level], some, a)
-                found = bounds[: m * n].reshape(m, n)
-                np.dot(a, b.T, found)
-                computed += _offer_bounded(found, asking, some, database, first, last, prefixes, level, k, best)
+    width, step, computed = prefixes[level] + 1, right.shape[0], 0
+    members = np.arange(queries.shape[0])
+    for first in range(0, rows.shape[0], step):
+        last = min(first + step, rows.shape[0])
+        n = last - first
+        b = right.reshape(-1)[: n * width].reshape(n, width)
+        _with_tails(vectors, tails[:, level], rows[first:last], b)
+        tile = max(1, min(left.shape[0], bounds.shape[0] // n))
+        for begin in range(0, queries.shape[0], tile):
+            some = members[begin : begin + tile]
+            m = some.shape[0]
+            a = left.reshape(-1)[: m * width].reshape(m, width)
+            _with_tails(queries, query_tails[:, level], some, a)
+            found = bounds[: m * n].reshape(m, n)
+            np.dot(a, b.T, found)
+            computed += _offer_bounded(found, asking, begin, database, first, last, prefixes, level, k, best)
     return computed
-
-
-@nb.njit(cache=True, nogil=True)
-def raise_least(k, out_least, out_counts, out_keys):
-    """Sort out what was offered so far, so that ``out_least`` is the k-th similarity of each query that has as many."""
-    for q in range(out_counts.shape[0]):
-        if out_counts[q] >= k:
-            _keep_best(out_keys[q, : out_counts[q]], k)
-            out_counts[q], out_least[q] = k, _similarity(out_keys[q, k - 1])
 
 
 @nb.njit(cache=True, nogil=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..parallel import in_order, one_blas_thread
 from ..store.npy import read_ahead
-from .bounded import Best, Bounded, Tailed, key_bytes
+from .bounded import Best, key_bytes
 from .kernels import group_by_list
 
 # Sizes that could change the rounding of a matrix product are constants: results do not depend on the memory budget.
@@ -24,10 +24,6 @@ _AROUND, _FEWEST_AROUND = 8, 1024
 # Rows of a list that are multiplied at once, and products: these stay in a core's cache until they are looked through.
 _LIST_ROWS = 2**11
 _PRODUCTS, _TILE_ROWS = 2**18, 2**12
-# Vectors of lists that are read at once.
-_GROUP_ROWS = 2**13
-# Lists that each query visits before all others.
-_FIRST = 4
 # Queries whose nearest lists are looked for at once.
 _PROBING_ROWS = 2**12
 
@@ -108,8 +104,7 @@ def block_bytes(q: int, d: int, *, k: int, probes: int) -> int:
     """Return the bytes that searching one block of q queries takes, and two blocks of results that wait."""
     rows = min(q, query_rows(q, probes))
     probing = min(rows, _PROBING_ROWS) * key_bytes(probes)
-    beside = probing + Tiles.bytes(d) + Bounded.bytes(d) + _GROUP_ROWS * (4 * d + 8 + Tailed.bytes(d))
-    return rows * (4 * d + Tailed.bytes(d) + 8 * probes + key_bytes(k) + 3 * 8 * k) + beside
+    return rows * (4 * d + 8 * probes + key_bytes(k) + 3 * 8 * k) + probing + Tiles.bytes(d)
 
 
 def nearest_lists(centroids: np.ndarray, queries: np.ndarray, *, probes: int, own: np.ndarray | None = None) -> np.ndarray:
@@ -162,53 +157,22 @@ def _candidates(
 def _search_block(
     lists: OrderedLists, queries: np.ndarray, own: np.ndarray | None, k: int, probes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    asking = Tailed.of(np.ascontiguousarray(queries, np.float32))
-    best, bounded = Best(len(queries), k), Bounded(queries.shape[1])
-    near = nearest_lists(lists.centroids, asking.vectors, probes=probes, own=own)
-    # the nearest lists hold most of the neighbors, and few vectors are better afterwards
-    for probed in (near[:, :_FIRST], near[:, _FIRST:]):
-        _visit(lists, asking, probed, best, bounded)
-        best.settle()
-        bounded.forget()
+    queries = np.ascontiguousarray(queries, np.float32)
+    starts, members = np.zeros(len(lists.centroids) + 1, np.int64), np.empty(len(queries) * probes, np.int32)
+    group_by_list(nearest_lists(lists.centroids, queries, probes=probes, own=own), starts, members)
+    best, tiles = Best(len(queries), k), Tiles(queries.shape[1])
+    # those that most queries probe come first: they hold most of the neighbors, and few vectors are better afterwards
+    visited = np.argsort(-np.diff(starts), kind="stable")[: np.count_nonzero(np.diff(starts))]
+    for place, number in enumerate(visited):
+        if place + 2 < len(visited):
+            following = visited[place + 2]
+            read_ahead(lists.vectors, lists.starts[following], lists.starts[following + 1])
+        some, begin, end = members[starts[number] : starts[number + 1]], lists.starts[number], lists.starts[number + 1]
+        positions = np.arange(begin, end, dtype=np.int32)
+        for found, asking, part in tiles.products(queries, some, lists.vectors[begin:end]):
+            best.offer(found, asking, positions[part])
     positions, similarities = best.sorted()
     return np.where(positions < 0, np.int32(-1), lists.order[positions].astype(np.int32)), similarities
-
-
-def _visit(lists: OrderedLists, asking: Tailed, probed: np.ndarray, best: Best, bounded: Bounded) -> None:
-    """Offer the vectors of the lists that each query probes, those first that most of them probe."""
-    starts, members = np.zeros(len(lists.centroids) + 1, np.int64), np.empty(probed.size, np.int32)
-    group_by_list(probed, starts, members)
-    visited = np.argsort(-np.diff(starts), kind="stable")[: np.count_nonzero(np.diff(starts))]
-    ahead = _groups(lists, visited)
-    next(ahead, None)
-    group, rows = np.empty((_GROUP_ROWS, asking.vectors.shape[1]), np.float32), np.arange(_GROUP_ROWS, dtype=np.int32)
-    names = np.empty(_GROUP_ROWS, np.int32)
-    for pieces in _groups(lists, visited):
-        for _, begin, end in next(ahead, []):
-            read_ahead(lists.vectors, begin, end)
-        spans, filled = [], 0
-        for number, begin, end in pieces:
-            part = slice(filled, filled + end - begin)
-            group[part], names[part] = lists.vectors[begin:end], np.arange(begin, end)
-            spans.append((starts[number], starts[number + 1], part.start, part.stop))
-            filled = part.stop
-        bounded.offer(best, asking, members, Tailed.of(group[:filled]), rows[:filled], names[:filled], np.array(spans))
-
-
-def _groups(lists: OrderedLists, visited: np.ndarray) -> Iterator[list[tuple[int, int, int]]]:
-    """Yield some lists at a time, or pieces of them: their numbers, and where they begin and end."""
-    pieces: list[tuple[int, int, int]] = []
-    filled = 0
-    for number in visited.tolist():
-        for begin in range(lists.starts[number], lists.starts[number + 1], _GROUP_ROWS):
-            end = min(begin + _GROUP_ROWS, int(lists.starts[number + 1]))
-            if filled + end - begin > _GROUP_ROWS:
-                yield pieces
-                pieces, filled = [], 0
-            pieces.append((number, begin, end))
-            filled += end - begin
-    if pieces:
-        yield pieces
 
 
 class Tiles:

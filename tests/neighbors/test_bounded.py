@@ -29,19 +29,13 @@ def vectors(kind, n, seed):
 KINDS = ["decaying", "isotropic", "turned", "identical", "scaled"]
 
 
-def offered(queries, database, level, lists, *, least=None, rounds=1):
-    """What is kept after offering the database in some lists, their rows in turn to all queries, and a second time to some."""
+def offered(queries, database, level, parts, *, least=None):
+    """What is kept after offering the database in some parts, its rows in any order."""
     best, products = Best(len(queries), K, least=least), Bounded(D)
-    asking, tailed = Tailed.of(queries), Tailed.of(database)
     if level is not None:
         products._level, products._learn = level, lambda rate: None
-    members = np.arange(len(queries), dtype=np.int32)
-    rows = np.random.default_rng(1).permutation(len(database)).astype(np.int32)
-    ends = np.linspace(0, len(rows), lists + 1).astype(np.int64)
-    for part in np.array_split(np.arange(lists), rounds):
-        spans = np.array([(0, len(members), ends[i], ends[i + 1]) for i in part])
-        products.offer(best, asking, members, tailed, rows, rows, spans)
-        best.settle()
+    for rows in np.array_split(np.random.default_rng(1).permutation(len(database)).astype(np.int32), parts):
+        products.offer(best, Tailed.of(queries), Tailed.of(database), rows, rows)
     return best.sorted()
 
 
@@ -64,11 +58,11 @@ def test_no_bound_and_no_tile_changes_a_byte(kind, monkeypatch):
     for bound in (None, least):
         expected = [part.tobytes() for part in offered(queries, database, len(prefixes(D)) - 1, 1, least=bound)]
         for list_rows, products in ((1024, 2**18), (1, 1), (50, 999)):
-            monkeypatch.setattr(bounded, "LIST_ROWS", list_rows)
+            monkeypatch.setattr(bounded, "_LIST_ROWS", list_rows)
             monkeypatch.setattr(bounded, "_PRODUCTS", products)
             for level in (None, *range(len(prefixes(D)))):
-                for lists, rounds in ((1, 1), (20, 7)):
-                    again = offered(queries, database, level, lists, least=bound, rounds=rounds)
+                for parts in (1, 20):
+                    again = offered(queries, database, level, parts, least=bound)
                     assert [part.tobytes() for part in again] == expected
 
 
@@ -106,14 +100,11 @@ def test_few_products_are_computed_where_first_values_tell(monkeypatch):
 
 def test_what_is_learned(monkeypatch):
     costs = {15: 1.0, 31: 0.05, 80: 0.01}
-    monkeypatch.setattr(bounded, "offer_products", lambda *args: costs[int(args[4][args[5]])] * Q * N)
-    tailed, products = Tailed.of(vectors("isotropic", N, 1)), Bounded(D)
+    monkeypatch.setattr(bounded, "offer_products", lambda *args: costs[int(args[2][args[3]])] * Q * N)
+    asking, database = Tailed.of(vectors("isotropic", Q, 1)), Tailed.of(vectors("isotropic", N, 1))
     rows = np.arange(N, dtype=np.int32)
-    for _ in range(5):
-        products.offer(Best(Q, K), tailed, rows[:Q], tailed, rows, rows, np.array([(0, Q, 0, N)]))
-    assert products._prefixes[products._level] == 80
-    costs[31] = 0.002
-    products.forget()
-    for _ in range(5):
-        products.offer(Best(Q, K), tailed, rows[:Q], tailed, rows, rows, np.array([(0, Q, 0, N)]))
-    assert products._prefixes[products._level] == 31
+    for rate, values in ((0.05, 80), (0.002, 31)):
+        costs[31], products = rate, Bounded(D)
+        for _ in range(5):
+            products.offer(Best(Q, K), asking, database, rows, rows)
+        assert products._prefixes[products._level] == values

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ooc_diffusion.neighbors import OrderedLists, assign_lists, bounded, list_major, locality_order, nearest_lists, search_lists
+from ooc_diffusion.neighbors import OrderedLists, assign_lists, list_major, locality_order, nearest_lists, search_lists
 from ooc_diffusion.neighbors.kernels import CHUNK, offer, sort_best
 from ooc_diffusion.store import Store
 from tests.reference import naive_list_search
@@ -60,8 +60,8 @@ def test_the_best_of_the_lists_that_are_probed(case, k, probes):
 def test_no_block_changes_what_is_found(case, monkeypatch, list_rows, products, query_rows):
     _, _, _, database = case
     ids, similarities = found(database, k=9, probes=5, threads=1)
-    monkeypatch.setattr(bounded, "LIST_ROWS", list_rows)
-    monkeypatch.setattr(bounded, "_PRODUCTS", products)
+    monkeypatch.setattr(list_major, "_LIST_ROWS", list_rows)
+    monkeypatch.setattr(list_major, "_PRODUCTS", products)
     monkeypatch.setattr(list_major, "query_rows", lambda q, probes: query_rows)
     again, values = found(database, k=9, probes=5, threads=2)
     np.testing.assert_allclose(values, similarities, atol=1e-6)
