@@ -52,7 +52,8 @@ def fill(store: Store, vectors: np.ndarray, n_seeds: int, n_tests: int) -> None:
 def by_lists(store: Store, recall: float | None, threads: int) -> tuple[float, np.ndarray, np.ndarray]:
     """Find the seeds that enter, with a recall or exactly; return seconds, how many enter each list, and which."""
     started = time.perf_counter()
-    lists, seeds = open_lists(store), np.ascontiguousarray(store.array("seeds/vectors"))
+    lists, order = open_lists(store), np.argsort(store.array("seeds/lists"), kind="stable")
+    seeds = np.ascontiguousarray(store.array("seeds/vectors")[order])
     least = np.ascontiguousarray(store.array("background/similarities")[:, K - 1][np.asarray(lists.order)])
     with Store.temporary().job("reach", parameters={}) as job:
         worker = Worker(job, MemoryBudget.parse("auto"), threads, lambda done: None)
@@ -60,7 +61,7 @@ def by_lists(store: Store, recall: float | None, threads: int) -> tuple[float, n
         reach = reach_of_seeds(worker, lists, seeds, least, K, how)
     parts = list(entering(lists, seeds, least, k=K, reach=reach, threads=threads))
     counts, ids = (np.concatenate([getattr(part, name) for part in parts]) for name in ("counts", "seeds"))
-    return time.perf_counter() - started, counts, ids
+    return time.perf_counter() - started, counts, order[ids]
 
 
 def brute_force(store: Store, rows: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:

@@ -51,6 +51,7 @@ def limit_threads(threads: int | None) -> Iterator[int]:
 def one_blas_thread() -> Iterator[None]:
     """Hold BLAS to one thread inside a ``with`` block: it rounds otherwise for another number of threads."""
     import faiss
+    import scipy.linalg.cython_blas  # noqa: F401  only a BLAS that is loaded is held
     from threadpoolctl import threadpool_limits
 
     threads = faiss.omp_get_max_threads()

@@ -5,8 +5,9 @@ from .foreign_index import ForeignIndex, foreign_bytes
 from .gpu import MOST_GPU_SELECTED
 from .kernels import take_entering
 from .list_major import MOST_MEMORY_PROBES, OrderedLists, block_bytes, nearest_lists, query_rows, search_lists
-from .lists import Inverted, bisect_centroids, locality_order, n_lists, n_probes, train_centroids, training_rows
+from .lists import Inverted, bisect_centroids, locality_order, n_lists, n_probes, training_rows
 from .merge import merge_neighbors
+from .nearest import assign_lists
 from .own_table import best_first, check_ids, check_similarities, distinct, require_products
 from .permute import inverse, permuted, row_bytes
 from .recall import SAMPLES, Sample, draw_sample, measure_recall, measure_share, measure_table, probes_for
@@ -14,13 +15,13 @@ from .search import (
     DATABASE_ROWS,
     INDEXES,
     QUERY_ROWS,
-    assign_lists,
     choose_index,
     index_bytes,
     resolve_device,
     search,
     search_bytes,
 )
+from .training import train_centroids
 
 __all__ = [
     "DATABASE_ROWS",

@@ -14,7 +14,9 @@ import numpy as np
 
 from ..parallel import in_order, one_blas_thread
 from ..store.npy import read_ahead
-from .list_major import Best, OrderedLists, Tiles, key_bytes
+from .bounded import Best, Bounded, Tailed, key_bytes
+from .kernels import list_near
+from .list_major import OrderedLists
 from .lists import n_lists
 from .recall import share
 
@@ -22,8 +24,8 @@ from .recall import share
 _ROUNDING = 1e-4
 # The vectors of a list may be identical; reach must still mean something.
 _LEAST_RADIUS = 1e-3
-# Lists that are worked on at once, vectors of one of them, and seeds that are compared with centroids at once.
-_LISTS, _ROWS, _SEEDS = 16, 2**13, 2**14
+# Lists that go together and are compared with seeds at once, vectors of one of them, and seeds that are compared with centroids.
+_LISTS, _ROWS, _SEEDS = 64, 2**13, 2**12
 # Reach is rounded up to such steps, so that rounding elsewhere does not decide.
 _STEPS = 64
 
@@ -64,7 +66,7 @@ def entering(
     lists : OrderedLists
         The background.
     seeds : numpy.ndarray of shape (n_L, d), float32
-        The seeds; may be a memmap.
+        The seeds; may be a memmap. It is faster where near ones stand near.
     least : numpy.ndarray of shape (n,), float32
         The k-th similarity of the vector at each position; may be a memmap.
     k : int
@@ -83,22 +85,22 @@ def entering(
         For some lists, in their order.
     """
     count = len(lists.centroids)
-    norms = _norms(seeds)
+    tailed, norms = Tailed.of(seeds), _norms(seeds)
     done = np.searchsorted(lists.starts[::_LISTS], start, side="right") - 1  # the same lists always go together
     begins = range(_LISTS * int(done), count, _LISTS) if start < lists.starts[-1] else range(0)
-    tasks = ((lists, seeds, norms, least, reach, k, range(begin, min(begin + _LISTS, count))) for begin in begins)
+    tasks = ((lists, tailed, norms, least, reach, k, range(begin, min(begin + _LISTS, count))) for begin in begins)
     with one_blas_thread():
         yield from in_order(_enter, tasks, threads=threads)
 
 
 def entering_bytes(n: int, n_seeds: int, d: int, *, k: int) -> int:
-    """Return the bytes that one thread takes: some lists, the best seeds of a part of one, seeds near lists, their norms.
+    """Return the bytes that one thread takes: a list, the best seeds of a part of it, seeds near lists, what is known of seeds.
 
-    Lists of twice the mean length are counted; a longer one takes 4 d bytes for each vector more.
+    A list of eight times the mean length is counted; a longer one takes 6 d bytes for each vector more.
     """
-    held = 2 * _LISTS * (n // max(1, n_lists(n)) + 1)
-    asking = _SEEDS * (4 * d + 20 * _LISTS) + 4 * n_seeds * (_LISTS + 1)
-    return held * 6 * d + _ROWS * key_bytes(k) + Tiles.bytes(d) + asking
+    held = 8 * (n // max(1, n_lists(n)) + 1)
+    asking = _SEEDS * (4 * d + 8 * _LISTS) + n_seeds * (4 * _LISTS + 4 + Tailed.bytes(d))
+    return held * 10 * d + _ROWS * (key_bytes(k) + Tailed.bytes(d)) + Bounded.bytes(d) + asking
 
 
 def reach_for(
@@ -121,8 +123,7 @@ def reach_for(
     """
     positions, some = pairs
     numbers, place = np.unique(np.searchsorted(lists.starts, positions, side="right") - 1, return_inverse=True)
-    loaded = (_list(lists, least, int(number), exact=False) for number in numbers)
-    radii, asked = (np.array(column) for column in zip(*((radius, bound) for _, _, radius, bound in loaded), strict=True))
+    radii, asked = np.array([_about(lists, least, int(number), exact=False) for number in numbers]).T
     vectors = seeds[some]
     near = np.einsum("md,md->m", lists.centroids[numbers[place]], vectors, dtype=np.float64)
     needed = (asked[place] - near) / (radii[place] * _norms(vectors))
@@ -140,32 +141,36 @@ def _norms(vectors: np.ndarray) -> np.ndarray:
     return np.sqrt(np.einsum("sd,sd->s", vectors, vectors))
 
 
-def _list(lists: OrderedLists, least: np.ndarray, number: int, *, exact: bool) -> tuple[np.ndarray, np.ndarray, float, float]:
-    """Return the vectors of a list, the k-th similarity of each, a radius, and a similarity that must be reached."""
-    begin, end = lists.starts[number], lists.starts[number + 1]
-    vectors, similarities = np.ascontiguousarray(lists.vectors[begin:end], np.float32), np.asarray(least[begin:end])
-    if begin == end:
-        return vectors, similarities, 0.0, np.inf
+def _list(lists: OrderedLists, least: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the vectors of a list, and the k-th similarity of each."""
+    part = slice(lists.starts[number], lists.starts[number + 1])
+    return np.ascontiguousarray(lists.vectors[part], np.float32), np.asarray(least[part])
+
+
+def _about(lists: OrderedLists, least: np.ndarray, number: int, *, exact: bool) -> tuple[float, float]:
+    """Return a radius of a list, and a similarity that must be reached."""
+    vectors, similarities = _list(lists, least, number)
+    if not len(vectors):
+        return 0.0, np.inf
     squares = ((vectors - lists.centroids[number]) ** 2).sum(axis=1, dtype=np.float64)
     if exact:
-        return vectors, similarities, float(np.sqrt(squares.max())), float(similarities.min())
-    return vectors, similarities, max(_LEAST_RADIUS, np.sqrt(squares.mean())), float(similarities.mean(dtype=np.float64))
+        return float(np.sqrt(squares.max())), float(similarities.min())
+    return max(_LEAST_RADIUS, float(np.sqrt(squares.mean()))), float(similarities.mean(dtype=np.float64))
 
 
 def _enter(
-    lists: OrderedLists, seeds: np.ndarray, norms: np.ndarray, least: np.ndarray, reach: float | None, k: int, numbers: range
+    lists: OrderedLists, seeds: Tailed, norms: np.ndarray, least: np.ndarray, reach: float | None, k: int, numbers: range
 ) -> Entering:
-    tiles = Tiles(seeds.shape[1])
     read_ahead(lists.vectors, lists.starts[numbers.stop], lists.starts[min(numbers.stop + _LISTS, len(lists.centroids))])
-    loaded = [_list(lists, least, number, exact=reach is None) for number in numbers]
-    radii, asked = (np.array([one[place] for one in loaded]) for place in (2, 3))
+    radii, asked = np.array([_about(lists, least, number, exact=reach is None) for number in numbers]).T
     centroids = lists.centroids[numbers.start : numbers.stop]
-    asking = _asking(centroids, radii if reach is None else reach * radii, asked, seeds, norms)
-    parts = [
-        _enter_list(vectors[first : first + _ROWS], bound[first : first + _ROWS], seeds, some, k, tiles)
-        for (vectors, bound, _, _), some in zip(loaded, asking, strict=True)
-        for first in range(0, max(1, len(vectors)), _ROWS)
-    ]
+    asking = _asking(centroids, radii if reach is None else reach * radii, asked, seeds.vectors, norms)
+    bounded = Bounded(seeds.vectors.shape[1])
+    parts = []
+    for number, some in zip(numbers, asking, strict=True):
+        vectors, bound = _list(lists, least, number)
+        for first in range(0, max(1, len(vectors)), _ROWS):
+            parts.append(_enter_list(vectors[first : first + _ROWS], bound[first : first + _ROWS], seeds, some, k, bounded))
     return Entering(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
@@ -174,22 +179,21 @@ def _asking(
 ) -> list[np.ndarray]:
     """Return for each of some lists the seeds that may enter it, int32."""
     found: list[list[np.ndarray]] = [[] for _ in centroids]
+    out = np.empty(_SEEDS, np.int32)
     for first in range(0, len(seeds), _SEEDS):
         block = slice(first, first + _SEEDS)
-        near = np.ascontiguousarray(seeds[block]) @ centroids.T + norms[block, None] * radii
-        enough = near >= asked - _ROUNDING * (1 + norms[block, None])
-        for place, column in zip(found, enough.T, strict=True):
-            place.append(np.flatnonzero(column).astype(np.int32) + np.int32(first))
+        near = centroids @ np.ascontiguousarray(seeds[block]).T
+        for place, row, radius, bound in zip(found, near, radii.astype(np.float32), asked.astype(np.float32), strict=True):
+            count = list_near(row, norms[block], radius, bound, np.float32(_ROUNDING), out)
+            place.append(out[:count] + np.int32(first))
     return [np.concatenate(parts) if parts else np.empty(0, np.int32) for parts in found]
 
 
 def _enter_list(
-    vectors: np.ndarray, least: np.ndarray, seeds: np.ndarray, asking: np.ndarray, k: int, tiles: Tiles
+    vectors: np.ndarray, least: np.ndarray, seeds: Tailed, asking: np.ndarray, k: int, bounded: Bounded
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    best, rows = Best(len(vectors), k, least=least), np.arange(len(vectors), dtype=np.int32)
-    if len(rows):
-        for found, queries, part in tiles.products(vectors, rows, seeds, asking):
-            best.offer(found, queries, asking[part])
+    best = Best(len(vectors), k, least=least)
+    bounded.offer(best, Tailed.of(vectors), seeds, asking, asking)
     ids, similarities = best.sorted()
     there = ids >= 0
     return there.sum(axis=1, dtype=np.uint32), ids[there], similarities[there]

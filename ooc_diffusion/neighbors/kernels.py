@@ -116,6 +116,128 @@ def offer(similarities, queries, positions, k, out_least, out_counts, out_keys):
         out_counts[q], out_least[q] = count, least
 
 
+@nb.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _inner(a, i, b, j, begin, end):
+    """Return the inner product of parts of two rows; slices would count references, which threads share."""
+    total = np.float32(0)
+    for place in range(begin, end):
+        total += a[i, place] * b[j, place]
+    return total
+
+
+@nb.njit(cache=True, nogil=True)
+def tail_norms(vectors, prefixes, rounding, out):
+    """Write the norms of what is left of each vector (n, d) behind prefixes (l,), ascending, and more for rounding (n, l)."""
+    for i in range(vectors.shape[0]):
+        squares, end = np.float32(0), vectors.shape[1]
+        for level in range(prefixes.shape[0] - 1, -1, -1):
+            squares += _inner(vectors, i, vectors, i, prefixes[level], end)
+            out[i, level], end = np.sqrt(squares), prefixes[level]
+        norm = np.sqrt(squares + _inner(vectors, i, vectors, i, 0, end))
+        for level in range(prefixes.shape[0]):
+            out[i, level] += rounding * norm
+
+
+@nb.njit(cache=True, nogil=True)
+def _with_tails(vectors, tails, rows, out):
+    """Write the beginnings of some vectors and the norms of the rest to ``out`` (m, p + 1)."""
+    p = out.shape[1] - 1
+    for i in range(rows.shape[0]):
+        for j in range(p):
+            out[i, j] = vectors[rows[i], j]
+        out[i, p] = tails[rows[i]]
+
+
+@nb.njit(cache=True, nogil=True)
+def _offer_bounded(bounds, asking, first_query, database, begin_row, end_row, prefixes, level, k, best):
+    """Do what `offer` does, for inner products of which the bounds (m, n) are known; return how many of these were high."""
+    least_of, counts, all_keys = best
+    queries, query_tails = asking
+    vectors, tails, all_rows, all_names = database
+    rows, names = all_rows[begin_row:end_row], all_names[begin_row:end_row]
+    p, d, following = prefixes[level], queries.shape[1], min(level + 1, prefixes.shape[0] - 1)
+    computed = 0
+    for i in range(bounds.shape[0]):
+        q, row = first_query + i, bounds[i]
+        keys, count, least = all_keys[q], counts[q], least_of[q]
+        for begin in range(0, bounds.shape[1], CHUNK):
+            first, mask = _chunk(row, begin, least)
+            while mask:
+                j = first + lowest_bit(mask)
+                mask &= mask - np.uint32(1)
+                if row[j] < least:  # which has grown
+                    continue
+                computed += 1
+                s = rows[j]
+                closer = row[j] - query_tails[q, level] * tails[s, level] + query_tails[q, following] * tails[s, following]
+                if closer + _inner(queries, q, vectors, s, p, prefixes[following]) < least:
+                    continue
+                similarity = np.float32(_inner(queries, q, vectors, s, 0, d))
+                key = _key(similarity.view(np.uint32), names[j])
+                if similarity > least or (similarity == least and key > keys[k - 1]):  # identical vectors come in thousands
+                    keys[count] = key
+                    count += 1
+                    if count == keys.shape[0]:
+                        _keep_best(keys, k)
+                        count, least = k, _similarity(keys[k - 1])
+        counts[q], least_of[q] = count, least
+    return computed
+
+
+@nb.njit(cache=True, nogil=True)
+def offer_products(asking, database, prefixes, level, k, work, best):
+    """Offer to some vectors their inner products with some of a database; return for how many the bound was not enough.
+
+    ``asking`` are vectors and what `tail_norms` says of them; ``database`` these, the rows that are meant, and the positions that
+    are kept. A product is at most that of the first values and the norms of the others: such bounds are made by matrix products,
+    tile by tile in ``work``, and only where they reach the least of the query (``best``: as the last three of `offer`) the inner
+    product is computed, each by itself.
+    """
+    queries, query_tails = asking
+    vectors, tails, rows, _ = database
+    left, right, bounds = work
+    width, step, computed = prefixes[level] + 1, right.shape[0], 0
+    members = np.arange(queries.shape[0])
+    for first in range(0, rows.shape[0], step):
+        last = min(first + step, rows.shape[0])
+        n = last - first
+        b = right.reshape(-1)[: n * width].reshape(n, width)
+        _with_tails(vectors, tails[:, level], rows[first:last], b)
+        tile = max(1, min(left.shape[0], bounds.shape[0] // n))
+        for begin in range(0, queries.shape[0], tile):
+            some = members[begin : begin + tile]
+            m = some.shape[0]
+            a = left.reshape(-1)[: m * width].reshape(m, width)
+            _with_tails(queries, query_tails[:, level], some, a)
+            found = bounds[: m * n].reshape(m, n)
+            np.dot(a, b.T, found)
+            computed += _offer_bounded(found, asking, begin, database, first, last, prefixes, level, k, best)
+    return computed
+
+
+@nb.njit(cache=True, nogil=True)
+def keep_nearest(nearness, first, out_best, out_nearest):
+    """Keep for each row the largest nearness (m, n) so far, and its column, counted from ``first``; the first of equal ones."""
+    for i in range(nearness.shape[0]):
+        row, best, nearest = nearness[i], out_best[i], out_nearest[i]
+        for begin in range(0, row.shape[0], CHUNK):
+            place, mask = _chunk(row, begin, best)
+            while mask:
+                j = place + lowest_bit(mask)
+                mask &= mask - np.uint32(1)
+                if row[j] > best:
+                    best, nearest = row[j], first + j
+        out_best[i], out_nearest[i] = best, nearest
+
+
+@nb.njit(cache=True, nogil=True)
+def add_by_list(vectors, lists, out_sums):
+    """Add each vector (n, d) to the sum of its list (lists, d) float64."""
+    for i in range(vectors.shape[0]):
+        for j in range(vectors.shape[1]):
+            out_sums[lists[i], j] += vectors[i, j]
+
+
 @nb.njit(cache=True, nogil=True)
 def sort_best(counts, keys, out_positions, out_similarities):
     """Write the best of each query, best first; -1 and -1e30 where there are fewer than k."""
@@ -155,6 +277,16 @@ def group_by_list(probes, out_starts, out_members):
             r = probes[i, j]
             out_starts[r] -= 1
             out_members[out_starts[r]] = i
+
+
+@nb.njit(cache=True, nogil=True)
+def list_near(products, norms, radius, asked, rounding, out):
+    """Write where products (n,) with a centroid and ``radius`` times the norm reach what is asked; return how many."""
+    count = 0
+    for i in range(products.shape[0]):
+        out[count] = i
+        count += products[i] + radius * norms[i] >= asked - rounding * (1 + norms[i])
+    return count
 
 
 @nb.njit(cache=True, nogil=True, parallel=True)

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..parallel import in_order, one_blas_thread
 from ..store.npy import read_ahead
-from .kernels import CHUNK, group_by_list, offer, sort_best
+from .bounded import Best, key_bytes
+from .kernels import group_by_list
 
 # Sizes that could change the rounding of a matrix product are constants: results do not depend on the memory budget.
 FEWEST_QUERIES, MOST_QUERIES = 2**12, 2**17
@@ -174,28 +175,6 @@ def _search_block(
     return np.where(positions < 0, np.int32(-1), lists.order[positions].astype(np.int32)), similarities
 
 
-class Best:
-    """The k best that each query was offered, where these are at least as good as ``least`` (queries,)."""
-
-    def __init__(self, queries: int, k: int, *, least: np.ndarray | None = None) -> None:
-        self._k = k
-        self._least = np.full(queries, -np.inf, np.float32) if least is None else np.array(least)
-        self._counts = np.zeros(queries, np.int32)
-        self._keys = np.empty((queries, key_bytes(k) // 8), np.uint64)
-        self._keys[:, k - 1] = 0  # less than any
-
-    def offer(self, similarities: np.ndarray, queries: np.ndarray, positions: np.ndarray) -> None:
-        """Offer similarities (m, n) of some queries (m,) to the vectors at some positions (n,)."""
-        offer(similarities, queries, positions, self._k, self._least, self._counts, self._keys)
-
-    def sorted(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return positions int32 and similarities float32 (queries, k), best first; -1 and -1e30 where there are fewer."""
-        positions = np.empty((len(self._keys), self._k), np.int32)
-        similarities = np.empty(positions.shape, np.float32)
-        sort_best(self._counts, self._keys, positions, similarities)
-        return positions, similarities
-
-
 class Tiles:
     """Inner products in tiles that stay in a core's cache until they are looked through."""
 
@@ -228,8 +207,3 @@ class Tiles:
                 found = self._products[: len(some) * width].reshape(len(some), width)
                 np.dot(asking, database.T, out=found)
                 yield found, some, part
-
-
-def key_bytes(k: int) -> int:
-    """Return the bytes that the best of one query take while there are more to come."""
-    return 8 * (2 * k + CHUNK)

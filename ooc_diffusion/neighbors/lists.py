@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..parallel import one_blas_thread
 from .kernels import order_by_list
 
 FEWEST_FOR_LISTS = 4096
@@ -44,38 +43,6 @@ def n_probes(lists: int) -> int:
 def training_rows(n: int) -> int:
     """Return the number of vectors that the centroids are trained on: up to 100 a list."""
     return min(n, _TRAINING_ROWS_PER_LIST * n_lists(n))
-
-
-def train_centroids(vectors: np.ndarray, *, seed: int = 0, device: str = "cpu") -> np.ndarray:
-    """Train the centroids of the inverted lists by k-means on a sample.
-
-    Parameters
-    ----------
-    vectors : numpy.ndarray of shape (n, d), float32
-        May be a memmap; `training_rows` rows of it are read.
-    seed : int
-        Seed of the sample and of k-means, default 0.
-    device : {"cpu", "cuda"}
-        Where k-means runs; ``"cuda"`` is all GPUs. Default ``"cpu"``.
-
-    Returns
-    -------
-    numpy.ndarray of shape (4 √n, d), float32
-        In locality order; see `bisect_centroids`.
-    """
-    import faiss
-
-    n, d = vectors.shape
-    rows = training_rows(n)
-    # one row of each of equally long stretches: drawing without replacement would take memory that grows with n
-    edges = np.arange(rows + 1) * n // rows
-    sample = np.random.default_rng(seed).integers(edges[:-1], edges[1:])
-    points = {"min_points_per_centroid": 1, "max_points_per_centroid": 1000}
-    kmeans = faiss.Kmeans(d, n_lists(n), niter=10, seed=seed + 1, gpu=device == "cuda", **points)
-    with one_blas_thread():
-        kmeans.train(np.ascontiguousarray(vectors[sample], np.float32))
-    centroids = np.array(kmeans.centroids)
-    return centroids[bisect_centroids(centroids)]
 
 
 def bisect_centroids(centroids: np.ndarray) -> np.ndarray:

@@ -37,13 +37,6 @@ def choose_index(n: int, index: str, *, indexes: tuple[str, ...] = INDEXES) -> s
     return index
 
 
-def assign_lists(block: np.ndarray, centroids: np.ndarray, *, device: str = "cpu") -> np.ndarray:
-    """Return the nearest centroid (L2) of each row of a block (b, d) as int32 (b,); 0 where there are no centroids."""
-    if len(centroids) == 0:
-        return np.zeros(len(block), np.int32)
-    return np.concatenate([ids[:, 0] for ids, _ in search(centroids, block, k=1, metric="euclidean", device=device)])
-
-
 def resolve_device(device: str) -> str:
     """Return ``cpu`` or ``cuda``: with ``auto`` the GPU where faiss finds one."""
     import faiss

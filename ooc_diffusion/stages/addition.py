@@ -318,7 +318,8 @@ def _among_added(worker: Worker, store: Store, added: np.ndarray, known: np.ndar
     # a row that is not full takes anything
     full = known.shape[1] == asked.width
     least = known[:, -1] if full else np.broadcast_to(np.float32(-1e30), (asked.n,))
-    yield from entered(worker, open_lists(store), added, least, asked.width, start, How(seed=asked.seed))
+    numbers = worker.job.array("background/lists", "<i4", (asked.n + asked.m,)).view()[asked.n :]
+    yield from entered(worker, open_lists(store), added, numbers, least, asked.width, start, How(seed=asked.seed))
 
 
 def _among_all(

@@ -10,7 +10,6 @@ import numpy as np
 
 from ..neighbors import (
     SAMPLES,
-    Entering,
     OrderedLists,
     entering,
     inverse,
@@ -103,15 +102,15 @@ def complete(worker: Worker, store: Store, k: int, how: How) -> tuple[np.ndarray
 def _merged(worker: Worker, store: Store, role: str, k: int, start: int, how: How) -> Blocks:
     n_seeds = len(store.array("seeds/vectors"))
     if role == "background" and by_lists(store):
-        seeds, kth = store.array("seeds/vectors"), store.array("background/similarities")[:, k - 1]
-        among_seeds = entered(worker, open_lists(store), seeds, kth, k, start, how)
+        seeds, numbers, similarities = store.arrays("seeds/vectors", "seeds/lists", "background/similarities")
+        among_seeds = entered(worker, open_lists(store), seeds, numbers, similarities[:, k - 1], k, start, how)
     else:
         among_seeds = _searched(worker, store, role, k, start, how)
     found_ids, found = store.array(f"{role}/neighbor_ids"), store.array(f"{role}/similarities")
     row = start
-    for ids, similarities in among_seeds:
+    for ids, block in among_seeds:
         rows = slice(row, row + len(ids))
-        yield merge_neighbors(ids, similarities, _shifted(found_ids[rows], n_seeds), found[rows], k=k)
+        yield merge_neighbors(ids, block, _shifted(found_ids[rows], n_seeds), found[rows], k=k)
         row = rows.stop
 
 
@@ -131,20 +130,29 @@ def _searched(worker: Worker, store: Store, role: str, k: int, start: int, how: 
     if how.exact or not by_lists(store):
         yield from search(seeds, queries, k=width, start=start)
         return
-    lists, probes = _lists_of_seeds(worker, store), _probes(store)
+    centroids = np.ascontiguousarray(store.array("background/centroids"))
+    lists, probes = _in_order(worker, seeds, store.array("seeds/lists"), centroids), _probes(store)
     at_once = searches_at_once(len(queries), seeds.shape[1], width, probes, worker.budget, worker.threads)
     yield from search_lists(lists, queries, k=width, probes=probes, threads=at_once, start=start)
 
 
-def _lists_of_seeds(worker: Worker, store: Store) -> OrderedLists:
-    """Return the seeds in the order of the lists of the background."""
-    centroids = np.ascontiguousarray(store.array("background/centroids"))
-    order, starts = locality_order(store.array("seeds/lists"), len(centroids))
-    ordered = put_permuted(worker, "graph/ordered_seeds", store.array("seeds/vectors"), inverse(order), scratch=True)
+def _in_order(worker: Worker, seeds: np.ndarray, numbers: np.ndarray, centroids: np.ndarray) -> OrderedLists:
+    """Return the seeds in the order of the lists of the background, which ``numbers`` (n_L,) says for each."""
+    order, starts = locality_order(numbers, len(centroids))
+    ordered = put_permuted(worker, "entering/ordered_seeds", seeds, inverse(order), scratch=True)
     return OrderedLists(centroids, starts, order, ordered)
 
 
-def entered(worker: Worker, lists: OrderedLists, seeds: np.ndarray, kth: np.ndarray, k: int, start: int, how: How) -> Blocks:
+def entered(
+    worker: Worker,
+    lists: OrderedLists,
+    seeds: np.ndarray,
+    numbers: np.ndarray,
+    kth: np.ndarray,
+    k: int,
+    start: int,
+    how: How,
+) -> Blocks:
     """Yield, block by block, the seeds that enter the rows of the background, in the order of their ids.
 
     Parameters
@@ -155,6 +163,8 @@ def entered(worker: Worker, lists: OrderedLists, seeds: np.ndarray, kth: np.ndar
         The background.
     seeds : numpy.ndarray of shape (n_L, d), float32
         The seeds; may be a memmap.
+    numbers : numpy.ndarray of shape (n_L,), int32
+        The list of the background that is nearest to each seed; may be a memmap.
     kth : numpy.ndarray of shape (n,), float32
         The similarity that must be reached in the row of each id; may be a part of a memmap.
     k : int
@@ -167,7 +177,7 @@ def entered(worker: Worker, lists: OrderedLists, seeds: np.ndarray, kth: np.ndar
     job, n = worker.job, len(lists.order)
     width = min(k, len(seeds))
     if "entering/spans" not in job or job.array("entering/spans", "<i8", (n, 2), scratch=True).rows < n:
-        _enter(worker, lists, seeds, kth, k, how)
+        _enter(worker, lists, seeds, numbers, kth, k, how)
     spans = job.array("entering/spans", "<i8", (n, 2), scratch=True).view()
     entries = job.array("entering/found", "<u4", (None, 2), scratch=True).view()
     for first in range(start, n, BLOCK_ROWS):
@@ -177,17 +187,21 @@ def entered(worker: Worker, lists: OrderedLists, seeds: np.ndarray, kth: np.ndar
         yield ids, similarities
 
 
-def _enter(worker: Worker, lists: OrderedLists, seeds: np.ndarray, kth: np.ndarray, k: int, how: How) -> None:
+def _enter(
+    worker: Worker, lists: OrderedLists, seeds: np.ndarray, numbers: np.ndarray, kth: np.ndarray, k: int, how: How
+) -> None:
     """Write ``entering/found``, the seeds that enter, by position, and ``entering/spans``, where those of each id stand there."""
     job, n, seeds = worker.job, len(lists.order), np.ascontiguousarray(seeds)
+    ordered = _in_order(worker, seeds, numbers, lists.centroids)
     places = job.put("entering/places", inverse(lists.order), scratch=True)
     least = put_permuted(worker, "entering/least", kth, places, scratch=True)
     reach = reach_of_seeds(worker, lists, seeds, least, k, how)
     counts = job.array("entering/counts", "<u4", (n,), scratch=True)
     found = job.array("entering/found", "<u4", (None, 2), scratch=True)
     width = min(k, len(seeds))
-    for part in entering(lists, seeds, least, k=width, reach=reach, threads=worker.threads, start=counts.rows):
-        found.append(_entries(part))
+    options: dict[str, Any] = {"k": width, "reach": reach, "threads": worker.threads, "start": counts.rows}
+    for part in entering(lists, ordered.vectors, least, **options):
+        found.append(_entries(ordered.order[part.seeds], part.similarities))
         counts.append(part.counts)
         job.checkpoint()
     by_position = job.array("entering/spans_by_position", "<i8", (n, 2), scratch=True)
@@ -201,8 +215,8 @@ def _enter(worker: Worker, lists: OrderedLists, seeds: np.ndarray, kth: np.ndarr
     put_permuted(worker, "entering/spans", by_position.view(), lists.order, scratch=True)
 
 
-def _entries(part: Entering) -> np.ndarray:
-    return np.stack([part.seeds.view(np.uint32), part.similarities.view(np.uint32)], axis=1)
+def _entries(ids: np.ndarray, similarities: np.ndarray) -> np.ndarray:
+    return np.stack([ids.view(np.uint32), similarities.view(np.uint32)], axis=1)
 
 
 def _pairs(

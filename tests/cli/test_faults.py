@@ -40,16 +40,17 @@ FAISS = moments(
     "tests.similarities:1"
 )
 GRAPH = moments(
-    "graph.ordered_seeds:1 graph.neighbor_ids:2 graph.places:1 graph.least:4 graph.entering_counts:9 graph.entering:4 "
-    "graph.spans_by_position:3 graph.spans_bucket_1:2 graph.spans:3 graph.similarities:3 graph.query_ids:2 graph.order:1 "
+    "entering.ordered_seeds:1 graph.neighbor_ids:2 entering.places:1 entering.least:4 entering.counts:3 entering.found:4 "
+    "entering.spans_by_position:3 entering.spans_bucket_1:2 entering.spans:3 graph.similarities:3 graph.query_ids:2 graph.order:1 "
     "graph.position:1 graph.indptr:4 graph.row_scale:3 graph.indices:5 check:0 manifest:0"
 )
 # An array that goes through buckets is begun before these.
 FULL = sorted(LIST_MAJOR, key=lambda name: (list(LIST_MAJOR).index(name.partition("_b")[0]), len(name)))
 # Those of `graph` in the order in which they are begun.
 BEGUN = (
-    *("neighbor_ids", "similarities", "ordered_seeds", "places", "least", "entering_counts", "entering", "spans_by_position"),
-    *("spans", "query_ids", "order", "position", "indptr", "indices", "row_scale"),
+    *("graph.neighbor_ids", "graph.similarities", "entering.ordered_seeds", "entering.places", "entering.least"),
+    *("entering.counts", "entering.found", "entering.spans_by_position", "entering.spans", "graph.query_ids"),
+    *("graph.order", "graph.position", "graph.indptr", "graph.indices", "graph.row_scale"),
 )
 
 
@@ -165,9 +166,9 @@ def test_killed_at_each_array(server, reduced, tmp_path, way):
 def test_a_disk_that_is_full_at_each_array(server, reduced, tmp_path, disk):
     store = shutil.copytree(reduced, disk / "s")
     fill_at_each(server, ["neighbors", "--k", "5", "--index", "list-major"], store, [["full", name, 0] for name in FULL])
-    traps = [["full", f"graph.{name}", 0] for name in BEGUN]
+    traps = [["full", name, 0] for name in BEGUN]
     # those of a length that only the end tells find the disk full later, too
-    traps.insert(traps.index(["full", "graph.entering", 0]) + 1, ["full at", "graph.entering", 4])
+    traps.insert(traps.index(["full", "entering.found", 0]) + 1, ["full at", "entering.found", 4])
     fill_at_each(server, ["graph"], store, [*traps, ["full at", "graph.indices", 5], ["full", "manifest", 0]])
     assert contents(store) == undisturbed(server, reduced, tmp_path, "list-major")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ooc_diffusion.neighbors import completion, entering, list_major, reach_for
+from ooc_diffusion.neighbors import bounded, completion, entering, reach_for
 from tests.neighbors.test_list_major import LISTS, N, awkward_vectors, ordered
 
 
@@ -88,7 +88,7 @@ def test_no_block_changes_what_enters(case, monkeypatch, list_rows, lists_at_onc
     database, _, seeds = case
     least = least_of(database, 5)
     expected = found(database, seeds, least, k=5, reach=0.3, threads=1)
-    monkeypatch.setattr(list_major, "_LIST_ROWS", list_rows)
+    monkeypatch.setattr(bounded, "_LIST_ROWS", list_rows)
     monkeypatch.setattr(completion, "_LISTS", lists_at_once)
     again = found(database, seeds, least, k=5, reach=0.3, threads=3)
     np.testing.assert_array_equal(again[0], expected[0])

@@ -75,10 +75,10 @@ def test_inverted_lists(sent, vectors, precision, kind, off):
 def test_training_and_assignment(sent, vectors):
     centroids = train_centroids(vectors, device="cuda")
     np.testing.assert_allclose(centroids, train_centroids(vectors), atol=1e-5)
-    assert sent[1:] == [("IndexFlatL2", 0, False)]
+    assert sent[1:] == 10 * [("IndexFlat", 0, sent[0] > 1)]  # in each iteration of k-means
     lists = assign_lists(vectors[4096:], centroids, device="cuda")
     np.testing.assert_array_equal(lists, assign_lists(vectors[4096:], centroids))
-    assert sent[2:] == [("IndexFlat", 0, sent[0] > 1)]  # once for all blocks
+    assert sent[11:] == [("IndexFlat", 0, sent[0] > 1)]
 
 
 def test_queries_at_a_time():

@@ -138,7 +138,7 @@ def counting(monkeypatch):
     mark(build, "_invert", "building", whole=lambda order: [(order.nbytes, order)])
     mark(build, "_range_end", None, whole=lambda counts, begin, order, *rest: [(0 if begin else order.nbytes, order)])
     mark(build, "check_graph", "checking", after="building", whole=lambda arrays, *rest: [(a.nbytes, a) for a in arrays])
-    steps = {"background/ordered": "ordering", "graph/ordered_seeds": "searching seeds"}
+    steps = {"background/ordered": "ordering", "entering/ordered_seeds": "searching seeds"}
     for module in (ordered_search, completion):
         original = module.put_permuted
 
