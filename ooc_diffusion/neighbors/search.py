@@ -99,11 +99,11 @@ def search(
         index = index_on_gpus(vectors, inverted=inverted, probes=probes, metric=_faiss_metric(metric), precision=precision)
         lists = 0 if inverted is None else len(inverted.centroids)
         rows = gpu_query_rows(queries.shape[1], k, lists, free=free_gpu_bytes(), least=QUERY_ROWS)
-        found_blocks = _find_by_index(index, queries, k, start, rows=rows)
+        found_blocks = _find_by_index(index, queries, k, start, rows)
     elif inverted is None:
         found_blocks = _find_exactly(vectors, queries, k, metric, start)
     else:
-        found_blocks = _find_by_index(_index(vectors, inverted, probes, metric), queries, k, start)
+        found_blocks = _find_by_index(_index(vectors, inverted, probes, metric), queries, k, start, QUERY_ROWS)
     for found, ids in found_blocks:
         yield ids.astype(np.int32), np.where(ids < 0, np.float32(-1e30), sign * found)
 
@@ -164,7 +164,7 @@ def _compare(block: np.ndarray, heap: Any, part: np.ndarray, first: int, metric:
     heap.add_result(found, np.where(ids < 0, -1, ids + first))
 
 
-def _find_by_index(index: Any, queries: np.ndarray, k: int, start: int, *, rows: int = QUERY_ROWS) -> Found:
+def _find_by_index(index: Any, queries: np.ndarray, k: int, start: int, rows: int) -> Found:
     for first in range(start, len(queries), rows):
         with one_blas_thread():
             found = index.search(_block(queries, first, rows), k)

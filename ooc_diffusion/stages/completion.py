@@ -192,15 +192,15 @@ def _enter(
 ) -> None:
     """Write ``entering/found``, the seeds that enter, by position, and ``entering/spans``, where those of each id stand there."""
     job, n, seeds = worker.job, len(lists.order), np.ascontiguousarray(seeds)
-    ordered = _in_order(worker, seeds, numbers, lists.centroids)
     places = job.put("entering/places", inverse(lists.order), scratch=True)
+    ordered = _in_order(worker, seeds, numbers, lists.centroids)
     least = put_permuted(worker, "entering/least", kth, places, scratch=True)
     reach = reach_of_seeds(worker, lists, seeds, least, k, how)
     counts = job.array("entering/counts", "<u4", (n,), scratch=True)
     found = job.array("entering/found", "<u4", (None, 2), scratch=True)
     width = min(k, len(seeds))
     options: dict[str, Any] = {"k": width, "reach": reach, "threads": worker.threads, "start": counts.rows}
-    for part in entering(lists, ordered.vectors, least, **options):
+    for part in entering(lists, np.ascontiguousarray(ordered.vectors), least, **options):
         found.append(_entries(ordered.order[part.seeds], part.similarities))
         counts.append(part.counts)
         job.checkpoint()

@@ -278,9 +278,10 @@ def _completing(
         reads["searching seeds"] = searched + permuting(m, 4 * dim, places_bytes=0, room=room)
     if not by_lists:
         return reads
-    ordered = n * (dim * itemsize + 4)  # with the similarity that must be reached
+    # each list twice, to see which seeds are near and to compare it with these; with the similarity that must be reached
+    ordered = 2 * n * (dim * itemsize + 4)
     pairs = alone(SAMPLES, 4 * dim, seeds) + ordered
-    reads["entering"] = 4 * n + permuting(n, 4, source_bytes=4 * width, room=room) + seeds + ordered
+    reads["entering"] = 8 * m + 4 * n + permuting(n, 4, source_bytes=4 * width, room=room) + seeds + ordered
     reads["entering"] += 4 * n + permuting(n, 16, room=room)
     reads["merging"] += 16 * n + 8 * min(n, ENTERED * m) * k
     if not exact:
