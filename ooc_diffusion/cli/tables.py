@@ -60,7 +60,7 @@ def _show_plans(plans: list[dict[str, Any]], record: dict[str, Any]) -> None:
 def _show_stage(record: dict[str, Any]) -> None:
     skipped = ", done before" if record.get("skipped") else ""
     figures = f"{record['seconds']:.1f} s, peak memory {format_size(record['peak_memory_bytes'])}{_traffic(record)}{skipped}"
-    facts = [f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in _facts(record)]
+    facts = [f"{key} {_number(value)}" for key, value in _facts(record)] + _recalls(record)
     if record.get("steps"):
         facts.append("steps " + " + ".join(f"{number:,} {kind}" for kind, number in record["steps"].items()))
     click.echo(f"{record['stage']}: {', '.join([*facts, figures])}")
@@ -113,6 +113,19 @@ def _facts(record: dict[str, Any]) -> list[tuple[str, Any]]:
         for key, value in record.items()
         if key not in hidden and not key.endswith("_bytes") and isinstance(value, str | int | float)
     ]
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _recalls(record: dict[str, Any]) -> list[str]:
+    """Say the recalls that were measured: of a table, or of the seeds in the rows of roles."""
+    seeds = record.get("recall_of_seeds", {})
+    found = {"recall": record.get("recall"), **{f"recall of seeds among {role}": value for role, value in seeds.items()}}
+    return [f"{name} {value['recall']:.4f} ± {value['uncertainty']:.4f}" for name, value in found.items() if value]
 
 
 def _show_roles(record: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from .sparse import SparseColumns
 _SAMPLE_BYTES = 2**29
 _SAMPLE_ENTRIES = 2**19
 _SAMPLE_POSITIONS = 2**11
+_PARTS = 4
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,13 @@ def _gather_seconds(graph: Graph, begin: int, end: int, columns: int, dtype: np.
         bounds = np.linspace(first, last, 4 * threads + 1).astype(np.int64)
         kernels.multiply(bounds, rows, indptr, indices, scale, L, out)
 
-    some = (end - begin) // 8
-    multiply(0, some)  # compiles
-    # rows of L that the first ones have brought into the caches are not asked for again
-    seconds = _seconds(lambda: multiply(some, end - begin))
-    return seconds / max(1, int(indptr[-1] - indptr[some]))
+    # the first part compiles; rows of L that one has brought into the caches are not asked for by the next
+    cuts = np.linspace(0, end - begin, _PARTS + 1).astype(np.int64).tolist()
+    rates = []
+    for first, last in pairwise(cuts):
+        seconds = _seconds(lambda first=first, last=last: multiply(first, last))  # type: ignore[misc]
+        rates.append(seconds / max(1, int(indptr[last] - indptr[first])))
+    return min(rates[1:])  # another process may have come in between
 
 
 def _record_seconds(graph: Graph, begin: int, end: int, threads: int) -> float:
@@ -83,7 +87,7 @@ def _record_seconds(graph: Graph, begin: int, end: int, threads: int) -> float:
         sparse.push(graph, columns, sent, needed, 1, memory_bytes=2**40, threads=threads)
 
     push()  # compiles
-    return _seconds(push) / max(1, int(sent.sum()))
+    return min(_seconds(push) for _ in range(_PARTS - 1)) / max(1, int(sent.sum()))
 
 
 def _seconds(call: Callable[[], object]) -> float:

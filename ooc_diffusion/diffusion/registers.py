@@ -68,16 +68,6 @@ def fetch_row(typing: Any, L: Any, index: Any) -> tuple[Any, Any]:
     return types.void(L, index), generate
 
 
-@intrinsic
-def lowest_bit(typing: Any, bits: Any) -> tuple[Any, Any]:
-    """Return the place of the lowest bit that is set in a uint64 other than 0."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.cttz(args[0], ir.IntType(1)(1))
-
-    return types.int64(types.uint64), generate
-
-
 def _fetch(builder: ir.IRBuilder, address: Any) -> None:
     kind = ir.FunctionType(ir.VoidType(), [_BYTES, _I32, _I32, _I32])
     prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")

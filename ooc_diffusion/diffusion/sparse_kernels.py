@@ -8,8 +8,9 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+from ..bits import lowest_bit
 from .kernels import PIECE, POSITION
-from .registers import fetch_row, lowest_bit, narrow, widen
+from .registers import fetch_row, narrow, widen
 
 NO_POSITION = np.uint32((1 << 32) - 1)
 SPREAD_ROWS = 4096

@@ -29,13 +29,3 @@ def at_least(typing: Any, row: Any, begin: Any, least: Any) -> tuple[Any, Any]:
         return builder.bitcast(builder.fcmp_ordered(">=", values, limit), _MASK)
 
     return types.uint32(row, types.int64, types.float32), generate
-
-
-@intrinsic
-def lowest_bit(typing: Any, mask: Any) -> tuple[Any, Any]:
-    """Return the number of the lowest bit that is set in a uint32 other than 0."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.zext(builder.cttz(args[0], ir.IntType(1)(1)), ir.IntType(64))
-
-    return types.int64(types.uint32), generate

@@ -17,7 +17,6 @@ from ..store.npy import read_ahead
 from .bounded import Best, Bounded, Tailed, key_bytes
 from .kernels import list_near
 from .list_major import OrderedLists
-from .lists import n_lists
 from .recall import share
 
 # What rounding may take from a similarity of float32 vectors of unit length.
@@ -94,13 +93,10 @@ def entering(
 
 
 def entering_bytes(n: int, n_seeds: int, d: int, *, k: int) -> int:
-    """Return the bytes that one thread takes: a list, the best seeds of a part of it, seeds near lists, what is known of seeds.
-
-    A list of eight times the mean length is counted; a longer one takes 6 d bytes for each vector more.
-    """
-    held = 8 * (n // max(1, n_lists(n)) + 1)
+    """Return the bytes that one thread takes: a piece of a list, its best seeds, seeds near lists, what is known of seeds."""
+    held = min(n, _ROWS)
     asking = _SEEDS * (4 * d + 8 * _LISTS) + n_seeds * (4 * _LISTS + 4 + Tailed.bytes(d))
-    return held * 10 * d + _ROWS * (key_bytes(k) + Tailed.bytes(d)) + Bounded.bytes(d) + asking
+    return held * 10 * d + held * (key_bytes(k) + Tailed.bytes(d)) + Bounded.bytes(d) + asking
 
 
 def reach_for(
@@ -141,21 +137,26 @@ def _norms(vectors: np.ndarray) -> np.ndarray:
     return np.sqrt(np.einsum("sd,sd->s", vectors, vectors))
 
 
-def _list(lists: OrderedLists, least: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the vectors of a list, and the k-th similarity of each."""
-    part = slice(lists.starts[number], lists.starts[number + 1])
-    return np.ascontiguousarray(lists.vectors[part], np.float32), np.asarray(least[part])
+def _pieces(lists: OrderedLists, least: np.ndarray, number: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the vectors of a list, and the k-th similarity of each, piece by piece: a list of white images may be very long."""
+    begin, end = int(lists.starts[number]), int(lists.starts[number + 1])
+    for first in range(begin, max(end, begin + 1), _ROWS):
+        part = slice(first, min(first + _ROWS, end))
+        yield np.ascontiguousarray(lists.vectors[part], np.float32), np.asarray(least[part])
 
 
 def _about(lists: OrderedLists, least: np.ndarray, number: int, *, exact: bool) -> tuple[float, float]:
     """Return a radius of a list, and a similarity that must be reached."""
-    vectors, similarities = _list(lists, least, number)
-    if not len(vectors):
+    count, total, largest, asked, smallest = 0, 0.0, 0.0, 0.0, np.inf
+    for vectors, similarities in _pieces(lists, least, number):
+        squares = ((vectors - lists.centroids[number]) ** 2).sum(axis=1, dtype=np.float64)
+        count, total, asked = count + len(squares), total + squares.sum(), asked + similarities.sum(dtype=np.float64)
+        largest, smallest = squares.max(initial=largest), similarities.min(initial=smallest)
+    if count == 0:
         return 0.0, np.inf
-    squares = ((vectors - lists.centroids[number]) ** 2).sum(axis=1, dtype=np.float64)
     if exact:
-        return float(np.sqrt(squares.max())), float(similarities.min())
-    return max(_LEAST_RADIUS, float(np.sqrt(squares.mean()))), float(similarities.mean(dtype=np.float64))
+        return float(np.sqrt(largest)), float(smallest)
+    return max(_LEAST_RADIUS, float(np.sqrt(total / count))), float(asked / count)
 
 
 def _enter(
@@ -168,9 +169,7 @@ def _enter(
     bounded = Bounded(seeds.vectors.shape[1])
     parts = []
     for number, some in zip(numbers, asking, strict=True):
-        vectors, bound = _list(lists, least, number)
-        for first in range(0, max(1, len(vectors)), _ROWS):
-            parts.append(_enter_list(vectors[first : first + _ROWS], bound[first : first + _ROWS], seeds, some, k, bounded))
+        parts += [_enter_list(vectors, bound, seeds, some, k, bounded) for vectors, bound in _pieces(lists, least, number)]
     return Entering(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
@@ -186,7 +185,8 @@ def _asking(
         for place, row, radius, bound in zip(found, near, radii.astype(np.float32), asked.astype(np.float32), strict=True):
             count = list_near(row, norms[block], radius, bound, np.float32(_ROUNDING), out)
             place.append(out[:count] + np.int32(first))
-    return [np.concatenate(parts) if parts else np.empty(0, np.int32) for parts in found]
+    # one after the other, each of which then is there once
+    return [np.concatenate([np.empty(0, np.int32), *found.pop(0)]) for _ in centroids]
 
 
 def _enter_list(

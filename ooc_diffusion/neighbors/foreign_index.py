@@ -149,6 +149,11 @@ class ForeignIndex:
             )
         require_products(queries, ids, similarities, self.vectors, what=self.path)
 
+    @property
+    def by_distance(self) -> bool:
+        """Whether it searches by L2."""
+        return self._metric != 0
+
     def _search(self, queries: np.ndarray, first: int, row: str) -> tuple[np.ndarray, np.ndarray]:
         n, d = self.vectors.shape
         entries = len(queries) * self.k
@@ -159,7 +164,7 @@ class ForeignIndex:
         what = f"{self.path}: what it finds for {row}s,"
         checked = check_ids(ids, n=n, what=what, first=first)
         with np.errstate(invalid="ignore", over="ignore"):  # of what stands where there is no neighbor, or of nonsense
-            similarities = distances if self._metric == 0 else np.float32(1) - np.float32(0.5) * distances
+            similarities = np.float32(1) - np.float32(0.5) * distances if self.by_distance else distances
         return distinct(checked, check_similarities(similarities, checked, what=what, first=first))
 
     def _send(self, question: bytes) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from .comparing import CHUNK, at_least, lowest_bit
+from ..bits import lowest_bit
+from .comparing import CHUNK, at_least
 
 NONE = np.float32(-1e30)
 

@@ -10,7 +10,9 @@ import numpy as np
 from .kernels import order_by_list
 
 FEWEST_FOR_LISTS = 4096
-_TRAINING_ROWS_PER_LIST = 100
+_TRAINING_ROWS_PER_LIST, _FEWEST_PER_LIST = 100, 20
+# More than this in bytes is not trained on, as long as enough are left for each list.
+_MOST_TRAINING_BYTES = 2**31
 _MOST_PROBES = 256
 
 
@@ -40,9 +42,10 @@ def n_probes(lists: int) -> int:
     return max(1, min(_MOST_PROBES, 3 * lists // 4))
 
 
-def training_rows(n: int) -> int:
-    """Return the number of vectors that the centroids are trained on: up to 100 a list."""
-    return min(n, _TRAINING_ROWS_PER_LIST * n_lists(n))
+def training_rows(n: int, d: int) -> int:
+    """Return the number of vectors of d values that the centroids are trained on: up to 100 a list, 2 GiB, but 20 a list."""
+    lists = n_lists(n)
+    return min(n, _TRAINING_ROWS_PER_LIST * lists, max(_FEWEST_PER_LIST * lists, _MOST_TRAINING_BYTES // (4 * d)))
 
 
 def bisect_centroids(centroids: np.ndarray) -> np.ndarray:

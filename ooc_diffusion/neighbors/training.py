@@ -31,7 +31,7 @@ def train_centroids(vectors: np.ndarray, *, seed: int = 0, device: str = "cpu") 
         In locality order; see `bisect_centroids`.
     """
     n, lists = len(vectors), n_lists(len(vectors))
-    rows = training_rows(n)
+    rows = training_rows(n, vectors.shape[1])
     # one row of each of equally long stretches: drawing without replacement would take memory that grows with n
     edges = np.arange(rows + 1) * n // rows
     rng = np.random.default_rng(seed)

@@ -14,7 +14,7 @@ from ..errors import BadInput
 from ..neighbors import Inverted, assign_lists, draw_sample, measure_recall, merge_neighbors, search, search_lists
 from ..store import Job, Store, Strings
 from .completion import How, entered
-from .neighbors import PRECISIONS, require_recall, share_of_short
+from .neighbors import PRECISIONS, require_recall, search_again, share_of_short
 from .ordered_search import open_lists, rewrite_in_order, searches_at_once
 from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, plan_add
 from .settings import Record, Settings, Worker, open_store, run_stage
@@ -78,12 +78,16 @@ def add_images(
     Notes
     -----
     Only an image that is nearer than the last neighbor of a row can enter it, so the rows of before are completed as `graph`
-    completes them with seeds; the added images are searched among all. PCA and centroids stay what they are.
+    completes them with seeds; the added images are searched among all. PCA and centroids stay what they are. Seeds and tests that
+    were searched before are searched again, in the same way.
     """
     settings = settings or Settings()
     target = open_store(store)
     with contextlib.nullcontext() if settings.dry_run else target.lock:  # what is read here is what is added to
-        return _add(target, stated or {}, min_recall, settings)
+        record = _add(target, stated or {}, min_recall, settings)
+    if not settings.dry_run:
+        search_again(target, settings)
+    return record
 
 
 def _add(target: Store, stated: Mapping[str, Any], min_recall: float | None, settings: Settings) -> Record:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,7 @@ def import_descriptors(
             worker.job.drop(f"{role}/path_bytes")
             worker.job.drop(f"{role}/path_offsets")
             _copy_names(worker, role, Path(names), len(values))
-        changed = [key for key, path in files.items() if path is not None and file_identity(path) != parameters[key]]
-        if changed:
-            worker.job.discard()  # rows of either may be there
-            raise BadInput(f"{files[changed[0]]} has changed while it was copied; run the command again")
+        refuse_changed(worker, files, parameters)
         return {"images": len(values), "dim": values.shape[1]}
 
     plan = plan_import(*values.shape, budget=settings.budget)
@@ -90,6 +88,14 @@ def import_descriptors(
         total=len(values),
         work=work,
     )
+
+
+def refuse_changed(worker: Worker, files: Mapping[str, str | Path | None], identities: Mapping[str, Any]) -> None:
+    """Raise `BadInput` where a file is not the one that it was; the work is thrown away, since it may come from either."""
+    changed = [path for key, path in files.items() if path is not None and file_identity(path) != identities[key]]
+    if changed:
+        worker.job.discard()
+        raise BadInput(f"{changed[0]} has changed while it was copied; run the command again")
 
 
 def load_npy(file: str | Path) -> np.ndarray:

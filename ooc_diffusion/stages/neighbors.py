@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,14 @@ from .own_table import OwnTable, copy_table, open_table
 from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, plan_neighbors
 from .settings import ROLES, Record, Settings, Worker, open_store, run_stage
 
+logger = logging.getLogger(__name__)
+
 DEFAULT_K = 30
 PRECISIONS = ("float32", "float16")
 # Name of the index that somebody else made.
 _OF_FILE = "file"
+# A table with less of the true neighbors deserves a warning.
+_LOW_RECALL = 0.5
 
 
 @dataclass(frozen=True)
@@ -203,9 +208,21 @@ def open_inverted(store: Store) -> Inverted | None:
     return Inverted(centroids, store.array("background/lists")) if len(centroids) else None
 
 
-def search_background(store: Store) -> Inverted | None:
-    """Return the inverted lists where the background was searched by them, None where the search was exact."""
-    return None if store.parameters("neighbors.background")["index"] == "Flat" else open_inverted(store)
+def search_again(store: Store, settings: Settings) -> dict[str, Record]:
+    """Search seeds and tests among a background that has changed, as they were searched; return the records by role."""
+    made = store.parameters("neighbors.background")
+    how = _How(
+        made["k"],
+        made["index"],
+        made["device"],
+        made["seed"],
+        made.get("precision", PRECISIONS[0]),
+        made.get("probes"),
+        made.get("target_recall"),
+        None,
+    )
+    again = replace(settings, overwrite=True)
+    return {role: _search_role(store, role, how, again) for role in ROLES[1:] if f"neighbors.{role}" in store.manifest.stages}
 
 
 def _search_role(store: Store, role: str, how: _How, settings: Settings) -> Record:
@@ -285,6 +302,8 @@ def _find(worker: Worker, store: Store, role: str, how: _How) -> dict[str, Any]:
     if background and (how.index != "Flat" or how.own is not None):
         # not the sample that the probes were chosen on
         about["recall"] = measure_recall(draw_sample(vectors, k=how.k, seed=how.seed + 1), found)
+        if about["recall"]["recall"] < _LOW_RECALL:
+            logger.warning("only %.1f %% of the true nearest neighbors are in the table", 100 * about["recall"]["recall"])
         require_recall(about["recall"], how.min_recall, better=how.better)
     return about
 

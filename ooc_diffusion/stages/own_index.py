@@ -12,9 +12,10 @@ from ..errors import BadInput
 from ..memory import MemoryBudget, StagePlan
 from ..neighbors import ForeignIndex, foreign_bytes
 from ..parallel import resolve_threads
-from .import_descriptors import file_identity
-from .plans import SLACK
+from .import_descriptors import file_identity, refuse_changed
+from .plans import BLOCK_ROWS, SLACK
 from .settings import Worker
+from .traffic import reads_without_search
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class OwnIndex:
             memory_bytes=max(plan.memory_bytes, least),
             least_bytes=max(plan.least_bytes, least),
             operations=0.0,
+            reads=reads_without_search(plan) | {"index": 2 * self.size},  # tried before anything is trained
         )
 
 
@@ -58,8 +60,13 @@ def open_index(file: str | Path) -> OwnIndex:
 
 def try_index(worker: Worker, own: OwnIndex, vectors: np.ndarray, *, width: int, probes: int | None) -> None:
     """Raise `BadInput` where the file is no index of these vectors; see `ForeignIndex`."""
-    with ForeignIndex(own.path, vectors, k=width, probes=probes, threads=worker.threads):
-        pass
+    with ForeignIndex(own.path, vectors, k=width, probes=probes, threads=worker.threads) as index:
+        firsts = range(0, len(vectors), BLOCK_ROWS)
+        if index.by_distance and not all(vectors[first : first + BLOCK_ROWS].any(axis=1).all() for first in firsts):
+            raise BadInput(
+                f"{own.path} searches by L2, but the background has vectors of zeros (images that could not be read), which are "
+                "near to everything then; give an index by inner product"
+            )
 
 
 def search_own_index(
@@ -75,4 +82,5 @@ def search_own_index(
             similarities.append(block)
             worker.job.checkpoint()
             worker.advance(len(block))
+    refuse_changed(worker, {"index_file": own.path}, own.parameters)
     return ids.view(), {"kind": index.kind} | ({"probes": index.probes} if index.probes else {})

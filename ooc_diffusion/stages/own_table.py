@@ -11,9 +11,10 @@ import numpy as np
 from ..errors import BadInput
 from ..memory import MemoryBudget, StagePlan
 from ..neighbors import SAMPLES, best_first, check_ids, check_similarities, distinct, require_products
-from .import_descriptors import file_identity, load_npy
+from .import_descriptors import file_identity, load_npy, refuse_changed
 from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, SLACK
 from .settings import Worker
+from .traffic import reads_without_search
 
 # A block of the table is at most so many entries, however wide its rows are; what is held for each of them.
 _ENTRIES = 2**19
@@ -48,12 +49,15 @@ class OwnTable:
 
     def plan(self, plan: StagePlan, budget: MemoryBudget) -> StagePlan:
         """Return what taking the table costs, given the plan of a search by the same index."""
+        values = self.similarities
         least = budget.overhead() + SLACK + _ENTRY_BYTES * self.block_rows * self.ids.shape[1]
         return replace(
             plan,
             work=f"a table of {len(self.ids):,} x {self.ids.shape[1]:,} neighbors",
             memory_bytes=max(plan.memory_bytes, least),
             least_bytes=max(plan.least_bytes, least),
+            operations=0.0,
+            reads=reads_without_search(plan) | {"table": self.ids.nbytes + (0 if values is None else values.nbytes)},
         )
 
 
@@ -92,6 +96,7 @@ def copy_table(worker: Worker, own: OwnTable, vectors: np.ndarray, *, k: int) ->
         worker.job.checkpoint()
         worker.advance(len(block))
     worker.job.checkpoint(now=True)
+    refuse_changed(worker, own.files, own.parameters)
     if own.similarities is not None:
         rows = np.linspace(0, len(vectors) - 1, min(SAMPLES, len(vectors)), dtype=np.int64)
         some, values = ids.view()[rows], similarities.view()[rows]

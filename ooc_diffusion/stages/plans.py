@@ -107,7 +107,8 @@ def plan_neighbors(
     lists, width, itemsize = n_lists(n), k + EXTRA_NEIGHBORS, np.dtype(precision).itemsize
     threads = resolve_threads(threads)
     visited = probes or n_probes(max(lists, 1))
-    training = training_rows(n) * dim * 8 if train else 0
+    # the sample; sums, means and centroids to compare with; products of some vectors with some centroids
+    training = 4 * training_rows(n, dim) * dim + 24 * lists * (dim + 1) + threads * 2**23 if train else 0
     fixed, scratch = 4 * lists * dim, 0
     disk = 8 * q * width + (4 * lists * dim + 4 * n if train else 4 * q)
     # recall is measured by exact search

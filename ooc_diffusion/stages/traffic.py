@@ -8,7 +8,7 @@ the time, are counted once.
 from __future__ import annotations
 
 from ..graph import graph_bytes, table_passes
-from ..memory import MemoryBudget
+from ..memory import MemoryBudget, StagePlan
 from ..neighbors import QUERY_ROWS, SAMPLES, n_lists, query_rows, training_rows
 
 # What Linux reads around a page of a mapped file that it has not in memory.
@@ -123,7 +123,7 @@ def neighbors_reads(
     reads = {"training": 0, "assigning": 4 * q * dim, "samples": 0, "ordering": 0}
     exact = alone(SAMPLES, 4 * dim, vectors) + vectors
     if train and n_lists(n):
-        reads["training"] = alone(training_rows(n), 4 * dim, vectors)
+        reads["training"] = alone(training_rows(n, dim), 4 * dim, vectors)
     if train and index != "Flat":
         reads["samples"] = exact + alone(SAMPLES, 4 * width, table)
         if sampled:
@@ -175,6 +175,11 @@ def adding_reads(
     if index != "Flat":
         reads["samples"] = alone(SAMPLES, 4 * dim, vectors) + vectors + alone(SAMPLES, 4 * width, table)
     return {**reads, "checking": table}
+
+
+def reads_without_search(plan: StagePlan) -> Reads:
+    """Return what a plan reads but for the search and what follows from it."""
+    return {step: size for step, size in plan.reads.items() if step not in ("searching", "putting back")}
 
 
 def graph_reads(

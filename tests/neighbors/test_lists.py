@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ooc_diffusion.neighbors import assign_lists, bisect_centroids, lists, locality_order, nearest, train_centroids
+from ooc_diffusion.neighbors import assign_lists, bisect_centroids, locality_order, nearest, train_centroids, training, training_rows
 from ooc_diffusion.parallel import limit_threads
 
 
@@ -69,11 +69,11 @@ def test_threads_change_no_centroid():
 def test_means_and_empty_lists():
     rng = np.random.default_rng(0)
     X, numbers = rng.normal(size=(400, 3)).astype(np.float32), rng.choice([0, 2, 3], 400).astype(np.int32)
-    means = lists._means(X, numbers, np.zeros((5, 3), np.float32), rng)
+    means = training._means(X, numbers, np.zeros((5, 3), np.float32), rng)
     for number in (0, 2, 3):
         np.testing.assert_allclose(means[number], X[numbers == number].mean(axis=0), atol=1e-6)
     for number in (1, 4):
-        assert (np.abs(means[number] / means[[0, 2, 3]] - 1) <= 1.01 * lists._BESIDE).all(axis=1).any()
+        assert (np.abs(means[number] / means[[0, 2, 3]] - 1) <= 1.01 * training._BESIDE).all(axis=1).any()
 
 
 @pytest.mark.parametrize("identical", [0, 2000, 5000])
@@ -90,3 +90,10 @@ def test_centroids_are_near_their_vectors(identical):
     other.train(X)
     peer = ((X - other.centroids[assign_lists(X, other.centroids)]) ** 2).sum()
     assert far <= 1.03 * peer + 1e-3
+
+
+def test_the_sample_of_the_training_is_bounded():
+    assert training_rows(10**6, 64) == 100 * 4 * 1000
+    assert training_rows(10**8, 256) == 2**31 // (4 * 256)
+    assert training_rows(10**8, 2048) == 20 * 4 * 10**4
+    assert training_rows(5000, 2048) == 5000

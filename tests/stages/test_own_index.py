@@ -121,3 +121,26 @@ def test_the_memory_of_both_processes_is_planned(folder):
 def test_bad_options(folder, options, message):
     with pytest.raises(BadInput, match=message):
         neighbors(folder, k=K, **({"index_file": write(folder)} | options))
+
+
+def test_vectors_of_zeros_are_near_to_everything_by_distance(tmp_path):
+    folder, sample = tmp_path / "store", mixture()
+    sample.background[7] = 0  # an image that could not be read
+    import_roles(folder, sample)
+    reduce(folder, dim=0)
+    X = np.ascontiguousarray(Store(folder).array("background/vectors"))
+    for metric in (faiss.METRIC_L2, faiss.METRIC_INNER_PRODUCT):
+        index = faiss.index_factory(X.shape[1], "Flat", metric)
+        index.add(X)
+        faiss.write_index(index, str(tmp_path / "my.faiss"))
+        if metric == faiss.METRIC_L2:
+            with pytest.raises(BadInput, match="searches by L2, but the background has vectors of zeros"):
+                neighbors(folder, k=K, index_file=tmp_path / "my.faiss", settings=Settings(overwrite=True))
+    assert neighbors(folder, k=K, index_file=tmp_path / "my.faiss", settings=Settings(overwrite=True))["background"]["images"]
+
+
+def test_the_plan_reads_the_index_and_searches_nothing(folder):
+    file = write(folder)
+    reads = neighbors(folder, k=K, index_file=file, settings=Settings(dry_run=True))["background"]["plan"]["reads"]
+    assert "searching" not in reads
+    assert reads["index"] == 2 * file.stat().st_size

@@ -231,3 +231,41 @@ def test_the_plan_counts_wide_rows(folder, tmp_path):
     record = neighbors(folder, k=K, table=tmp_path / "ids.npy")["background"]
     assert record["short"] == 1
     assert record["peak_memory_bytes"] <= record["plan"]["memory_bytes"]
+
+
+def test_a_file_that_changes_while_it_is_copied_is_refused(searched, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(own_table, "_ENTRIES", 9000)
+    table = tmp_path / "ids.npy"
+    shutil.copy(searched.parent / "ids.npy", table)
+    check, blocks = own_table.check_ids, []
+
+    def changing(ids, **options):
+        if not blocks:
+            np.save(table, np.roll(np.load(table), 5, axis=0))
+        blocks.append(ids)
+        return check(ids, **options)
+
+    monkeypatch.setattr(own_table, "check_ids", changing)
+    with pytest.raises(BadInput, match="ids.npy has changed while it was copied; run the command again"):
+        neighbors(folder, k=K, table=table)
+    assert len(blocks) > 1
+    assert "background/neighbor_ids" not in Store(folder)
+    monkeypatch.undo()
+    neighbors(folder, k=K, table=table)
+
+
+def test_a_table_of_other_vectors_gets_a_warning(searched, folder, tmp_path, caplog):
+    ids = np.load(searched.parent / "ids.npy")
+    np.save(tmp_path / "ids.npy", np.random.default_rng(0).permutation(ids))
+    with caplog.at_level("WARNING", logger="ooc_diffusion"):
+        record = neighbors(folder, k=K, table=tmp_path / "ids.npy")["background"]
+    assert record["recall"]["recall"] < 0.1
+    assert "% of the true nearest neighbors are in the table" in caplog.text
+
+
+def test_the_plan_reads_the_table_and_searches_nothing(searched, folder):
+    settings = Settings(dry_run=True)
+    plan = neighbors(folder, k=K, table=searched.parent / "ids.npy", settings=settings)["background"]["plan"]
+    assert "searching" not in plan["reads"]
+    assert plan["reads"]["table"] == np.load(searched.parent / "ids.npy").nbytes
+    assert plan["operations"] == 0
