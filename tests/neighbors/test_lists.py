@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from ooc_diffusion.neighbors import assign_lists, bisect_centroids, locality_order, nearest, train_centroids, training, training_rows
+from ooc_diffusion.neighbors import (
+    assign_lists,
+    bisect_centroids,
+    locality_order,
+    nearest,
+    train_centroids,
+    training,
+    training_rows,
+)
 from ooc_diffusion.parallel import limit_threads
 
 
