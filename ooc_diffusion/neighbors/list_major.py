@@ -60,6 +60,11 @@ def query_rows(q: int, probes: int) -> int:
     return min(most, max(FEWEST_QUERIES, 1 << (q // _BLOCKS).bit_length()))
 
 
+def around(lists: int, probes: int, *, own: bool) -> int:
+    """Return how many centroids a query is compared with, to find those that it probes; ``own`` where its list is known."""
+    return min(lists, max(_FEWEST_AROUND, _AROUND * probes)) if own else lists
+
+
 def search_lists(
     lists: OrderedLists, queries: np.ndarray | None = None, *, k: int, probes: int, threads: int, start: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -131,7 +136,8 @@ def nearest_lists(centroids: np.ndarray, queries: np.ndarray, *, probes: int, ow
         block = slice(first, min(first + _PROBING_ROWS, len(queries)))
         best = Best(block.stop - first, probes)
         known = None if own is None else own[block]
-        for rows, numbers in _candidates(centroids, halves, block.stop - first, max(_FEWEST_AROUND, _AROUND * probes), known):
+        compared = around(len(centroids), probes, own=own is not None)
+        for rows, numbers in _candidates(centroids, halves, block.stop - first, compared, known):
             for found, some, part in tiles.products(queries[block], rows, centroids, numbers):
                 found -= halves[numbers[part]]  # |q - c|² = |q|² - 2 (q·c - |c|² / 2)
                 best.offer(found, some, numbers[part])

@@ -135,9 +135,15 @@ def diffuse(
         total=seeds.n_classes,
         unit="classes",
         work=lambda worker: _diffuse(worker, target, graph, given, seeds, rows, n_iter, settings.seed, device),
-        forecast=lambda: _forecast(
-            graph, seeds.diffusion(most_iter, _queries(target, rows)), settings.budget, resolve_threads(settings.threads), device
-        ),
+        forecast=lambda: {
+            "planned": _forecast(
+                graph,
+                seeds.diffusion(most_iter, _queries(target, rows)),
+                settings.budget,
+                resolve_threads(settings.threads),
+                device,
+            )
+        },
     )
 
 

@@ -163,7 +163,8 @@ def _inputs(store: Store, seeds: bool) -> list[str]:
 
 def _build(worker: Worker, store: Store, k: int, sigma: float | None, how: How) -> dict[str, Any]:
     about: dict[str, Any] = {}
-    _check_tables(worker, store, weighted=sigma is not None)
+    with worker.clock.step("comparing"):
+        _check_tables(worker, store, weighted=sigma is not None)
     if "seeds/neighbor_ids" in store:
         ids, similarities, about = complete(worker, store, k, how)
         lists = np.concatenate([store.array("seeds/lists"), store.array("background/lists")])
@@ -172,11 +173,19 @@ def _build(worker: Worker, store: Store, k: int, sigma: float | None, how: How) 
         lists = store.array("background/lists")
     ids, similarities = ids[:, :k], similarities[:, :k]
     centroids = store.array("background/centroids")
-    # on disk at once, so that building has its memory
-    order = worker.job.put("graph/order", locality_order(lists, len(centroids))[0]) if len(centroids) else None
-    weights = None if sigma is None else _gaussian(worker, ids, similarities, sigma)
+    with worker.clock.step("building"):
+        # on disk at once, so that building has its memory
+        order = worker.job.put("graph/order", locality_order(lists, len(centroids))[0]) if len(centroids) else None
+        weights = None if sigma is None else _gaussian(worker, ids, similarities, sigma)
     checked = write_graph(
-        worker.job, ids, weights=weights, order=order, budget=worker.budget, threads=worker.threads, advance=worker.advance
+        worker.job,
+        ids,
+        weights=weights,
+        order=order,
+        budget=worker.budget,
+        threads=worker.threads,
+        advance=worker.advance,
+        clock=worker.clock,
     )
     return {"nodes": len(ids), "k": k, **about, **checked}
 

@@ -283,7 +283,8 @@ def _find(worker: Worker, store: Store, role: str, how: _How) -> dict[str, Any]:
     about: dict[str, Any] = {"images": len(queries), "k": how.k, "index": how.index}
     if how.index not in ("Flat", _OF_FILE):
         assert inverted is not None
-        about["probes"] = _probes(how, vectors, inverted) if background else store.record("neighbors.background")["probes"]
+        with worker.clock.step("samples"):
+            about["probes"] = _probes(how, vectors, inverted) if background else store.record("neighbors.background")["probes"]
     if isinstance(how.own, OwnIndex):
         found, more = search_own_index(worker, how.own, vectors, queries, role=role, width=width, probes=how.probes)
         about |= more
@@ -298,10 +299,12 @@ def _find(worker: Worker, store: Store, role: str, how: _How) -> dict[str, Any]:
     else:
         found = _search_blocks(worker, store, role, how, inverted, about.get("probes"), width)
     if background:
-        about["short"] = share_of_short(found, how.k)
+        with worker.clock.step("checking"):
+            about["short"] = share_of_short(found, how.k)
     if background and (how.index != "Flat" or how.own is not None):
         # not the sample that the probes were chosen on
-        about["recall"] = measure_recall(draw_sample(vectors, k=how.k, seed=how.seed + 1), found)
+        with worker.clock.step("samples"):
+            about["recall"] = measure_recall(draw_sample(vectors, k=how.k, seed=how.seed + 1), found)
         if about["recall"]["recall"] < _LOW_RECALL:
             logger.warning("only %.1f %% of the true nearest neighbors are in the table", 100 * about["recall"]["recall"])
         require_recall(about["recall"], how.min_recall, better=how.better)
@@ -333,7 +336,7 @@ def _search_blocks(
         vectors = store.array("background/vectors")
         where: dict[str, Any] = {"device": how.device, "precision": how.precision}
         blocks = search(vectors, queries, k=width, inverted=lists, probes=probes, start=ids.rows, **where)
-    for block_ids, block in blocks:
+    for block_ids, block in worker.clock.each("searching", blocks):
         ids.append(block_ids)
         similarities.append(block)
         worker.job.checkpoint()
@@ -362,7 +365,8 @@ def _assign(worker: Worker, store: Store, role: str, queries: np.ndarray, how: _
         dim = queries.shape[1]
         count = n_lists(len(queries))
         if worker.job.array("background/centroids", "<f4", (count, dim)).rows == 0:
-            trained = train_centroids(queries, seed=how.seed, device=how.device) if count else np.empty((0, dim), np.float32)
+            with worker.clock.step("training"):
+                trained = train_centroids(queries, seed=how.seed, device=how.device) if count else np.empty((0, dim), np.float32)
             worker.job.put("background/centroids", trained)
             worker.job.checkpoint(now=True)
         centroids = worker.job.array("background/centroids", "<f4", (count, dim)).view()
@@ -370,11 +374,12 @@ def _assign(worker: Worker, store: Store, role: str, queries: np.ndarray, how: _
         centroids = store.array("background/centroids")
     lists = worker.job.array(f"{role}/lists", "<i4", (len(queries),))
     worker.advance(lists.rows)
-    for block in worker.checked_blocks(f"{role}/vectors", rows=BLOCK_ROWS, start=lists.rows):
-        lists.append(assign_lists(block, centroids, device=how.device))
-        worker.advance(len(block))
-        worker.job.checkpoint()
-    worker.job.checkpoint(now=True)
+    with worker.clock.step("assigning"):
+        for block in worker.checked_blocks(f"{role}/vectors", rows=BLOCK_ROWS, start=lists.rows):
+            lists.append(assign_lists(block, centroids, device=how.device))
+            worker.advance(len(block))
+            worker.job.checkpoint()
+        worker.job.checkpoint(now=True)
     if len(centroids) == 0:
         return None
     return Inverted(centroids, lists.view() if role == "background" else store.array("background/lists"))
