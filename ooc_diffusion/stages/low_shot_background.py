@@ -1,0 +1,86 @@
+"""The images of another collection, as background of the protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import BadInput
+from ..features import PCA, normalize_rows, project
+from ..store import Store
+from .plans import BLOCK_ROWS
+from .settings import Worker
+
+
+@dataclass(frozen=True)
+class Background:
+    """The first images of another store.
+
+    Parameters
+    ----------
+    other : Store
+        Where they are.
+    array : str
+        Its array that is taken.
+    n : int
+        Number of images.
+    """
+
+    other: Store
+    array: str
+    n: int
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What determines results, as JSON values."""
+        return {"images": self.other.entry(self.array).identity, "n": self.n}
+
+    def vectors(self, worker: Worker, store: Store) -> np.ndarray:
+        """Return unit vectors of (n, dim), brought to those of a store and written as scratch of a job."""
+        source = self.other.array(self.array)
+        pca = None
+        if self.array == "background/descriptors" and "pca/mean" in store:
+            pca = PCA(store.array("pca/mean"), store.array("pca/components"), store.array("pca/variance"))
+        vectors = worker.job.array("background", "<f4", (self.n, store.entry("background/vectors").shape[1]), scratch=True)
+        for first in range(vectors.rows, self.n, BLOCK_ROWS):
+            block = np.array(source[first : min(first + BLOCK_ROWS, self.n)])
+            if self.array == "background/descriptors":
+                block = normalize_rows(block) if pca is None else project(pca, block, threads=worker.threads)
+            vectors.append(block)
+            worker.job.checkpoint()
+        return vectors.view()
+
+
+def open_background(store: Store, folder: str | Path, *, size: int | None = None) -> Background:
+    """Open the background of another store.
+
+    Parameters
+    ----------
+    store : Store
+        The images of the protocol.
+    folder : str or Path
+        The other store. Descriptors as long as those of ``store`` are brought to its vectors by its PCA; else vectors of the same
+        length are taken as they are.
+    size : int, optional
+        Take the first images only. Default: all.
+
+    Returns
+    -------
+    Background
+
+    Raises
+    ------
+    BadInput
+        If neither descriptors nor vectors are alike, or there are fewer images.
+    """
+    other = Store(folder)
+    for name in ("background/descriptors", "background/vectors"):
+        if name in other and name in store and other.entry(name).shape[1] == store.entry(name).shape[1]:
+            n = other.entry(name).shape[0]
+            if size is not None and not 1 <= size <= n:
+                raise BadInput(f"{size} images of {folder} are asked for, but there are {n}; give from 1 to {n}")
+            return Background(other, name, size or n)
+    raise BadInput(f"the images of {folder} are described by other numbers than those of {store.path}; extract both alike")
