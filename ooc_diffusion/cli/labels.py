@@ -1,4 +1,4 @@
-"""Commands from the graph to labels: diffuse, classify, evaluate."""
+"""Commands from the graph to labels: diffuse, classify, evaluate, split."""
 
 # ruff: noqa: D301 - \b must reach click as the character that it is
 
@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..errors import BadInput
-from .options import STORE, common_options
+from .options import STORE, common_options, output_options
 
 LABELS = click.option(
     "--labels", required=True, type=click.Path(), help="CSV with the columns path,label (or row,label): the few labelled images."
@@ -104,19 +104,66 @@ def classify_command(store: str, **options: Any) -> dict[str, Any]:
 @STORE
 @click.option("--n-per-class", default="1,2,5,10,20", show_default=True, metavar="N,N,...", help="Labelled images per class.")
 @click.option("--draws", type=click.IntRange(min=1), default=5, show_default=True, help="Draws of the labelled images.")
-@click.option("--max-iter", type=click.IntRange(min=1), default=30, show_default=True, help="Largest number of iterations.")
+@click.option("--max-iter", type=click.IntRange(min=1), help="Largest number of iterations.  [default: 30; paper: 15]")
+@click.option(
+    "--protocol",
+    type=click.Choice(["seeds", "paper"]),
+    default="seeds",
+    show_default=True,
+    help="Choose hyper-parameters on the labelled images themselves; or as the paper, on another group of classes.",
+)
+@click.option("--split", type=click.Path(), help="For paper: JSON file with the base and novel classes of both groups.")
+@click.option(
+    "--setting",
+    type=click.Choice(["none", "in-domain", "out-of-domain", "transductive"]),
+    help="For paper: what is unlabelled in the graph: nothing, other images of the novel classes, those of another store, the "
+    "tests.  [default: none]",
+)
+@click.option("--background", metavar="DIR", help="For paper: the other store, its role background.")
+@click.option("--size", type=click.IntRange(min=1), help="For paper: images of that store, the first ones.  [default: all]")
+@click.option("--k", type=click.IntRange(min=1), help="For paper: neighbors per image.  [default: 30]")
 @common_options
-def evaluate_command(store: str, n_per_class: str, **options: Any) -> dict[str, Any]:
+def evaluate_command(store: str, n_per_class: str, protocol: str, **options: Any) -> dict[str, Any]:
     """Measure all methods with few labels per class, drawn several times.
 
     \b
-    Example:
+    Examples:
       ooc-diffusion evaluate --store s --n-per-class 1,2,5 --json
+      ooc-diffusion evaluate --store s --protocol paper --split split.json --setting in-domain
+      ooc-diffusion evaluate --store s --protocol paper --split split.json --setting out-of-domain --background others
     """
     from ..stages.evaluate import evaluate
+    from ..stages.evaluate_paper import evaluate_paper
 
     try:
         sizes = [int(n) for n in n_per_class.split(",")]
     except ValueError:
         raise BadInput(f"n-per-class {n_per_class!r} is no list of numbers such as 1,2,5") from None
-    return evaluate(store, n_per_class=sizes, **options)
+    given = {name: value for name, value in options.items() if value is not None}
+    if protocol == "paper":
+        if "split" not in given:
+            raise BadInput("protocol paper needs --split FILE; `ooc-diffusion split` writes one")
+        return evaluate_paper(store, n_per_class=sizes, **given)
+    more = [name for name in ("split", "setting", "background", "size", "k") if name in given]
+    if more:
+        raise BadInput(f"--{more[0]} is for --protocol paper; give both, or neither")
+    return evaluate(store, n_per_class=sizes, **given)
+
+
+@click.command("split")
+@click.argument("images")
+@click.option("--output", required=True, type=click.Path(), help="JSON file to write.")
+@click.option("--root", metavar="DIR", help="For data sets: where their files are or are downloaded to.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 2), default=0, show_default=True, help="Seed of the split.")
+@click.option("--overwrite", is_flag=True, help="Replace the file where there is one.")
+@output_options
+def split_command(images: str, **options: Any) -> dict[str, Any]:
+    """Split the classes of IMAGES into two groups of base and novel ones, for `evaluate --protocol paper`.
+
+    \b
+    Example:
+      ooc-diffusion split fashion-mnist --output split.json --seed 1
+    """
+    from ..stages.split import split
+
+    return split(images, **options)

@@ -27,6 +27,7 @@ COMMANDS = {
     "diffuse": "labels",
     "classify": "labels",
     "evaluate": "labels",
+    "split": "labels",
     "plan": "upkeep",
     "status": "upkeep",
     "verify": "upkeep",

@@ -155,6 +155,25 @@ def _show_evaluate(record: dict[str, Any]) -> None:
     _show_stage(record)
 
 
+def _show_evaluate_paper(record: dict[str, Any]) -> None:
+    from ..report import accuracy_table_text
+    from ..stages.page import make_paper_evaluation
+
+    for group in record["accuracy"]:
+        for novel in (False, True):
+            click.echo(f"{group}, tests of {'novel classes alone' if novel else 'all classes'}")
+            click.echo(accuracy_table_text(make_paper_evaluation(record, group, novel=novel)) + "\n")
+    rows = [[n, *(str(chosen[key]) for key in ("n_iter", "coefficient", "neighbors"))] for n, chosen in record["chosen"].items()]
+    click.echo(f"chosen on group 1 by {record['by']}")
+    _table(["n", "iterations", "weight of logistic regression", "neighbors of kNN"], rows)
+    click.echo(f"{record['seconds']:.1f} s, peak memory {format_size(record['peak_memory_bytes'])}")
+
+
+def _show_split(record: dict[str, Any]) -> None:
+    parts = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in record.items() if "_classes_" in key)
+    click.echo(f"{record['classes']} classes: {parts}\nsplit: {record['file']}")
+
+
 def _show_status(record: dict[str, Any]) -> None:
     click.echo(f"{record['store']}: generation {record['generation']}")
     rows = [
@@ -194,6 +213,8 @@ def _show_clean(record: dict[str, Any]) -> None:
 _SHOWN = {
     "demo": _show_demo,
     "evaluate": _show_evaluate,
+    "evaluate-paper": _show_evaluate_paper,
+    "split": _show_split,
     "status": _show_status,
     "verify": _show_verify,
     "doctor": _show_doctor,

@@ -236,11 +236,12 @@ def summarize_evaluation(record: Record) -> dict[str, Any]:
     summary: dict[str, Any] = {}
     for method in record["methods"]:
         summary[method] = {
-            n: {top: _mean_std([draw[str(n)]["methods"][method][top] for draw in draws]) for top in ("top1", "top5")}
+            n: {top: mean_std([draw[str(n)]["methods"][method][top] for draw in draws]) for top in ("top1", "top5")}
             for n in record["n_per_class"]
         }
     return summary
 
 
-def _mean_std(values: Sequence[float]) -> tuple[float, float | None]:
+def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
+    """Return mean and standard deviation of the draws; no deviation where there was one draw only."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None

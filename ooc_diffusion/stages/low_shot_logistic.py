@@ -23,7 +23,7 @@ GRID = tuple(
 STEPS = 2000
 
 
-def low_shot_logistic(store: Store, protocol: Protocol, *, steps: int = STEPS, settings: Settings) -> tuple[str, Record]:
+def low_shot_logistic(store: Store, protocol: Protocol, *, settings: Settings) -> tuple[str, Record]:
     """Train logistic regression for each group, draw and number of labelled images.
 
     Parameters
@@ -32,8 +32,6 @@ def low_shot_logistic(store: Store, protocol: Protocol, *, steps: int = STEPS, s
         With descriptors and classes of background and tests.
     protocol : Protocol
         What is drawn.
-    steps : int
-        Steps of each training, default 2000.
     settings : Settings
         Options of the run.
 
@@ -45,7 +43,7 @@ def low_shot_logistic(store: Store, protocol: Protocol, *, steps: int = STEPS, s
     record : dict
         ``chosen``: the settings for each number of labelled images.
     """
-    parameters = {**protocol.parameters, "grid": list(GRID), "steps": steps}
+    parameters = {**protocol.parameters, "grid": list(GRID), "steps": STEPS}
     name = stage_name("low-shot-logistic", parameters)
     problems = protocol.problems(store)
     record = run_stage(
@@ -57,7 +55,7 @@ def low_shot_logistic(store: Store, protocol: Protocol, *, steps: int = STEPS, s
         inputs=INPUTS,
         total=protocol.draws * len(protocol.n_per_class) * (len(GRID) + len(problems)),
         unit="trainings",
-        work=lambda worker: _train(worker, store, protocol, problems, name, steps, settings),
+        work=lambda worker: _train(worker, store, protocol, problems, name, settings),
     )
     return name, record
 
@@ -79,12 +77,11 @@ def _train(
     protocol: Protocol,
     problems: list[LowShot],
     name: str,
-    steps: int,
     settings: Settings,
 ) -> dict[str, Any]:
     job, sizes = worker.job, protocol.n_per_class
     runs = protocol.draws * len(sizes)
-    options = {"n_steps": steps, "seed": settings.seed, "threads": worker.threads, "device": torch_device(settings.device)}
+    options = {"n_steps": STEPS, "seed": settings.seed, "threads": worker.threads, "device": torch_device(settings.device)}
     grid = job.array(f"{name}/grid", "<f8", (runs, len(GRID), len(MEASURES)))
     worker.advance(grid.rows * len(GRID))
     for run in range(grid.rows, runs):
