@@ -28,6 +28,7 @@ COMMANDS = {
     "classify": "labels",
     "evaluate": "labels",
     "split": "labels",
+    "study": "study",
     "plan": "upkeep",
     "status": "upkeep",
     "verify": "upkeep",

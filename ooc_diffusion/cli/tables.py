@@ -174,6 +174,14 @@ def _show_split(record: dict[str, Any]) -> None:
     click.echo(f"{record['classes']} classes: {parts}\nsplit: {record['file']}")
 
 
+def _show_study(record: dict[str, Any]) -> None:
+    for table in record["tables"]:
+        click.echo(table + "\n")
+    verdicts = [claim["verdict"] for claim in record["claims"]]
+    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
+    click.echo(f"claims: {counts or 'none'}; {record['seconds']:.1f} s\nreport: {record['report']}")
+
+
 def _show_status(record: dict[str, Any]) -> None:
     click.echo(f"{record['store']}: generation {record['generation']}")
     rows = [
@@ -215,6 +223,7 @@ _SHOWN = {
     "evaluate": _show_evaluate,
     "evaluate-paper": _show_evaluate_paper,
     "split": _show_split,
+    "study": _show_study,
     "status": _show_status,
     "verify": _show_verify,
     "doctor": _show_doctor,

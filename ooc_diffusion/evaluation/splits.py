@@ -42,7 +42,7 @@ class Group:
         return np.concatenate([self.base, self.novel])
 
     def columns(self, truth: np.ndarray) -> np.ndarray:
-        """Return the column of each image, int64, from its true class; -1 for classes of no part of the group, and unknown ones."""
+        """Return the column of each image, int64, from its true class; -1 for those of other groups, and unknown ones."""
         column = np.full(int(max(truth.max(initial=0), self.classes.max())) + 2, -1, np.int64)
         column[self.classes] = np.arange(len(self.classes))
         return column[truth]  # -1 takes the last, which is -1

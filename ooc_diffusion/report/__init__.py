@@ -1,18 +1,35 @@
 """Tables for terminals and the one-file HTML page."""
 
-from .contents import ClassPanel, Evaluation, Gallery, MethodCurve, Page, StageLine, Tile
+from .contents import Accuracy, ClassPanel, Evaluation, Gallery, MethodCurve, Page, StageLine, Tile
 from .page import render_page, write_page
+from .study import FAILS, HOLDS, UNTESTED, Chapter, Chart, Claim, Grid, Line, StudyPage
+from .study_page import render_study, write_study
+from .study_text import chapter_csv, chapter_text
 from .text import accuracy_table_text
 
 __all__ = [
+    "FAILS",
+    "HOLDS",
+    "UNTESTED",
+    "Accuracy",
+    "Chapter",
+    "Chart",
+    "Claim",
     "ClassPanel",
     "Evaluation",
     "Gallery",
+    "Grid",
+    "Line",
     "MethodCurve",
     "Page",
     "StageLine",
+    "StudyPage",
     "Tile",
     "accuracy_table_text",
+    "chapter_csv",
+    "chapter_text",
     "render_page",
+    "render_study",
     "write_page",
+    "write_study",
 ]

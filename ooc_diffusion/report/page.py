@@ -43,8 +43,12 @@ def write_page(page: Page, path: str | os.PathLike[str]) -> None:
     path : path-like
         The HTML file; its folder exists.
     """
+    replace_text(render_page(page), path)
+
+
+def replace_text(text: str, path: str | os.PathLike[str]) -> None:
+    """Write a text file in place of the one that is there, never a half."""
     path = Path(path)
-    text = render_page(page)
     draft = path.with_name(f".page-{secrets.token_hex(8)}.tmp")
     try:
         with draft.open("x", encoding="utf-8", newline="\n") as file:
@@ -65,7 +69,7 @@ def render_page(page: Page) -> str:
     """Return the page as HTML; the same contents give the same text."""
     tiles, side = _gallery_limits(len(page.classes))
     return (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             page=page,
@@ -88,7 +92,8 @@ def _gallery_limits(n_classes: int) -> tuple[int, int]:
     return (5, 48) if n_classes <= 100 else (3, 48)
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return the environment of the templates."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -100,7 +105,7 @@ def _environment() -> Environment:
         uri = thumbnail_uri(tile.image, side=side)
         return None if uri is None else Markup(uri)
 
-    environment = Environment(
+    found = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
@@ -109,7 +114,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
+    found.filters |= {
         "accuracy": wording.accuracy,
         "base": _last_part,
         "confidence": wording.confidence,
@@ -119,7 +124,7 @@ def _environment() -> Environment:
         "picture": picture,
         "size": wording.size,
     }
-    return environment
+    return found
 
 
 def _last_part(name: str) -> str:

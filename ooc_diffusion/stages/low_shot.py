@@ -74,6 +74,12 @@ class LowShot:
                 "number per class, or leave the class out of the split"
             )
 
+    @property
+    def most_per_class(self) -> int:
+        """Training images of the novel class that has fewest."""
+        novel = self._columns[self._columns >= self.n_base] - self.n_base
+        return int(np.bincount(novel, minlength=self.n_classes - self.n_base).min())
+
     def labelled(self, draw: int) -> list[Labelled]:
         """Return what is labelled in a draw, for each number of images per novel class; nested, the same for all methods."""
         drawn = draw_novel(self._columns, self.n_base, n_per_class=max(self._sizes), seed=self._seed + draw)

@@ -214,7 +214,9 @@ class _Runs:
         if self.variant.transductive:
             parts.append((self.store.array("tests/vectors"), problem.test_rows))
         if len(rows) + len(problem.test_rows) * self.variant.transductive <= self.variant.k and graphs.fixed is None:
-            raise BadInput(f"k is {self.variant.k}, but with few labels there are {len(rows)} images in the graph; give a smaller k")
+            raise BadInput(
+                f"k is {self.variant.k}, but with few labels there are {len(rows)} images in the graph; give a smaller k"
+            )
         before = graphs.built
         graph, queries = graphs.build(parts)
         self.graphs += graphs.built - before
@@ -288,6 +290,7 @@ class _Runs:
             "by": self.problems[0].by,
             "logistic": self.logistic,
             "graphs": self.graphs,
+            "runs": self.curves.rows,
             "seconds_of": self.seconds,
         }
 

@@ -17,9 +17,7 @@ from .settings import Record, Settings, Worker, run_stage
 from .stage_names import stage_name
 
 # Tried on the first group; the unit of both is that of `train_logistic`, not of the paper.
-GRID = tuple(
-    {"learning_rate": rate, "weight_decay": decay} for decay in (0.0, 1e-4, 1e-2) for rate in (1.0, 0.1)
-)
+GRID = tuple({"learning_rate": rate, "weight_decay": decay} for decay in (0.0, 1e-4, 1e-2) for rate in (1.0, 0.1))
 STEPS = 2000
 
 

@@ -65,7 +65,7 @@ def make_page(store: Store, *, title: str, command: str, notes: Sequence[str] = 
         unreadable_count=count,
         evaluation=make_evaluation(store.record("evaluate")) if "evaluate" in store.manifest.stages else None,
         notes=list(notes),
-        versions=_versions(),
+        versions=library_versions(),
         command=command,
     )
 
@@ -143,7 +143,8 @@ def _unreadable(store: Store) -> tuple[list[tuple[str, str]], int]:
     return shown, count
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """Return the versions of Python, of this package and of the libraries that compute."""
     versions = {"Python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
     for name in _LIBRARIES:
         try:

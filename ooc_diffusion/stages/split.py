@@ -47,4 +47,9 @@ def split(
     if Path(output).exists() and not overwrite:
         raise BadInput(f"{output} exists; give another --output, or --overwrite to replace it")
     write_split(output, found, class_names=names)
-    return {"stage": "split", "classes": n_classes, **{key: len(part) for key, part in found.as_json().items()}, "file": str(output)}
+    return {
+        "stage": "split",
+        "classes": n_classes,
+        **{key: len(part) for key, part in found.as_json().items()},
+        "file": str(output),
+    }

@@ -13,10 +13,10 @@ from ooc_diffusion.stages.settings import Settings
 from ooc_diffusion.store import Store
 
 from .low_shot_chain import (
-    K,
     MAX_ITER,
     QUICK,
     SPLIT,
+    K,
     clusters,
     import_clusters,
     naive_accuracies,
@@ -169,7 +169,10 @@ def test_what_cannot_be_run_is_refused(stores, tmp_path):
         ({"variant": Variant("none", k=0)}, "k must be at least 1"),
         ({"variant": Variant("none", k=30)}, "k is 30, but with few labels there are 21 images in the graph"),
         ({"variant": Variant("none", k=K, eta={"normalization": "no"})}, "normalization 'no' is not one of"),
-        ({"variant": Variant("none", k=K), "protocol": protocol(n_per_class=(1, 10))}, "class 7 has 9 training images, 10 are to be"),
+        (
+            {"variant": Variant("none", k=K), "protocol": protocol(n_per_class=(1, 10))},
+            "class 7 has 9 training images, 10 are to be",
+        ),
     ]
     for options, message in refused:
         with pytest.raises(BadInput, match=message):
