@@ -2,7 +2,7 @@
 
 from .contents import Accuracy, ClassPanel, Evaluation, Gallery, MethodCurve, Page, StageLine, Tile
 from .page import render_page, write_page
-from .study import FAILS, HOLDS, UNTESTED, Chapter, Chart, Claim, Grid, Line, StudyPage
+from .study import FAILS, HOLDS, UNTESTED, Cell, Chapter, Chart, Claim, Grid, Line, StudyPage
 from .study_page import render_study, write_study
 from .study_text import chapter_csv, chapter_text
 from .text import accuracy_table_text
@@ -12,6 +12,7 @@ __all__ = [
     "HOLDS",
     "UNTESTED",
     "Accuracy",
+    "Cell",
     "Chapter",
     "Chart",
     "Claim",

@@ -65,14 +65,14 @@ def evaluate_paper(
     Returns
     -------
     dict
-        ``chosen``: what group 1 chose for each n; ``accuracy``: for each group, method and n the accuracies of each draw, those of
-        ``measures``.
+        ``chosen``: what group 1 chose for each n; ``accuracy``: for each group, method and n the accuracies of each draw,
+        those of ``measures``.
 
     Notes
     -----
     All training images of base classes are labelled, and n of each novel class. Tests are those of all classes of a group, and
-    predictions compete among these. Numbers of iterations and of neighbors, settings of logistic regression and fusion weights are
-    chosen on group 1, by the mean top-5 accuracy over the draws (top-1 with fewer than 20 classes), and frozen for group 2.
+    predictions compete among these. Numbers of iterations and of neighbors, settings of logistic regression and fusion weights
+    are chosen on group 1, by the mean top-5 accuracy over the draws (top-1 with fewer than 20 classes), and frozen for group 2.
     """
     settings = settings or Settings()
     if setting not in (*SETTINGS, TRANSDUCTIVE):

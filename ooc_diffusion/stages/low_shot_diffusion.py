@@ -22,7 +22,7 @@ from .low_shot_plan import plan_low_shot
 from .plans import BLOCK_ROWS
 from .settings import Record, Settings, Worker, run_stage
 from .stage_names import stage_name
-from .temporary_graphs import Part, TemporaryGraphs, temporary_graphs
+from .temporary_graphs import TemporaryGraphs, temporary_graphs
 
 SETTINGS = ("none", "in-domain", "out-of-domain")
 MAX_ITER = 15
@@ -210,7 +210,7 @@ class _Runs:
 
     def _graph(self, graphs: TemporaryGraphs, rows: np.ndarray, problem: LowShot) -> tuple[Graph, np.ndarray]:
         """Return the graph of some training images (first) and what each test of the group is read by."""
-        parts: list[Part] = [(self.store.array("background/vectors"), rows)]
+        parts = [(self.store.array("background/vectors"), rows)]
         if self.variant.transductive:
             parts.append((self.store.array("tests/vectors"), problem.test_rows))
         if len(rows) + len(problem.test_rows) * self.variant.transductive <= self.variant.k and graphs.fixed is None:
@@ -278,7 +278,7 @@ class _Runs:
         return np.asarray(values[: self.group_runs]).reshape(self.protocol.draws, len(self.sizes), *values.shape[1:])
 
     def _summary(self) -> dict[str, Any]:
-        chosen = {str(n): {"n_iter": self._n_iter(place)} for place, n in enumerate(self.sizes)}
+        chosen: dict[str, dict[str, Any]] = {str(n): {"n_iter": self._n_iter(place)} for place, n in enumerate(self.sizes)}
         if self.logistic is not None:
             fusion = self._of_first_group(self.fusion.view())
             for place, n in enumerate(self.sizes):

@@ -40,8 +40,8 @@ def low_shot_knn(store: Store, protocol: Protocol, *, settings: Settings) -> tup
 
     Notes
     -----
-    The end of section 4.3: the scores of diffusion after 0 iterations, with η = columns, so that a neighbor counts the less the more
-    images its class has. More neighbors than labelled images are all of them.
+    The end of section 4.3: the scores of diffusion after 0 iterations, with η = columns, so that a neighbor counts the less the
+    more images its class has. More neighbors than labelled images are all of them.
     """
     parameters = {**protocol.parameters, "neighbors": list(NEIGHBORS)}
     name = stage_name("low-shot-knn", parameters)

@@ -45,8 +45,8 @@ class TemporaryGraphs:
 
     Notes
     -----
-    With ``fixed``, a background, the nodes that change are the seeds of the chain: they come first, and the tables are merged as in
-    section 3.5 of the paper. Without it they are the background.
+    With ``fixed``, a background, the nodes that change are the seeds of the chain: they come first, and the tables are merged as
+    in section 3.5 of the paper. Without it they are the background.
     """
 
     store: Store
@@ -73,7 +73,7 @@ class TemporaryGraphs:
         queries : numpy.ndarray of shape (q, k), int32
             Neighbors of the tests.
         """
-        which = [xxhash.xxh3_128_hexdigest(rows) for _, rows in parts]
+        which = [xxhash.xxh3_128_hexdigest(rows.data) for _, rows in parts]
         if which != self._last:
             self._build(parts)
             self._last = which

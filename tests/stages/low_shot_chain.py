@@ -45,7 +45,7 @@ def protocol(**options):
 
 
 def naive_draws(truth, group, sizes, draw):
-    """Rows that are labelled, by number of images per novel class: all of base classes, and the first of a permutation of novel ones."""
+    """Rows that are labelled, for each n: all of base classes, and the first n of a permutation of novel ones."""
     rng = np.random.default_rng(draw)
     orders = [rng.permutation(np.flatnonzero(truth == c)) for c in group.novel]
     base = [row for row in range(len(truth)) if truth[row] in group.base]
@@ -58,13 +58,13 @@ def unit(X):
 
 def naive_scores(data, group, labelled, *, setting="none", transductive=False, others=0, normalization="columns", **eta):
     """Dense scores of the tests of a group after each iteration, and their columns."""
-    X, truth, T, test_truth, O = data
+    X, truth, T, test_truth, other_X = data
     classes = [*group.base, *group.novel]
     test_rows = [i for i in range(len(T)) if test_truth[i] in classes]
     rows = list(labelled)
     if setting == "in-domain":
         rows += [i for i in range(len(X)) if truth[i] in group.novel and i not in labelled]
-    nodes = np.concatenate([unit(X[rows])] + [unit(T[test_rows])] * transductive + [unit(O[:others])])
+    nodes = np.concatenate([unit(X[rows])] + [unit(T[test_rows])] * transductive + [unit(other_X[:others])])
     W = naive_w(naive_neighbors(nodes, K)[0])
     seeds, columns = range(len(labelled)), [classes.index(truth[i]) for i in labelled]
     if normalization in ("columns", "none"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 from ...evaluation import paper
 from ...report import Chapter, Chart, Claim, Grid, Line
@@ -11,8 +12,8 @@ from .runs import Found, Runs, summary
 
 NO_BACKGROUND = "there is no other collection; give --background"
 ABOUT = (
-    "All training images of the base classes are labelled, and n of each novel class. Hyper-parameters are chosen on group 1, the "
-    "figures are those of group 2."
+    "All training images of the base classes are labelled, and n of each novel class. Hyper-parameters are chosen on group 1, "
+    "the figures are those of group 2."
 )
 # By name of the column: a function of the number of labelled images.
 Columns = Mapping[str, Callable[[int], Values]]
@@ -81,8 +82,7 @@ def table3(runs: Runs) -> Chapter:
     if runs.sizes:
         largest_run = others[runs.sizes[-1]]
         claims.append(fusion_claim(runs, largest_run, logistic, "Table 3, 4.4", "the largest background"))
-    chapter = _chapter(runs, "table3", "Table 3: backgrounds of growing size", columns, paper.TABLE_3, claims, measure)
-    return chapter
+    return _chapter(runs, "table3", "Table 3: backgrounds of growing size", columns, paper.TABLE_3, claims, measure)
 
 
 def table5(runs: Runs) -> Chapter:
@@ -118,7 +118,7 @@ def table5(runs: Runs) -> Chapter:
 def transductive(runs: Runs) -> Chapter:
     """The tests as nodes of the graph."""
     measure, n = runs.measure, runs.n_parameters
-    settings = [("none", "none", None)]
+    settings: list[tuple[str, str, int | None]] = [("none", "none", None)]
     if runs.sizes:
         settings.append((f"other {runs.sizes[-1]:,}", "out-of-domain", runs.sizes[-1]))
     columns: dict[str, Callable[[int], Values]] = {}
@@ -201,7 +201,7 @@ def _growing(runs: Runs, columns: Columns) -> Claim:
     if len(names) < 2:
         return decide("Table 3, 4.3", text, rule, None, [], missing=NO_BACKGROUND)
     good = {
-        n: all(not_worse(columns[b](n), columns[a](n)) for a, b in zip(names, names[1:], strict=False))
+        n: all(not_worse(columns[b](n), columns[a](n)) for a, b in pairwise(names))
         and better(columns[names[-1]](n), columns["none"](n))
         for n in runs.n_tables
     }

@@ -48,6 +48,7 @@ def study(
     data: str,
     output: str | Path,
     background: str | None = None,
+    size: int | None = None,
     split: str | None = None,
     root: str | None = None,
     n_per_class: Sequence[int] = (1, 2, 5, 10, 20),
@@ -65,13 +66,15 @@ def study(
     names : sequence of str
         Of `CHAPTERS`, or ``"all"``.
     data : str
-        A data set with training images and tests, described by its pixels, or the folder of a store. Where that has no tests, they
-        are the later half of the images of each class.
+        A data set with training images and tests, described by its pixels, or the folder of a store. Where that has no tests,
+        they are the later half of the images of each class.
     output : str or Path
         Folder for what is made.
     background : str, optional
-        Another collection: a store whose descriptors are like those of the images, or, where these are pixels, a data set. Without
-        it the parts that need one are left out.
+        Another collection: a store whose descriptors are like those of the images, or, where these are pixels, a data set.
+        Without it the parts that need one are left out.
+    size : int, optional
+        Most images of it, the first ones. Default: all.
     split : str, optional
         File with the split of the classes. Default: one at random, by the seed.
     root : str, optional
@@ -94,8 +97,8 @@ def study(
     Returns
     -------
     dict
-        Tables as text, claims with their verdicts, and the files written: for each name ``NAME.json``, ``NAME.csv`` and an SVG for
-        each plot; and the page.
+        Tables as text, claims with their verdicts, and the page; written are, too, for each name ``NAME.json``, ``NAME.csv`` and
+        an SVG for each plot.
     """
     settings = settings or Settings()
     chosen = list(CHAPTERS) if ALL in names else list(dict.fromkeys(names))
@@ -112,7 +115,7 @@ def study(
     file = split_file(split, images, folder, seed=settings.seed)
     sizes = possible_sizes(images, file, n_per_class, settings.seed)
     protocol = make_protocol(images, file, seed=settings.seed, n_per_class=sizes, draws=draws)
-    runs = Runs(images, protocol, other, k, max_iter, settings)
+    runs = Runs(images, protocol, other, size, k, max_iter, settings)
     chapters = []
     for name in chosen:
         chapters.append(CHAPTERS[name](runs))

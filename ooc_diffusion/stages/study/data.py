@@ -27,8 +27,8 @@ def open_images(data: str, folder: Path, *, root: str | None, dim: int, settings
     Parameters
     ----------
     data : str
-        A data set with training images and tests, described by its pixels; or the folder of a store. Where that has no tests, they
-        are the later half of the images of each class.
+        A data set with training images and tests, described by its pixels; or the folder of a store. Where that has no tests,
+        they are the later half of the images of each class.
     folder : Path
         Of the study.
     root : str, optional

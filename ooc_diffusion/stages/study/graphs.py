@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...evaluation import MEASURES, paper
-from ...report import Chapter, Chart, Grid, Line
+from ...report import Cell, Chapter, Chart, Grid, Line
 from ..low_shot_diffusion import COEFFICIENTS
 from .accuracies import NO_BACKGROUND
 from .claims import decide
@@ -127,8 +127,8 @@ def figure3(runs: Runs) -> Chapter:
         decide(
             "Figure 3, 4.6",
             "The best iteration is about the one at which L becomes full.",
-            f"in each setting the best iteration is at most one from the first with {_FULL:.0%} of the entries that are ever above "
-            "zero",
+            f"in each setting the best iteration is at most one from the first with {_FULL:.0%} of the entries that are ever "
+            "above zero",
             all(near),
             figures,
         )
@@ -172,7 +172,9 @@ def figure6(runs: Runs) -> Chapter:
         charts.append(Chart(f"Fusion, {name}", "weight of logistic regression", f"{runs.measure} accuracy (%)", lines))
         tenths = range(0, len(COEFFICIENTS), 4)
         heads = ["weight", *(f"{COEFFICIENTS[i]:.1f}" for i in tenths), "chosen"]
-        rows = [(line.name, [*(line.y[i] for i in tenths), f"{a:g}"]) for line, a in zip(lines, chosen, strict=True)]
+        rows: list[tuple[str, list[Cell]]] = [
+            (line.name, [*(line.y[i] for i in tenths), f"{a:g}"]) for line, a in zip(lines, chosen, strict=True)
+        ]
         grids.append(Grid(f"{name}: {runs.measure} accuracy in %", heads, rows))
     claims = [
         decide(

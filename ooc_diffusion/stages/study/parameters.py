@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,14 +19,14 @@ class Swept:
     name: str
     parameter: str
     values: tuple[float, ...]
-    options: Callable[[float], dict[str, Mapping[str, Any]]]
+    options: Callable[[float], dict[str, Any]]
 
 
 SWEPT = (
     Swept("Gaussian", "σ", (0.1, 0.2, 0.35, 0.5, 0.75, 1.0), lambda v: {"weights": {"weighting": "gaussian", "sigma": v}}),
     Swept("η Γ_r", "r", (1.05, 1.1, 1.25, 1.5, 2.0), lambda v: {"eta": {"normalization": "gamma", "power": v}}),
 )
-PLAIN: dict[str, dict[str, Mapping[str, Any]]] = {
+PLAIN: dict[str, dict[str, Any]] = {
     "constant": {},
     "η none": {"eta": {"normalization": "none"}},
     "η rows": {"eta": {"normalization": "rows"}},
@@ -65,8 +65,8 @@ def table1(runs: Runs) -> Chapter:
     return Chapter(
         "table1",
         "Table 1: weights of edges, and η",
-        f"{n} labelled images per novel class, group 1, the best number of iterations of each; where there is a parameter, the best "
-        "value of those in figure 5.",
+        f"{n} labelled images per novel class, group 1, the best number of iterations of each; where there is a parameter, the "
+        "best value of those in figure 5.",
         [Grid(f"{measure} accuracy in %", ["", *names], rows), Grid("Best parameters", ["", *names], chosen)],
         [],
         [Grid("In the paper: top-5 accuracy in %, n = 2", ["", *paper.TABLE_1_COLUMNS], reported)],

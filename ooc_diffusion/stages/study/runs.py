@@ -83,6 +83,8 @@ class Runs:
         Draws on both groups.
     background : Store, optional
         Another collection.
+    most : int, optional
+        Images of it that are taken, the first ones. Default: all.
     k : int
         Neighbors per node.
     max_iter : int
@@ -94,6 +96,7 @@ class Runs:
     store: Store
     protocol: Protocol
     background: Store | None
+    most: int | None
     k: int
     max_iter: int
     settings: Settings
@@ -108,7 +111,7 @@ class Runs:
         """Images of the other collection, ascending; none where there is no other collection."""
         if self.background is None:
             return []
-        n = self._open(None).n
+        n = self._open(self.most).n
         return sorted({size for share in _SHARES if (size := round(share * n)) > max(self.k, 1)})
 
     @property
