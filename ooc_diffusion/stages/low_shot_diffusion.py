@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -22,7 +23,7 @@ from .low_shot_plan import plan_low_shot
 from .plans import BLOCK_ROWS
 from .settings import Record, Settings, Worker, run_stage
 from .stage_names import stage_name
-from .temporary_graphs import TemporaryGraphs, temporary_graphs
+from .temporary_graphs import GraphKeeper, TemporaryGraphs
 
 SETTINGS = ("none", "in-domain", "out-of-domain")
 MAX_ITER = 15
@@ -77,6 +78,7 @@ def low_shot(
     *,
     background: Background | None = None,
     fusion: bool = True,
+    keeper: GraphKeeper | None = None,
     settings: Settings,
 ) -> tuple[str, Record]:
     """Run the protocol of section 4.1 for one setting.
@@ -93,6 +95,8 @@ def low_shot(
         Images of another collection, for the setting out-of-domain.
     fusion : bool
         Fuse with logistic regression, which is trained before where it has not been. Default True.
+    keeper : GraphKeeper, optional
+        Keeps graphs for later runs.
     settings : Settings
         Options of the run.
 
@@ -116,6 +120,12 @@ def low_shot(
     if logistic is not None and not settings.dry_run:
         inputs += [f"{logistic}/models_{number}" for number in protocol.groups]
     sizes = {"n_classes": max(problem.n_classes for problem in problems), "tests": max(len(p.test_rows) for p in problems)}
+
+    def work(worker: Worker) -> Record:
+        runs = _Runs(worker, store, protocol, problems, variant, name, logistic)
+        with contextlib.nullcontext(keeper) if keeper else GraphKeeper() as kept:
+            return runs.run(background, kept, settings)
+
     record = run_stage(
         store,
         name,
@@ -125,7 +135,7 @@ def low_shot(
         inputs=inputs,
         total=len(problems) * protocol.draws,
         unit="draws",
-        work=lambda worker: _Runs(worker, store, protocol, problems, variant, name, logistic).run(background, settings),
+        work=work,
     )
     return name, {**record, **sizes}
 
@@ -159,23 +169,21 @@ class _Runs:
         self.graphs = int(job.state.get("graphs", 0))
         self.test_rows = np.unique(np.concatenate([problem.test_rows for problem in problems]))
 
-    def run(self, background: Background | None, settings: Settings) -> dict[str, Any]:
-        fixed = None if background is None else background.vectors(self.worker, self.store)
-        tests = self.store.array("tests/vectors")
-        with temporary_graphs(
-            self.store.path / "jobs",
-            tests=(tests, self.test_rows),
-            fixed=fixed,
+    def run(self, background: Background | None, keeper: GraphKeeper, settings: Settings) -> dict[str, Any]:
+        graphs = keeper.graphs(
+            self.store,
+            tests=(self.store.array("tests/vectors"), self.test_rows),
+            fixed=None if background is None else lambda: background.vectors(self.worker, self.store),
+            fixed_name=None if background is None else tuple(background.parameters.values()),
             k=self.variant.k,
-            weights=dict(self.variant.weights),
             settings=settings,
-        ) as graphs:
-            done = self.curves.rows // len(self.sizes)
-            self.worker.advance(done)
-            for number, draw in self._left(done):
-                self._draw(graphs, number, draw)
-                self.worker.job.checkpoint(now=True, seconds=self.seconds, graphs=self.graphs)
-                self.worker.advance(1)
+        )
+        done = self.curves.rows // len(self.sizes)
+        self.worker.advance(done)
+        for number, draw in self._left(done):
+            self._draw(graphs, number, draw)
+            self.worker.job.checkpoint(now=True, seconds=self.seconds, graphs=self.graphs)
+            self.worker.advance(1)
         self._fuse_first_group()
         return self._summary()
 
@@ -218,7 +226,7 @@ class _Runs:
                 f"k is {self.variant.k}, but with few labels there are {len(rows)} images in the graph; give a smaller k"
             )
         before = graphs.built
-        graph, queries = graphs.build(parts)
+        graph, queries = graphs.build(parts, self.variant.weights)
         self.graphs += graphs.built - before
         if self.variant.transductive:
             return graph, len(rows) + np.arange(len(problem.test_rows))[:, None]

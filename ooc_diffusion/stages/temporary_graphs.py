@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,9 @@ from .neighbors import neighbors, search_again
 from .plans import BLOCK_ROWS
 from .settings import Settings
 
-# Rows of an array: (array, rows), or (array, None) for all of them.
+# Rows of an array.
+Rows = tuple[np.ndarray, np.ndarray]
+# The same, or None for all rows.
 Part = tuple[np.ndarray, np.ndarray | None]
 
 
@@ -36,8 +37,6 @@ class TemporaryGraphs:
         Vectors that are in each graph, searched among themselves once.
     k : int
         Neighbors per node.
-    weights : dict
-        How edges are weighted: arguments of `graph`.
     settings : Settings
         Options of the run.
     built : int
@@ -50,21 +49,23 @@ class TemporaryGraphs:
     """
 
     store: Store
-    tests: Part
+    tests: Rows
     fixed: np.ndarray | None
     k: int
-    weights: dict[str, Any]
     settings: Settings
     built: int = 0
-    _last: list[str] = field(default_factory=list)
+    _nodes: list[str] = field(default_factory=list)
+    _weights: dict[str, Any] | None = None
 
-    def build(self, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[Graph, np.ndarray]:
+    def build(self, parts: Sequence[Rows], weights: Mapping[str, Any]) -> tuple[Graph, np.ndarray]:
         """Build the graph of some vectors, and those that are fixed, unless it is the last one that was built.
 
         Parameters
         ----------
         parts : sequence of (numpy.ndarray, numpy.ndarray of int64)
             The vectors, rows of the same arrays each time, in the order of the node ids from 0 on. Fixed ones come behind.
+        weights : mapping
+            How edges are weighted: arguments of `graph`.
 
         Returns
         -------
@@ -73,25 +74,26 @@ class TemporaryGraphs:
         queries : numpy.ndarray of shape (q, k), int32
             Neighbors of the tests.
         """
-        which = [xxhash.xxh3_128_hexdigest(rows.data) for _, rows in parts]
-        if which != self._last:
-            self._build(parts)
-            self._last = which
+        nodes = [xxhash.xxh3_128_hexdigest(rows.data) for _, rows in parts]
+        if (nodes, dict(weights)) != (self._nodes, self._weights):
+            self.built += 1
+            if nodes != self._nodes:
+                self._search(parts)
+            graph(self.store, **weights, settings=self.settings)
+            clean(self.store)
+            self._nodes, self._weights = nodes, dict(weights)
         return open_graph(self.store), query_table(self.store)[:, : self.k]
 
-    def _build(self, parts: Sequence[Part]) -> None:
-        if self.built == 0:
+    def _search(self, parts: Sequence[Part]) -> None:
+        if self.built == 1:
             self._publish("tests", [self.tests])
             if self.fixed is not None:
                 self._publish("background", [(self.fixed, None)])
         self._publish("background" if self.fixed is None else "seeds", parts)
-        if self.built and self.fixed is not None:
+        if self.built > 1 and self.fixed is not None:
             search_again(self.store, self.settings)
         else:
             neighbors(self.store, k=self.k, settings=self.settings)
-        graph(self.store, **self.weights, settings=self.settings)
-        clean(self.store)
-        self.built += 1
 
     def _publish(self, role: str, parts: Sequence[Part]) -> None:
         """Write vectors as those of a role, in place of those before."""
@@ -105,12 +107,44 @@ class TemporaryGraphs:
             job.publish({})
 
 
-@contextlib.contextmanager
-def temporary_graphs(
-    inside: Path, *, tests: Part, fixed: np.ndarray | None, k: int, weights: dict[str, Any], settings: Settings
-) -> Iterator[TemporaryGraphs]:
-    """Make `TemporaryGraphs` in a folder, for the time of a ``with`` block."""
-    quiet = replace(settings, overwrite=True, dry_run=False, progress=Settings.progress)
-    store = Store.temporary(inside=inside)
-    with store.lock:
-        yield TemporaryGraphs(store, tests, fixed, k, weights, quiet)
+class GraphKeeper(contextlib.ExitStack):
+    """Keeps `TemporaryGraphs` while several runs share them, so that a background is searched among itself once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: dict[tuple[Any, ...], TemporaryGraphs] = {}
+
+    def graphs(
+        self,
+        store: Store,
+        *,
+        tests: Rows,
+        fixed: Callable[[], np.ndarray] | None,
+        fixed_name: Any,
+        k: int,
+        settings: Settings,
+    ) -> TemporaryGraphs:
+        """Return graphs in a temporary store inside of another, those of an earlier run where all is the same.
+
+        Parameters
+        ----------
+        store : Store
+            The other store.
+        tests : (numpy.ndarray, numpy.ndarray of int64)
+            Vectors outside the graphs.
+        fixed : callable, optional
+            Returns vectors that are in each graph; called where they are not kept.
+        fixed_name : hashable
+            Tells them apart from others.
+        k : int
+            Neighbors per node.
+        settings : Settings
+            Options of the run.
+        """
+        key = (store.path, xxhash.xxh3_128_hexdigest(tests[1].data), fixed_name, k)
+        if key not in self._kept:
+            quiet = replace(settings, overwrite=True, dry_run=False, progress=Settings.progress)
+            temporary = Store.temporary(inside=store.path / "jobs")
+            self.enter_context(temporary.lock)
+            self._kept[key] = TemporaryGraphs(temporary, tests, fixed() if fixed else None, k, quiet)
+        return self._kept[key]

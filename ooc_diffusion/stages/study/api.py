@@ -19,6 +19,7 @@ from ..low_shot_diffusion import MAX_ITER
 from ..neighbors import DEFAULT_K
 from ..page import library_versions
 from ..settings import Record, Settings
+from ..temporary_graphs import GraphKeeper
 from .accuracies import knn, table2, table3, table5, transductive
 from .data import open_images, open_other, split_file
 from .graphs import figure2, figure3, figure6, table4
@@ -115,11 +116,12 @@ def study(
     file = split_file(split, images, folder, seed=settings.seed)
     sizes = possible_sizes(images, file, n_per_class, settings.seed)
     protocol = make_protocol(images, file, seed=settings.seed, n_per_class=sizes, draws=draws)
-    runs = Runs(images, protocol, other, size, k, max_iter, settings)
     chapters = []
-    for name in chosen:
-        chapters.append(CHAPTERS[name](runs))
-        _write(chapters[-1], folder)
+    with GraphKeeper() as keeper:
+        runs = Runs(images, protocol, other, size, k, max_iter, settings, keeper)
+        for name in chosen:
+            chapters.append(CHAPTERS[name](runs))
+            _write(chapters[-1], folder)
     page = folder / ("study.html" if len(chosen) > 1 else f"{chosen[0]}.html")
     write_study(StudyPage(_title(data), _summary(runs, data, background), chapters, library_versions(), command), page)
     return {

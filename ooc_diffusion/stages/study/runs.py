@@ -20,6 +20,7 @@ from ..low_shot_diffusion import COEFFICIENTS, Variant, low_shot
 from ..low_shot_knn import low_shot_knn
 from ..low_shot_logistic import low_shot_logistic
 from ..settings import Record, Settings
+from ..temporary_graphs import GraphKeeper
 
 # Backgrounds of growing size: shares of all images of the other collection.
 _SHARES = (1 / 16, 1 / 4, 1)
@@ -91,6 +92,8 @@ class Runs:
         Largest number of iterations.
     settings : Settings
         Options of the run.
+    keeper : GraphKeeper
+        Graphs that runs share.
     """
 
     store: Store
@@ -100,6 +103,7 @@ class Runs:
     k: int
     max_iter: int
     settings: Settings
+    keeper: GraphKeeper
 
     @cached_property
     def measure(self) -> str:
@@ -158,8 +162,8 @@ class Runs:
 
     def _run(self, protocol: Protocol, variant: Variant, size: int | None, *, fusion: bool) -> Found:
         background = self._open(size) if variant.setting == "out-of-domain" else None
-        options: dict[str, Any] = {"background": background, "fusion": fusion, "settings": self.settings}
-        return Found(self.store, *low_shot(self.store, protocol, variant, **options), protocol)
+        options: dict[str, Any] = {"background": background, "fusion": fusion, "keeper": self.keeper}
+        return Found(self.store, *low_shot(self.store, protocol, variant, settings=self.settings, **options), protocol)
 
     def logistic(self) -> Found:
         """Run logistic regression."""
