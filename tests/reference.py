@@ -24,6 +24,7 @@ __all__ = [
     "naive_top_k_accuracy",
     "naive_w",
     "naive_w0",
+    "naive_zhou",
 ]
 
 
@@ -319,3 +320,26 @@ def naive_list_search(X, lists, centroids, queries, k, probes):
         best = np.argsort(-similarities, kind="stable")[:k]
         found.append([*np.array(inside, int)[best], *[-1] * (k - len(best))])
     return np.array(found)
+
+
+def naive_zhou(neighbor_ids, weights, seeds, seed_classes, n_classes, alpha, n_iter=None):
+    """L_0 .. L_T of L_{t+1} = α 𝒲 L_t + (1 - α) L_0, 𝒲 = D^(-1/2) (W0 + W0ᵀ) D^(-1/2), dense float64; without T the limit alone.
+
+    The limit is (1 - α) (I - α 𝒲)^(-1) L_0, by inverting the matrix. Rows and columns of nodes without edges are zero in 𝒲.
+    """
+    W0 = naive_w0(neighbor_ids, len(neighbor_ids), weights).toarray()
+    S = W0 + W0.T
+    degrees = S.sum(axis=1)
+    for i in range(len(S)):
+        for j in range(len(S)):
+            if S[i, j] > 0:
+                S[i, j] /= np.sqrt(degrees[i] * degrees[j])
+    L = np.zeros((len(S), n_classes))
+    for node, label in zip(seeds, seed_classes, strict=True):
+        L[node, label] = 1.0
+    if n_iter is None:
+        return (1 - alpha) * np.linalg.inv(np.eye(len(S)) - alpha * S) @ L
+    result = [L]
+    for _ in range(n_iter):
+        result.append(alpha * S @ result[-1] + (1 - alpha) * L)
+    return result
