@@ -10,7 +10,7 @@ from .precision import ELEMENTS, check_precision
 from .reading import reading_bytes
 from .room import FIXED_BYTES, column_bytes, make_room, masks_bytes, room_bytes, seed_bytes
 from .scores import Diffusion, rows_needed, write_scores
-from .zhou import SOLVERS, check_alpha, zhou_column_bytes, zhou_columns
+from .zhou import SOLVERS, check_alpha, most_passes, zhou_column_bytes, zhou_columns
 
 __all__ = [
     "ELEMENTS",
@@ -19,8 +19,8 @@ __all__ = [
     "SOLVERS",
     "Diffusion",
     "Needed",
-    "check_normalization",
     "check_alpha",
+    "check_normalization",
     "check_precision",
     "check_prior",
     "check_seeds",
@@ -35,6 +35,7 @@ __all__ = [
     "least_coupled_bytes",
     "make_room",
     "masks_bytes",
+    "most_passes",
     "reading_bytes",
     "resolve_device",
     "room_bytes",

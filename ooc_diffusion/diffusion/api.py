@@ -83,8 +83,8 @@ def diffuse(
         Above 0 and below 1: the diffusion of Zhou et al. instead, in which each node keeps a part of what it began with. For
         ``"columns"`` and ``"none"``, which are applied once, at the end, and without ``reset``. Default: none.
     solver : {"iterate", "conjugate-gradient"}
-        With ``alpha``: ``n_iter`` iterations, or the limit of infinitely many, solved for by conjugate gradients, which look neither
-        at ``n_iter`` nor allow ``every_iteration``. Default ``"iterate"``.
+        With ``alpha``: ``n_iter`` iterations, or the limit of infinitely many, solved for by conjugate gradients, which do not
+        look at ``n_iter`` nor allow ``every_iteration``. Default ``"iterate"``.
     tolerance : float
         Conjugate gradients end where the residual of each column is this part of its right side. Default 1e-5: L is stored as
         float32, in which it gets no smaller than some 1e-7 / (1 - ``alpha``).

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+
 import numpy as np
 
 from ..errors import BadInput
@@ -22,6 +24,8 @@ from .scores import Diffusion, Progress, _assemble, _read, column_order
 SOLVERS = ("iterate", "conjugate-gradient")
 # Iterates that lie in memory together: M_t and M_{t+1}; solution, residual, direction and its product.
 _HELD = {"iterate": 2, "conjugate-gradient": 4}
+# Part of the tolerance at which the residual that is carried along ends: that of the rounded solution is a little larger.
+_MARGIN = 0.5
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +66,9 @@ def write_zhou_scores(
 
         M_{t+1} = α W M_t + (1 - α) M_0,        (I - α W) M = (1 - α) M_0 in the limit,
 
-    and no other graph is needed. I - α W is self-adjoint and positive in the inner product <u, v> = Σ_i D_i u_i v_i, which is that
-    of L: conjugate gradients with it take the same steps as with I - α 𝒲. A node without edges counts as one of D = 1. Every
-    row is computed in every step.
+    and no other graph is needed. I - α W is self-adjoint and positive in the inner product <u, v> = Σ_i D_i u_i v_i, which is
+    that of L: conjugate gradients with it take the same steps as with I - α 𝒲. A node without edges counts as one of D = 1.
+    Every row is computed in every step.
     """
     batches: list[list[int]] = job.state.get("batches", [])
     done: dict[str, float] = job.state.get("solved", {"products": 0, "steps": 0, "residual": 0.0})
@@ -102,6 +106,20 @@ def write_zhou_scores(
             what.tolerance,
         )
     return record | {"solver_steps": done["steps"], "residual": done["residual"]}
+
+
+def most_passes(what: Diffusion) -> int:
+    """Return how many passes over W a batch of columns takes at most.
+
+    Notes
+    -----
+    The eigenvalues of I - α 𝒲 lie between 1 - α and 1 + α. With κ their ratio, m steps of conjugate gradients make the residual
+    smaller by 2 √κ ((√κ - 1) / (√κ + 1))^m, which is below 2 √κ exp(-2 m / √κ).
+    """
+    if what.alpha is None or what.solver == "iterate":
+        return what.n_iter
+    root = math.sqrt((1 + what.alpha) / (1 - what.alpha))
+    return min(what.max_steps, math.ceil(root / 2 * math.log(2 * root / (_MARGIN * what.tolerance)))) + 1
 
 
 def zhou_columns(n: int, n_columns: int, *, solver: str, budget: MemoryBudget, beside: int = 0) -> int:
@@ -188,7 +206,7 @@ class _Batch:
         squares = first = self._dots(r, r)
         steps = 0
         # a column that is solved stands still while others go on, so that its bytes do not depend on them
-        while steps < what.max_steps and (active := squares > what.tolerance**2 * first).any():
+        while steps < what.max_steps and (active := squares > (_MARGIN * what.tolerance) ** 2 * first).any():
             self._apply(p, q)
             a = np.divide(squares, self._dots(p, q), out=np.zeros(len(first)), where=active)
             zhou_kernels.add_scaled(p, a, x)
@@ -197,6 +215,7 @@ class _Batch:
             zhou_kernels.scale_and_add(r, np.divide(after, squares, out=np.zeros(len(first)), where=active), p)
             squares = np.where(active, after, squares)
             steps += 1
+        np.maximum(x, 0, out=x)  # as the limit is; what is below is less than the tolerance
         # of the solution itself: the one above is carried along, and does not see the rounding
         self._apply(x, q)
         self._set_seeds(r, 1.0 - self.alpha)

@@ -21,7 +21,7 @@ def _degree(scale):
 
 @nb.njit(cache=True, nogil=True, parallel=True)
 def weighted_dots(A, B, row_scale, partial, out):
-    """Sum ``A * B * D`` of each column in float64, in blocks of 8192 rows ``partial`` (blocks, columns), then block after block."""
+    """Sum ``A * B * D`` of each column in float64, per block of 8192 rows into ``partial``, then block after block."""
     for block in nb.prange(partial.shape[0]):
         partial[block, :] = 0.0
         for i in range(block * SUM_ROWS, min((block + 1) * SUM_ROWS, A.shape[0])):

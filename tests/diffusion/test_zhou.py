@@ -1,4 +1,4 @@
-"""Zhou's diffusion: equal to dense iterations and to the inverse, the same bytes for any budget, thread count and interruption."""
+"""Zhou's diffusion: equal to dense iterations and to the inverse, the same bytes for any budget, threads and interruption."""
 
 import logging
 
@@ -159,7 +159,7 @@ def test_the_record_has_the_residual_and_too_few_steps_are_warned_of(case, tmp_p
             with caplog.at_level(logging.WARNING, "ooc_diffusion"):
                 records.append(write_scores(job, graph, what, name="scores", budget=MemoryBudget(2**31), threads=1))
             job.publish({})
-    assert 3 < records[0]["solver_steps"] < 100
+    assert 3 < records[0]["solver_steps"] < zhou.most_passes(Diffusion(seeds, classes, C, 0, alpha=0.9, **SOLVED)) < 60
     assert 0 < records[0]["residual"] <= 1e-5 < records[1]["residual"]
     assert records[1]["solver_steps"] == 3
     assert records[0]["steps"] == {"dense": records[0]["solver_steps"] + 1}

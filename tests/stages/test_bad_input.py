@@ -49,7 +49,7 @@ CASES = {
     "precision": (lambda s: diffuse(s, labels=few(s), precision="half"), "precision 'half' is not one of float32, bfloat16"),
     "precision of rows": (
         lambda s: diffuse(s, labels=few(s), normalization="rows", precision="bfloat16"),
-        "rows, sinkhorn, gamma, reset and alpha take no bfloat16; give --precision float32, or columns or none",
+        "rows, sinkhorn, gamma, reset and alpha take no bfloat16; give --precision float32",
     ),
     "precision on a GPU": (
         lambda s: diffuse(s, labels=few(s), precision="bfloat16", settings=Settings(device="cuda")),
