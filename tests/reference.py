@@ -17,6 +17,7 @@ __all__ = [
     "naive_diffuse",
     "naive_diffuse_rounded",
     "naive_knn_scores",
+    "naive_markov",
     "naive_merge",
     "naive_neighbors",
     "naive_normalized",
@@ -343,3 +344,38 @@ def naive_zhou(neighbor_ids, weights, seeds, seed_classes, n_classes, alpha, n_i
     for _ in range(n_iter):
         result.append(alpha * S @ result[-1] + (1 - alpha) * L)
     return result
+
+
+def naive_markov(W, power, threshold=0.0, most=1000):
+    """Clusters (n,) by full Markov clustering of a dense W, numbered by their first node: W = Γ_r(W W) until nothing changes.
+
+    An entry below the threshold is dropped unless it is the largest of its column, which is divided by its sum again.
+    """
+    W = W.toarray() if sp.issparse(W) else np.array(W, dtype=np.float64)
+    n = len(W)
+    for _ in range(most):
+        squared = (W @ W) ** power
+        for j in range(n):
+            total = squared[:, j].sum()
+            if total > 0:
+                squared[:, j] /= total
+                largest = squared[:, j].max()
+                for i in range(n):
+                    if squared[i, j] < threshold and squared[i, j] < largest:
+                        squared[i, j] = 0
+                squared[:, j] /= squared[:, j].sum()
+        done = np.abs(squared - W).max() < 1e-9
+        W = squared
+        if done:
+            break
+    clusters = np.full(n, -1)
+    for start in range(n):
+        if clusters[start] >= 0:
+            continue
+        number, waiting = clusters.max() + 1, [start]
+        while waiting:
+            i = waiting.pop()
+            if clusters[i] < 0:
+                clusters[i] = number
+                waiting += [j for j in range(n) if W[i, j] > 0 or W[j, i] > 0]
+    return clusters

@@ -22,10 +22,11 @@ N_ITER = click.option(
 )
 METHOD = click.option(
     "--method",
-    type=click.Choice(["fusion", "diffusion", "logistic", "knn"]),
+    type=click.Choice(["fusion", "diffusion", "logistic", "graph-logistic", "knn"]),
     default="fusion",
     show_default=True,
-    help="Diffusion fused with logistic regression, either alone, or the 5 nearest labelled images.",
+    help="Diffusion fused with logistic regression, either alone, logistic regression that is smooth over the graph, or the 5 "
+    "nearest labelled images.",
 )
 
 
@@ -119,14 +120,29 @@ def diffuse_command(store: str, **options: Any) -> dict[str, Any]:
     type=click.FloatRange(0, 1),
     help="Weight of logistic regression in the fusion.  [default: by cross-validation on the labelled images]",
 )
+@click.option(
+    "--k",
+    type=click.IntRange(min=1),
+    help="With --method knn: so many nearest labelled images vote, and votes are divided by the number of labelled images of "
+    "their class.  [default: 5, not divided]",
+)
+@click.option(
+    "--smoothness",
+    type=click.FloatRange(0),
+    default=1.0,
+    show_default=True,
+    help="With --method graph-logistic: weight μ of the differences between neighbors.",
+)
 @click.option("--output", type=click.Path(), help="CSV to write: path,label,confidence,origin.")
 @common_options
 def classify_command(store: str, **options: Any) -> dict[str, Any]:
     """Predict a class for every image that was given scores.
 
     \b
-    Example:
+    Examples:
       ooc-diffusion classify --store s --output predictions.csv
+      ooc-diffusion classify --store s --method knn --k 1000
+      ooc-diffusion classify --store s --method graph-logistic --smoothness 0.1
     """
     from ..stages.classify import classify
 

@@ -22,7 +22,7 @@ from ..diffusion import (
     zhou_columns,
 )
 from ..errors import DoesNotFit
-from ..graph import graph_bytes, least_memory
+from ..graph import graph_bytes, least_cluster_memory, least_memory
 from ..memory import MemoryBudget, StagePlan
 from ..neighbors import (
     MOST_MEMORY_PROBES,
@@ -203,6 +203,7 @@ def plan_graph(
     tests: int = 0,
     by_lists: bool = False,
     weighted: bool = False,
+    mutual: bool = False,
     threads: int | None = None,
     width: int | None = None,
     precision: str = "float32",
@@ -220,7 +221,7 @@ def plan_graph(
     least = budget.overhead() + max(fixed, completion) + SLACK
     wanted = fixed + 2 * 2 * n * k * (8 if weighted else 4)
     peak = max(least, min(budget.total, budget.overhead() + wanted))
-    scratch = 4 * n * k if weighted else 0
+    scratch = (4 * n * k if weighted else 0) + (4 * n if mutual else 0)
     if n_seeds and by_lists:  # positions, least similarities, counts, spans twice; entries of 8 bytes
         scratch += 44 * n + 4 * n_seeds * dim + 8 * min(n, ENTERED * n_seeds) * k
     disk = graph_bytes(n, k, weighted=weighted) + (8 * n * k + 4 * tests * k if n_seeds else 0)
@@ -312,6 +313,13 @@ def plan_diffuse(
         operations += float(n) * estimated * n_classes
         scratch += 8 * n_classes * -(-n // BLOCK_ROWS)
     return StagePlan("diffuse", work, peak, least, scores, scratch, operations)
+
+
+def plan_cluster(n: int, nnz: int, *, budget: MemoryBudget) -> StagePlan:
+    """Plan the Markov clustering of n nodes, in memory: what it takes beyond the least, nobody knows before."""
+    _, least = _overhead(budget, least_cluster_memory(n, nnz))
+    work = f"squares of W, {nnz:,} entries at first, in memory; refused where they outgrow it"
+    return StagePlan("cluster", work, max(least, budget.total), least, 4 * n, 0, float(nnz) * nnz / max(n, 1))
 
 
 def plan_classify(rows: int, d: int, n_classes: int, *, network: bool, budget: MemoryBudget) -> StagePlan:

@@ -9,11 +9,15 @@ import pytest
 from ooc_diffusion.classify import softmax, train_logistic
 from ooc_diffusion.errors import BadInput
 from ooc_diffusion.evaluation import draw_seeds
+from ooc_diffusion.graph import Graph
 from ooc_diffusion.stages import prior as prior_room
 from ooc_diffusion.stages.diffuse import diffuse
+from ooc_diffusion.stages.graph import _meaningful, graph
 from ooc_diffusion.stages.settings import Settings
 from ooc_diffusion.store import Store
-from tests.reference import naive_coupled, naive_diffuse, naive_query_scores, naive_zhou
+from tests.graph.test_build import as_matrix
+from tests.graph.test_mutual import naive_mutual
+from tests.reference import naive_coupled, naive_diffuse, naive_query_scores, naive_w, naive_zhou
 from tests.stages.chain import build, digits, naive_chain, write_labels
 
 train = functools.partial(train_logistic, n_steps=200)
@@ -183,3 +187,41 @@ def test_alpha_in_closed_form(store, naive, few):
     known /= known.sum(axis=0)
     ours = store.array("diffusion/held_out_scores")[: fold.sum()]
     np.testing.assert_allclose(ours, known[seeds[fold]], rtol=1e-3, atol=1e-6)
+
+
+def naive_meaningful(similarities, rate):
+    """s (1 - exp(-λ s))^k, a neighbor at a time."""
+    weights = np.zeros(similarities.shape)
+    for i, row in enumerate(similarities):
+        x = [np.sqrt(max(0.0, 2 - 2 * s)) for s in row]
+        for place in range(len(row)):
+            s = (x[-1] - x[place]) / (x[-1] - x[0])
+            weights[i, place] = s * (1 - np.exp(-rate * s)) ** len(row)
+    return weights
+
+
+def test_meaningful_neighbors_equal_the_formula(store, naive):
+    record = graph(store.path, weighting="meaningful", rate=4.0, settings=AGAIN)
+    expected = naive_w(naive.table, naive_meaningful(store.array("background/similarities")[:, :6].astype(float), 4.0)).toarray()
+    found = as_matrix(Graph(store))
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-12)
+    assert record["nnz"] == naive.W.nnz  # the last neighbor weighs 0, and is there
+    assert abs(found - naive.W.toarray()).max() > 0.1
+    assert store.parameters("graph") == {"k": 6, "weighting": "meaningful", "rate": 4.0}
+
+
+def test_meaningful_weights_of_equal_distances_and_short_rows():
+    squared = np.array([[0, 0, 0, np.nan], [0, 0.25, 1, np.nan], [np.nan] * 4])
+    found = _meaningful(squared, 3.0)
+    full, half = (1 - np.exp(-3)) ** 4, 0.5 * (1 - np.exp(-1.5)) ** 4
+    np.testing.assert_allclose(found, [[full, full, full, np.nan], [full, half, 0, np.nan], [np.nan] * 4])
+
+
+def test_the_mutual_graph_as_a_stage(store, naive):
+    graph(store.path, mutual=True, settings=AGAIN)
+    np.testing.assert_allclose(as_matrix(Graph(store)), naive_mutual(naive.table, None)[0], rtol=3e-7)
+    assert store.parameters("graph")["mutual"] is True
+    graph(store.path, settings=AGAIN)
+    assert "mutual" not in store.parameters("graph")
+    with pytest.raises(BadInput, match="rate is 0.0; give a number above 0"):
+        graph(store.path, weighting="meaningful", rate=0.0)
