@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ooc_diffusion.graph import Graph
-
 if TYPE_CHECKING:
     import torch
+
+    from ooc_diffusion.graph import Graph
 
 __all__ = ["EdgeSampler", "Smoothness"]
 

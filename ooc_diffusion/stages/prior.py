@@ -120,7 +120,7 @@ def estimate_prior(worker: Worker, store: Store, seeds: Seeds, settings: Setting
     sums = worker.job.array("prior/sums", "<f8", (-(-len(nodes) // BLOCK_ROWS), seeds.n_classes), scratch=True)
     if sums.rows * BLOCK_ROWS < len(nodes):
         descriptors = nodes.array("descriptors", seeds.nodes)
-        training = {"n_classes": seeds.n_classes, "seed": settings.seed, "threads": threads}
+        training: dict[str, Any] = {"n_classes": seeds.n_classes, "seed": settings.seed, "threads": threads}
         model = train_logistic(descriptors, seeds.classes, device=torch_device(settings.device), **training)
         for first in range(sums.rows * BLOCK_ROWS, len(nodes), BLOCK_ROWS):
             block = nodes.array("descriptors", slice(first, min(first + BLOCK_ROWS, len(nodes))))
