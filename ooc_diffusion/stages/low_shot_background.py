@@ -38,6 +38,12 @@ class Background:
         """What determines results, as JSON values."""
         return {"images": self.other.entry(self.array).identity, "n": self.n}
 
+    def descriptors(self, store: Store) -> np.ndarray:
+        """Return their descriptors (n, d); `BadInput` where they are not those of a store."""
+        if self.array != "background/descriptors":
+            raise BadInput(f"{self.other.path} has no descriptors like those of {store.path}, which the prior is estimated from")
+        return self.other.array(self.array)[: self.n]
+
     def vectors(self, worker: Worker, store: Store) -> np.ndarray:
         """Return unit vectors of (n, dim), brought to those of a store and written as scratch of a job."""
         source = self.other.array(self.array)

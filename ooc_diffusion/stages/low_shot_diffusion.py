@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..classify import LogisticModel, fuse, log_scores
+from ..classify import LogisticModel, fuse, log_scores, softmax
 from ..diffusion import Diffusion, check_normalization, diffuse_once
 from ..errors import BadInput
 from ..evaluation import MEASURES, choose_place, count_hits, shares
@@ -23,7 +23,7 @@ from .low_shot_plan import plan_low_shot
 from .plans import BLOCK_ROWS
 from .settings import Record, Settings, Worker, run_stage
 from .stage_names import stage_name
-from .temporary_graphs import GraphKeeper, TemporaryGraphs
+from .temporary_graphs import GraphKeeper, Part, TemporaryGraphs
 
 SETTINGS = ("none", "in-domain", "out-of-domain")
 MAX_ITER = 15
@@ -49,6 +49,9 @@ class Variant:
         Arguments of `graph` that say how edges are weighted. Default: constant.
     eta : dict
         Fields of `Diffusion` that say what η is. Default: columns.
+    prior_power : float, optional
+        Power of the frequencies of the classes that logistic regression predicts over the whole graph, by which columns are
+        multiplied. Default: no prior.
     max_iter : int
         Largest number of iterations.
     """
@@ -58,6 +61,7 @@ class Variant:
     k: int = 30
     weights: Mapping[str, Any] = field(default_factory=dict)
     eta: Mapping[str, Any] = field(default_factory=dict)
+    prior_power: float | None = None
     max_iter: int = MAX_ITER
 
     def check(self, background: Background | None) -> None:
@@ -112,8 +116,9 @@ def low_shot(
     """
     variant.check(background)
     parameters = {**protocol.parameters, **asdict(variant), "background": background.parameters if background else None}
-    logistic = low_shot_logistic(store, protocol, settings=settings)[0] if fusion else None
-    parameters["logistic"] = logistic
+    needed = fusion or variant.prior_power is not None
+    logistic = low_shot_logistic(store, protocol, settings=settings)[0] if needed else None
+    parameters |= {"logistic": logistic, "fusion": fusion}
     name = stage_name(f"low-shot-{variant.setting}", parameters)
     problems = protocol.problems(store)
     inputs = [*INPUTS]
@@ -122,7 +127,7 @@ def low_shot(
     sizes = {"n_classes": max(problem.n_classes for problem in problems), "tests": max(len(p.test_rows) for p in problems)}
 
     def work(worker: Worker) -> Record:
-        runs = _Runs(worker, store, protocol, problems, variant, name, logistic)
+        runs = _Runs(worker, store, protocol, problems, variant, name, logistic, fusion=fusion)
         with contextlib.nullcontext(keeper) if keeper else GraphKeeper() as kept:
             return runs.run(background, kept, settings)
 
@@ -152,16 +157,18 @@ class _Runs:
         variant: Variant,
         name: str,
         logistic: str | None,
+        *,
+        fusion: bool,
     ) -> None:
         self.worker, self.store, self.protocol, self.problems, self.variant = worker, store, protocol, problems, variant
-        self.name, self.logistic = name, logistic
+        self.name, self.logistic, self.fuses = name, logistic, fusion
         self.sizes = protocol.n_per_class
         self.group_runs = protocol.draws * len(self.sizes)
         job, runs, t = worker.job, len(problems) * self.group_runs, variant.max_iter + 1
         shape = (len(COEFFICIENTS), len(MEASURES))
         self.curves = job.array(f"{name}/curves", "<f8", (runs, t, len(MEASURES)))
         self.reached = job.array(f"{name}/reached", "<f8", (runs, t))
-        if logistic is not None:
+        if fusion:
             self.fusion = job.array(f"{name}/fusion", "<f8", (runs, *shape))
             # before the iterations are chosen, all of them are fused
             self.surface = job.array("surface", "<f8", (self.group_runs, t, *shape), scratch=True)
@@ -181,7 +188,7 @@ class _Runs:
         done = self.curves.rows // len(self.sizes)
         self.worker.advance(done)
         for number, draw in self._left(done):
-            self._draw(graphs, number, draw)
+            self._draw(graphs, number, draw, background)
             self.worker.job.checkpoint(now=True, seconds=self.seconds, graphs=self.graphs)
             self.worker.advance(1)
         self._fuse_first_group()
@@ -191,7 +198,7 @@ class _Runs:
         for place in range(done, len(self.problems) * self.protocol.draws):
             yield divmod(place, self.protocol.draws)
 
-    def _draw(self, graphs: TemporaryGraphs, number: int, draw: int) -> None:
+    def _draw(self, graphs: TemporaryGraphs, number: int, draw: int, background: Background | None) -> None:
         """Run one draw of a group for all numbers of labelled images."""
         problem = self.problems[number]
         if number:
@@ -201,15 +208,16 @@ class _Runs:
             started = time.monotonic()
             graph, queries = self._graph(graphs, rows, problem)
             built = time.monotonic()
-            scores, reached = self._diffuse(graph, queries, rows, labelled, problem)
+            model = self._model(number, draw * len(self.sizes) + place)
+            prior = None if self.variant.prior_power is None else self._prior(model, rows, problem, background)
+            scores, reached = self._diffuse(graph, queries, rows, labelled, problem, prior)
             self.seconds["graph"] += built - started
             self.seconds["diffusion"] += time.monotonic() - built
             self.curves.append(_measure(scores, problem)[None])
             self.reached.append(reached[None])
-            if self.logistic is None:
+            if not self.fuses:
                 continue
-            models = self.store.array(f"{self.logistic}/models_{self.protocol.groups[number]}")
-            model = stored_model(models, draw * len(self.sizes) + place)
+            assert model is not None
             if number == 0:
                 self.surface.append(self._fused(scores, model, problem)[None])
             else:
@@ -233,7 +241,13 @@ class _Runs:
         return graph, queries[np.searchsorted(self.test_rows, problem.test_rows)]
 
     def _diffuse(
-        self, graph: Graph, queries: np.ndarray, rows: np.ndarray, labelled: Labelled, problem: LowShot
+        self,
+        graph: Graph,
+        queries: np.ndarray,
+        rows: np.ndarray,
+        labelled: Labelled,
+        problem: LowShot,
+        prior: np.ndarray | None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the scores of the tests after each iteration, (T + 1, q, C), and the share of entries of L_t above zero."""
         nodes = np.unique(np.linspace(0, graph.n - 1, min(_REACHED_NODES, graph.n)).astype(np.int64))
@@ -246,11 +260,38 @@ class _Runs:
             self.variant.max_iter,
             np.concatenate([queries, own]),
             every_iteration=True,
+            prior=prior,
             **self.variant.eta,
         )
         scores = diffuse_once(graph, what, budget=self.worker.budget, threads=self.worker.threads)
         reached = np.array([np.count_nonzero(block[len(queries) :]) for block in scores]) / (len(nodes) * problem.n_classes)
         return scores[:, : len(queries)], reached
+
+    def _model(self, number: int, run: int) -> LogisticModel | None:
+        """Return the logistic regression of a run of a group; None where there is none."""
+        if self.logistic is None:
+            return None
+        return stored_model(self.store.array(f"{self.logistic}/models_{self.protocol.groups[number]}"), run)
+
+    def _prior(
+        self, model: LogisticModel | None, rows: np.ndarray, problem: LowShot, background: Background | None
+    ) -> np.ndarray:
+        """Return the mean probabilities of the classes over the nodes of the graph, raised to the power of the variant."""
+        assert model is not None
+        assert self.variant.prior_power is not None
+        parts: list[Part] = [(self.store.array("background/descriptors"), rows)]
+        if self.variant.transductive:
+            parts.append((self.store.array("tests/descriptors"), problem.test_rows))
+        if background is not None:
+            parts.append((background.descriptors(self.store), None))
+        sums = np.zeros(problem.n_classes)
+        for array, which in parts:
+            for first in range(0, len(array if which is None else which), BLOCK_ROWS):
+                block = slice(first, first + BLOCK_ROWS)
+                descriptors = np.asarray(array[block if which is None else which[block]])
+                sums += softmax(model.log_probabilities(descriptors)).sum(axis=0, dtype=np.float64)
+        # a frequency that a large power turned into nothing is still one
+        return np.maximum((sums / sums.max()) ** self.variant.prior_power, np.finfo(np.float32).tiny)
 
     def _fused(self, scores: np.ndarray, model: LogisticModel, problem: LowShot) -> np.ndarray:
         """Return the accuracies of the fusion, (iterations, coefficients, 4)."""
@@ -272,7 +313,7 @@ class _Runs:
 
     def _fuse_first_group(self) -> None:
         """Write the fusions of the first group, now that their iterations are chosen."""
-        if self.logistic is None or self.fusion.rows:
+        if not self.fuses or self.fusion.rows:
             return
         for run, of_run in enumerate(self.surface.view()):
             self.fusion.append(np.array(of_run[self._n_iter(run % len(self.sizes))])[None])
@@ -287,7 +328,7 @@ class _Runs:
 
     def _summary(self) -> dict[str, Any]:
         chosen: dict[str, dict[str, Any]] = {str(n): {"n_iter": self._n_iter(place)} for place, n in enumerate(self.sizes)}
-        if self.logistic is not None:
+        if self.fuses:
             fusion = self._of_first_group(self.fusion.view())
             for place, n in enumerate(self.sizes):
                 best = choose_place(fusion[:, place], self.problems[0].by)

@@ -24,7 +24,7 @@ def plan_low_shot(
     n = moving + n_background
     # rows, columns, node ids and queries of the images, beside what the stages plan
     beside = 32 * n + 16 * tests * (variant.k + 2) + (BLOCK_ROWS * 64 * n_classes if fusion else 0)
-    weighted = bool(variant.weights)
+    weighted = variant.weights.get("weighting", "constant") != "constant"
     k = min(variant.k, n - 1)
     plans = [
         plan_neighbors(

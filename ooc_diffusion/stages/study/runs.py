@@ -138,12 +138,9 @@ class Runs:
         size: int | None = None,
         *,
         transductive: bool = False,
-        k: int | None = None,
-        weights: Mapping[str, Any] | None = None,
-        eta: Mapping[str, Any] | None = None,
     ) -> Found:
         """Run diffusion and fusion on both groups for all numbers of labelled images."""
-        variant = Variant(setting, transductive, k or self.k, weights or {}, eta or {}, self.max_iter)
+        variant = Variant(setting, transductive, self.k, max_iter=self.max_iter)
         return self._run(self.protocol, variant, size, fusion=True)
 
     def parameter(
@@ -154,9 +151,10 @@ class Runs:
         k: int | None = None,
         weights: Mapping[str, Any] | None = None,
         eta: Mapping[str, Any] | None = None,
+        prior_power: float | None = None,
     ) -> Found:
         """Run diffusion alone on group 1, for the number of labelled images of studies of parameters."""
-        variant = Variant(setting, False, k or self.k, weights or {}, eta or {}, self.max_iter)
+        variant = Variant(setting, False, k or self.k, weights or {}, eta or {}, prior_power, self.max_iter)
         protocol = replace(self.protocol, n_per_class=(self.n_parameters,), groups=(1,))
         return self._run(protocol, variant, size, fusion=False)
 
