@@ -24,10 +24,9 @@ ROLE = click.option(
 _MODEL = [
     click.option(
         "--model",
-        default="resnet50",
-        show_default=True,
         metavar="NAME",
-        help="A torchvision classification network, cut before its last layer, or pixels.",
+        help="A torchvision classification network, cut before its last layer, resnet10-small or resnet18-small, or pixels.  "
+        "[default: that of FILE where `train` wrote it; resnet50]",
     ),
     click.option("--weights", default="DEFAULT", show_default=True, metavar="DEFAULT|FILE|none", help="Weights of the network."),
     click.option("--image-size", type=click.IntRange(min=1), help="For --model pixels: side in pixels.  [default: at most 32]"),
@@ -66,6 +65,7 @@ DIM = click.option(
 @ROLE
 @click.option("--root", metavar="DIR", help="For data sets: where their files are or are downloaded to.")
 @click.option("--split", metavar="NAME", help="For data sets: which part, such as train or test.")
+@click.option("--class-folders", is_flag=True, help="For folders: an image is of the class of the folder that it lies in.")
 @model_options
 @common_options
 def extract_command(images: str, store: str, **options: Any) -> dict[str, Any]:
@@ -75,6 +75,7 @@ def extract_command(images: str, store: str, **options: Any) -> dict[str, Any]:
     Examples:
       ooc-diffusion extract photos/ --store s --model pixels
       ooc-diffusion extract photos/ --store s --model resnet18 --weights resnet18.safetensors
+      ooc-diffusion extract photos/ --store s --weights trained.safetensors --class-folders
       ooc-diffusion extract fashion-mnist --split test --store s --role tests --model pixels
     """
     from ..stages.extract import extract

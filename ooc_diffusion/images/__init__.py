@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import BadInput
 from .arrays import ArraySource, DigitsSource, MnistSource, mnist_name
+from .class_folders import ClassFolders
 from .decode import plain_image, read_image, white_image
 from .folder import FolderSource, collect
 from .joined import JoinedSource
@@ -17,6 +18,7 @@ from .torchvision_sets import TorchvisionSource
 __all__ = [
     "IMAGE_ENDINGS",
     "ArraySource",
+    "ClassFolders",
     "DigitsSource",
     "FolderSource",
     "ImageSource",

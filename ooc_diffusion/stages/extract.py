@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput
-from ..features import Extractor, describe_images, make_extractor, preparation_bytes
+from ..features import Extractor, choose_model, describe_images, make_extractor, preparation_bytes
 from ..images import ImageSource, printable
 from ..memory import StagePlan
 from ..store import Store, append_strings
@@ -18,7 +18,6 @@ from .listing import list_images, preview
 from .plans import plan_extract, plan_list
 from .settings import Record, Settings, Worker, check_role, run_stage
 
-DEFAULT_MODEL = "resnet50"
 _REASONS_SHOWN = 20
 
 
@@ -29,7 +28,8 @@ def extract(
     role: str = "background",
     root: str | None = None,
     split: str | None = None,
-    model: str = DEFAULT_MODEL,
+    class_folders: bool = False,
+    model: str | None = None,
     weights: str = "DEFAULT",
     image_size: int | None = None,
     color: str = "auto",
@@ -48,12 +48,16 @@ def extract(
         What the images are for. Default ``"background"``.
     root, split : str, optional
         Where the files of a data set are, and which part of it is meant.
-    model : str
-        A classification network of torchvision, cut before its last layer, or ``"pixels"``. Default ``"resnet50"``.
+    class_folders : bool
+        Of a folder: an image is of the class of the folder that it lies in. Default False.
+    model : str, optional
+        A classification network of torchvision or a small one, cut before its last layer, or ``"pixels"``. Default: that of the
+        weights where `train` wrote them, else ``"resnet50"``.
     weights : str
         ``"DEFAULT"`` (the published weights), a file, or ``"none"`` (random). Default ``"DEFAULT"``.
     image_size, color : int and str
-        For ``"pixels"``: side in pixels (default: that of the images, at most 32) and ``"auto"``, ``"gray"`` or ``"rgb"``.
+        For ``"pixels"`` and for small networks without weights: side in pixels (default: that of the images, at most 32) and
+        ``"auto"``, ``"gray"`` or ``"rgb"``.
     max_failures : float
         Share of unreadable images above which the stage fails, default 0.01.
     settings : Settings, optional
@@ -67,6 +71,7 @@ def extract(
     """
     settings = settings or Settings()
     check_role(role)
+    model = choose_model(model, weights)
     options: dict[str, Any] = {"weights": weights, "image_size": image_size, "color": color, "seed": settings.seed}
     options |= {"device": settings.device, "threads": settings.threads}
     if settings.dry_run:
@@ -77,7 +82,8 @@ def extract(
         ]
         return {"stage": f"extract.{role}", "images": n, "plans": [asdict(plan) for plan in plans]}
     with Store.writing(store) as target:
-        source = list_images(images, store=target, role=role, root=root, split=split, settings=settings)
+        listing: dict[str, Any] = {"root": root, "split": split, "class_folders": class_folders, "settings": settings}
+        source = list_images(images, store=target, role=role, **listing)
         extractor = make_extractor(model, source, **options)
         return describe(target, source, extractor, model, role, max_failures, settings)
 

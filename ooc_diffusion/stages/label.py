@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput, DoesNotFit
-from ..features import Extractor, make_extractor
+from ..features import Extractor, choose_model, make_extractor
 from ..images import ImageSource
 from ..memory import StagePlan
 from ..report import write_page
@@ -15,7 +15,7 @@ from ..store import Store
 from ..store.files import os_errors
 from .classify import classify
 from .diffuse import diffuse
-from .extract import DEFAULT_MODEL, describe, plan_description
+from .extract import describe, plan_description
 from .graph import graph
 from .labels import count_classes, read_labels
 from .listing import list_images, preview
@@ -37,7 +37,7 @@ def label(
     output: str | Path,
     store: str | Path | None = None,
     report: str | Path | None = None,
-    model: str = DEFAULT_MODEL,
+    model: str | None = None,
     weights: str = "DEFAULT",
     image_size: int | None = None,
     color: str = "auto",
@@ -89,6 +89,7 @@ def label(
         Before any long work, where the budget is too small for one of the stages.
     """
     settings = settings or Settings()
+    model = choose_model(model, weights)
     options: dict[str, Any] = {"weights": weights, "image_size": image_size, "color": color, "seed": settings.seed}
     options |= {"device": settings.device, "threads": settings.threads}
     page = Path(output).with_suffix(".html") if report is None else Path(report)

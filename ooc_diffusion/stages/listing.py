@@ -9,13 +9,31 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput
-from ..images import FolderSource, ImageSource, JoinedSource, ScanFingerprint, is_folder, open_source, scan_folder
+from ..images import (
+    ClassFolders,
+    FolderSource,
+    ImageSource,
+    JoinedSource,
+    ScanFingerprint,
+    is_folder,
+    open_source,
+    scan_folder,
+)
 from ..store import Store, Strings, append_strings
 from .plans import BLOCK_ROWS, plan_list
 from .settings import Settings, Worker, run_stage
 
 
-def list_images(images: str, *, store: Store, role: str, root: str | None, split: str | None, settings: Settings) -> ImageSource:
+def list_images(
+    images: str,
+    *,
+    store: Store,
+    role: str,
+    root: str | None,
+    split: str | None,
+    settings: Settings,
+    class_folders: bool = False,
+) -> ImageSource:
     """List the images of a role as stage ``list.<role>`` and open them.
 
     Parameters
@@ -30,6 +48,8 @@ def list_images(images: str, *, store: Store, role: str, root: str | None, split
         See `open_source`.
     settings : Settings
         Options of the run.
+    class_folders : bool
+        Of a folder: an image is of the class of the folder that it lies in. Default False.
 
     Returns
     -------
@@ -44,7 +64,9 @@ def list_images(images: str, *, store: Store, role: str, root: str | None, split
     if is_folder(images):
         if root is not None or split is not None:
             raise BadInput(f"--root and --split are for data sets; leave them out with the folder {images}")
-        return _list_folder(images, store, role, settings)
+        return _list_folder(images, store, role, class_folders, settings)
+    if class_folders:
+        raise BadInput(f"--class-folders is for folders; {images} is a data set, which knows its classes: leave it out")
     source = open_source(images, root=root, split=split)
     parameters = {"images": dict(source.description), "fingerprint": source.fingerprint}
 
@@ -139,27 +161,29 @@ def preview(images: str, *, root: str | None, split: str | None) -> tuple[ImageS
     return first, n
 
 
-def _list_folder(folder: str, store: Store, role: str, settings: Settings) -> ImageSource:
+def _list_folder(folder: str, store: Store, role: str, class_folders: bool, settings: Settings) -> ImageSource:
     n, name_bytes, skipped, fingerprint = _fingerprint(folder)
     root = str(Path(folder).resolve())
 
     def work(worker: Worker) -> dict[str, Any]:
         refuse_to_lose(worker, store, role)
-        seen = ScanFingerprint()
+        seen, classes = ScanFingerprint(), ClassFolders()
         for batch in _unwritten(folder, seen):
             append_strings(worker.job, f"{role}/path", (batch.paths, batch.lengths))
+            if class_folders:
+                worker.job.array(f"{role}/truth", "<i4", (n,)).append(classes.number(batch))
             worker.advance(len(batch.lengths))
         if seen.hexdigest() != fingerprint:
             worker.job.discard()
             raise BadInput(f"{folder} changes while it is being listed; wait until nothing writes there and run again")
-        return {"images": n, "skipped": skipped}
+        return {"images": n, "skipped": skipped} | ({"class_names": classes.names} if class_folders else {})
 
     run_stage(
         store,
         f"list.{role}",
         settings,
         plan=plan_list(n, budget=settings.budget, name_bytes=name_bytes),
-        parameters={"images": {"spec": root}, "fingerprint": fingerprint},
+        parameters={"images": {"spec": root}, "fingerprint": fingerprint} | ({"class_folders": True} if class_folders else {}),
         replaces=[f"import.{role}"],
         total=n,
         unit="images",
