@@ -209,9 +209,12 @@ def evaluate_command(store: str, n_per_class: str, protocol: str, **options: Any
 def split_command(images: str, **options: Any) -> dict[str, Any]:
     """Split the classes of IMAGES into two groups of base and novel ones, for `evaluate --protocol paper`.
 
+    IMAGES is a data set, or a folder with a folder for each class.
+
     \b
-    Example:
+    Examples:
       ooc-diffusion split fashion-mnist --output split.json --seed 1
+      ooc-diffusion split characters/ --output split.json
     """
     from ..stages.split import split
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import BadInput
 from ..evaluation import random_split, write_split
-from ..images import open_source
+from ..images import ClassFolders, is_folder, open_source, scan_folder
 from .settings import Record
 
 
@@ -23,7 +23,7 @@ def split(
     Parameters
     ----------
     images : str
-        A data set with classes.
+        A data set with classes, or a folder whose classes are the folders in it.
     output : str or Path
         JSON file to write; see `read_split`.
     root : str, optional
@@ -38,11 +38,7 @@ def split(
     dict
         Number of classes in each part.
     """
-    source = open_source(images, root=root)
-    if source.truth is None:
-        raise BadInput(f"{images} does not know the classes of its images; give a data set that does")
-    names = source.class_names
-    n_classes = len(names) if names else int(source.truth.max()) + 1
+    names, n_classes = _classes(images, root)
     found = random_split(n_classes, seed=seed)
     if Path(output).exists() and not overwrite:
         raise BadInput(f"{output} exists; give another --output, or --overwrite to replace it")
@@ -53,3 +49,19 @@ def split(
         **{key: len(part) for key, part in found.as_json().items()},
         "file": str(output),
     }
+
+
+def _classes(images: str, root: str | None) -> tuple[list[str] | None, int]:
+    """Return the names of the classes, where they are known, and their number."""
+    if is_folder(images):
+        if root is not None:
+            raise BadInput(f"--root is for data sets; leave it out with the folder {images}")
+        folders = ClassFolders()
+        for batch in scan_folder(images):
+            folders.number(batch)
+        return folders.names, len(folders.names)
+    source = open_source(images, root=root)
+    if source.truth is None:
+        raise BadInput(f"{images} does not know the classes of its images; give a data set that does")
+    names = source.class_names
+    return names, len(names) if names else int(source.truth.max()) + 1

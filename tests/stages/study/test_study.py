@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from ooc_diffusion.evaluation import MEASURES
 from ooc_diffusion.report import HOLDS, UNTESTED
 from ooc_diffusion.stages import low_shot_logistic
 from ooc_diffusion.stages.settings import Settings
-from ooc_diffusion.stages.study import CHAPTERS, parameters, study
+from ooc_diffusion.stages.study import CHAPTERS, graphs, parameters, study
 from ooc_diffusion.store import Store
 
 from ...report.samples import parse
