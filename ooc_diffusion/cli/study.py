@@ -29,7 +29,7 @@ from .options import command_line, common_options
 def study_command(names: tuple[str, ...], n_per_class: str, **options: Any) -> dict[str, Any]:
     """Repeat tables and figures of the paper on images with classes.
 
-    NAME is table1 to table5, figure2, figure3, figure5, figure6, knn, transductive, or all.
+    NAME is table1 to table5, figure2, figure3, figure5, figure6, knn, transductive, smooth, or all.
 
     A store without tests is halved: the later images of each class, in the order of their names, are the tests. What was
     run before is not run again; the same seed gives the same numbers, but for the times in table4.

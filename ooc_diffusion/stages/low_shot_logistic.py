@@ -48,7 +48,7 @@ def low_shot_logistic(store: Store, protocol: Protocol, *, settings: Settings) -
         store,
         name,
         settings,
-        plan=_plan(store, protocol, problems, settings),
+        plan=plan_logistic(store, protocol, problems, settings),
         parameters=parameters,
         inputs=INPUTS,
         total=protocol.draws * len(protocol.n_per_class) * (len(GRID) + len(problems)),
@@ -58,7 +58,8 @@ def low_shot_logistic(store: Store, protocol: Protocol, *, settings: Settings) -
     return name, record
 
 
-def _plan(store: Store, protocol: Protocol, problems: list[LowShot], settings: Settings) -> StagePlan:
+def plan_logistic(store: Store, protocol: Protocol, problems: list[LowShot], settings: Settings) -> StagePlan:
+    """Plan the trainings."""
     d = store.entry("background/descriptors").shape[1]
     most = max(problem.n_classes for problem in problems)
     runs = protocol.draws * len(protocol.n_per_class)
@@ -79,13 +80,13 @@ def _train(
 ) -> dict[str, Any]:
     job, sizes = worker.job, protocol.n_per_class
     runs = protocol.draws * len(sizes)
-    options = {"n_steps": STEPS, "seed": settings.seed, "threads": worker.threads, "device": torch_device(settings.device)}
+    options = training_options(worker, settings)
     grid = job.array(f"{name}/grid", "<f8", (runs, len(GRID), len(MEASURES)))
     worker.advance(grid.rows * len(GRID))
     for run in range(grid.rows, runs):
         labelled = problems[0].labelled(run // len(sizes))[run % len(sizes)]
-        models = (_model(store, labelled, problems[0], {**tried, **options}) for tried in GRID)
-        grid.append(np.stack([_accuracy(store, model, problems[0]) for model in models])[None])
+        models = (train(store, labelled, problems[0], {**tried, **options}) for tried in GRID)
+        grid.append(np.stack([accuracy_of(store, model, problems[0]) for model in models])[None])
         job.checkpoint()
         worker.advance(len(GRID))
     found = grid.view().reshape(protocol.draws, len(sizes), len(GRID), len(MEASURES))
@@ -97,12 +98,17 @@ def _train(
         worker.advance(kept.rows)
         for run in range(kept.rows, runs):
             labelled = problem.labelled(run // len(sizes))[run % len(sizes)]
-            model = _model(store, labelled, problem, {**chosen[run % len(sizes)], **options})
+            model = train(store, labelled, problem, {**chosen[run % len(sizes)], **options})
             kept.append(np.concatenate([model.weights, model.bias[None]])[None])
-            accuracy.append(_accuracy(store, model, problem)[None])
+            accuracy.append(accuracy_of(store, model, problem)[None])
             job.checkpoint()
             worker.advance(1)
     return {"sizes": list(sizes), "chosen": dict(zip(map(str, sizes), chosen, strict=True)), "by": problems[0].by}
+
+
+def training_options(worker: Worker, settings: Settings) -> dict[str, Any]:
+    """Return what all trainings of a run are given."""
+    return {"n_steps": STEPS, "seed": settings.seed, "threads": worker.threads, "device": torch_device(settings.device)}
 
 
 class _Rows:
@@ -119,12 +125,14 @@ class _Rows:
         return np.asarray(self._array[self._rows[which]])
 
 
-def _model(store: Store, labelled: Labelled, problem: LowShot, options: dict[str, Any]) -> LogisticModel:
+def train(store: Store, labelled: Labelled, problem: LowShot, options: dict[str, Any]) -> LogisticModel:
+    """Train on what is labelled in one draw."""
     X: Any = _Rows(store.array("background/descriptors"), labelled.rows)
     return train_logistic(X, labelled.columns, n_classes=problem.n_classes, **options)
 
 
-def _accuracy(store: Store, model: LogisticModel, problem: LowShot) -> np.ndarray:
+def accuracy_of(store: Store, model: LogisticModel, problem: LowShot) -> np.ndarray:
+    """Return the accuracies of a model, (4,)."""
     descriptors, counts = store.array("tests/descriptors"), np.zeros(len(MEASURES), np.int64)
     for first in range(0, len(problem.test_rows), BLOCK_ROWS):
         block = slice(first, first + BLOCK_ROWS)

@@ -7,9 +7,21 @@ from ooc_diffusion.stages import low_shot_knn as knn
 from ooc_diffusion.stages import low_shot_logistic as logistic
 from ooc_diffusion.stages.low_shot_knn import low_shot_knn
 from ooc_diffusion.stages.low_shot_logistic import GRID, low_shot_logistic, stored_model
+from ooc_diffusion.stages.low_shot_smooth import low_shot_smooth
 from tests.reference import naive_neighbors
 
-from .low_shot_chain import QUICK, SPLIT, clusters, import_clusters, naive_accuracies, naive_bounds, naive_draws, protocol, unit
+from .low_shot_chain import (
+    QUICK,
+    SPLIT,
+    K,
+    clusters,
+    import_clusters,
+    naive_accuracies,
+    naive_bounds,
+    naive_draws,
+    protocol,
+    unit,
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +54,18 @@ def test_the_knn_classifier_is_diffusion_without_iterations(store, monkeypatch):
     assert (found <= most + 1e-12).all()
     means = store.array(f"{name}/accuracy")[:4].reshape(2, 2, 3, 4)[..., 0].mean(axis=0)
     assert list(record["chosen"].values()) == [(1, 3, 1000)[int(np.argmax(np.round(row, 12)))] for row in means]
+
+
+def test_without_weight_of_the_graph_smooth_regression_is_the_chosen_one(store, monkeypatch):
+    monkeypatch.setattr(logistic, "STEPS", 30)
+    what = protocol(groups=(1,))
+    plain = store.array(f"{low_shot_logistic(store, what, settings=QUICK)[0]}/accuracy")
+    name, record = low_shot_smooth(store, what, k=K, settings=QUICK)
+    found = store.array(f"{name}/accuracy")
+    assert record["mus"][0] == 0
+    np.testing.assert_array_equal(found[:, 0], plain)
+    assert (found[:, -1] != plain).any()
+    assert low_shot_smooth(store, what, k=K, settings=QUICK)[1]["skipped"]
 
 
 def test_logistic_regression_takes_the_settings_that_are_best_on_the_first_group(store, monkeypatch):

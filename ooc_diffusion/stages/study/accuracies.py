@@ -218,6 +218,7 @@ def _chapter(
     claims: Sequence[Claim],
     measure: str,
 ) -> Chapter:
+    label = runs.label if measure == runs.measure else f"{runs.label} novel"
     heads = ["", *(f"n = {n}" for n in runs.n_tables)]
     rows = [(method, [summary(of(n)) for n in runs.n_tables]) for method, of in columns.items()]
     lines = [Line(method, list(runs.n_tables), [summary(of(n)) for n in runs.n_tables]) for method, of in columns.items()]
@@ -226,8 +227,8 @@ def _chapter(
         name,
         title,
         ABOUT,
-        [Grid(f"{measure} accuracy in %", heads, rows)],
-        [Chart(title, "labelled images per novel class", f"{measure} accuracy (%)", lines, log=2)],
+        [Grid(f"{label} accuracy in %", heads, rows)],
+        [Chart(title, "labelled images per novel class", f"{label} accuracy (%)", lines, log=2)],
         [Grid("In the paper: top-5 accuracy in %", ["", *(f"n = {n}" for n in paper.N_PER_CLASS)], beside)],
         claims,
     )

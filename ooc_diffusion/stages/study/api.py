@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ...errors import BadInput
-from ...evaluation import MEASURES
 from ...report import Chapter, StudyPage, chapter_csv, chapter_text, write_study
 from ...report.page import replace_text
 from ...report.plots import chart_svg, standalone
@@ -23,7 +22,8 @@ from ..temporary_graphs import GraphKeeper
 from .accuracies import knn, table2, table3, table5, transductive
 from .data import open_images, open_other, split_file
 from .graphs import figure2, figure3, figure6, table4
-from .parameters import figure5, table1
+from .parameters import figure5, smooth, table1
+from .planning import plan_study
 from .runs import Runs
 
 CHAPTERS = {
@@ -38,6 +38,7 @@ CHAPTERS = {
     "figure6": figure6,
     "knn": knn,
     "transductive": transductive,
+    "smooth": smooth,
 }
 ALL = "all"
 DEFAULT_DIM = 64
@@ -108,7 +109,7 @@ def study(
         raise BadInput(f"study {unknown[0] if unknown else ''!r} is not one of {', '.join((*CHAPTERS, ALL))}")
     folder = Path(output)
     if settings.dry_run:
-        raise BadInput("a study plans stage after stage, each before it begins; leave out --dry-run")
+        return plan_study(data, background, split, n_per_class=n_per_class, draws=draws, k=k, dim=dim, settings=settings)
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     images = open_images(data, folder, root=root, dim=dim, settings=settings)
@@ -158,7 +159,7 @@ def _summary(runs: Runs, data: str, background: str | None) -> list[tuple[str, s
         ("Group 2: base + novel classes", f"{len(groups[1].base)} + {len(groups[1].novel)}"),
         ("Neighbors", runs.k),
         ("Draws", runs.protocol.draws),
-        ("Accuracy", MEASURES[MEASURES.index(runs.measure)]),
+        ("Accuracy", runs.label),
         ("Seed", str(runs.protocol.seed)),
     ]
 

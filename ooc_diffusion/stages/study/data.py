@@ -17,7 +17,7 @@ from ..reduce import reduce
 from ..settings import Settings, Worker, run_stage
 from .runs import store_at
 
-_SPLITS = {"background": "train", "tests": "test"}
+SPLITS = {"background": "train", "tests": "test"}
 _COPIED = ("descriptors", "truth")
 
 
@@ -50,7 +50,7 @@ def open_images(data: str, folder: Path, *, root: str | None, dim: int, settings
         made = _halve(source, folder / "images.store", settings)
     else:
         made = Store(folder / "images.store", create=True)
-        for role, part in _SPLITS.items():
+        for role, part in SPLITS.items():
             extract(data, store=made.path, role=role, root=root, split=part, model="pixels", settings=settings)
     reduce(made, dim=dim, settings=settings)
     check_store(made)

@@ -105,8 +105,8 @@ def figure2(runs: Runs) -> Chapter:
         "figure2",
         "Figure 2: accuracy over the number of edges",
         f"{n} labelled images per novel class, group 1; edges are nodes times k, with k of {', '.join(map(str, _NEIGHBORS))}.",
-        [Grid(f"edges: {measure} accuracy in %", ["", *(f"k = {k}" for k in _NEIGHBORS)], rows)],
-        [Chart("Accuracy over the number of edges", "k × nodes", f"{measure} accuracy (%)", lines, log=10)],
+        [Grid(f"edges: {runs.label} accuracy in %", ["", *(f"k = {k}" for k in _NEIGHBORS)], rows)],
+        [Chart("Accuracy over the number of edges", "k × nodes", f"{runs.label} accuracy (%)", lines, log=10)],
         [],
         claims,
     )
@@ -143,11 +143,11 @@ def figure3(runs: Runs) -> Chapter:
         f"{n} labelled images per novel class, group 1; the share of entries above zero is that of up to 1000 nodes.",
         [
             Grid("Entries of L above zero in %", heads, [(line.name, line.y) for line in full]),
-            Grid(f"{runs.measure} accuracy in %", heads, [(line.name, line.y) for line in curves]),
+            Grid(f"{runs.label} accuracy in %", heads, [(line.name, line.y) for line in curves]),
         ],
         [
             Chart("Entries of L above zero", "iteration", "entries above zero (%)", full),
-            Chart("Accuracy by iteration", "iteration", f"{runs.measure} accuracy (%)", curves),
+            Chart("Accuracy by iteration", "iteration", f"{runs.label} accuracy (%)", curves),
         ],
         [],
         claims,
@@ -172,13 +172,13 @@ def figure6(runs: Runs) -> Chapter:
         chosen = [found.chosen(n)["coefficient"] for n in runs.n_tables]
         grows.append(chosen == sorted(chosen) and chosen[-1] > chosen[0])
         figures.append(f"{name}: {', '.join(f'{a:g}' for a in chosen)}")
-        charts.append(Chart(f"Fusion, {name}", "weight of logistic regression", f"{runs.measure} accuracy (%)", lines))
+        charts.append(Chart(f"Fusion, {name}", "weight of logistic regression", f"{runs.label} accuracy (%)", lines))
         tenths = range(0, len(COEFFICIENTS), 4)
         heads = ["weight", *(f"{COEFFICIENTS[i]:.1f}" for i in tenths), "chosen"]
         rows: list[tuple[str, list[Cell]]] = [
             (line.name, [*(line.y[i] for i in tenths), f"{a:g}"]) for line, a in zip(lines, chosen, strict=True)
         ]
-        grids.append(Grid(f"{name}: {runs.measure} accuracy in %", heads, rows))
+        grids.append(Grid(f"{name}: {runs.label} accuracy in %", heads, rows))
     claims = [
         decide(
             "Figure 6, appendix C",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ...evaluation import paper
+from ...evaluation import MEASURES, paper
 from ...report import Chapter, Chart, Claim, Grid, Line
 from .accuracies import NO_BACKGROUND
 from .claims import WITHIN, Values, against, better, decide, equal, mean, not_worse
@@ -61,6 +61,29 @@ _ROWS = (
 )
 
 
+def smooth(runs: Runs) -> Chapter:
+    """Logistic regression that is to be smooth over the graph."""
+    found, n = runs.smooth(), runs.n_parameters
+    accuracies = found.values("accuracy", n)[:, :, MEASURES.index(runs.measure)]
+    values = {f"μ = {mu:g}": column.tolist() for mu, column in zip(found.record["mus"], accuracies.T, strict=True)}
+    plain, *others = values.values()
+    best = max(others, key=mean)
+    claim = decide(
+        "3.3, 4.4",
+        "Regularizing logistic regression by the graph is neutral.",
+        f"the best weight of the graph and none are equal {WITHIN}",
+        equal(best, plain),
+        [against("best weight against none", best, plain)],
+    )
+    return Chapter(
+        "smooth",
+        "Logistic regression that is smooth over the graph",
+        f"{n} labelled images per novel class, group 1, in-domain; μ weighs the differences of predictions along edges.",
+        [Grid(f"{runs.label} accuracy in %", ["", *values], [("logistic", [summary(each) for each in values.values()])])],
+        claims=[claim],
+    )
+
+
 def _settings(runs: Runs) -> list[tuple[str, str, int | None]]:
     found = runs.settings_of()
     return [found[0], *found[-2:-1], found[-1]] if runs.sizes else found
@@ -90,7 +113,7 @@ def table1(runs: Runs) -> Chapter:
         "Table 1: weights of edges, and η",
         f"{n} labelled images per novel class, group 1, the best number of iterations of each; where there is a parameter, the "
         "best value of those in figure 5.",
-        [Grid(f"{measure} accuracy in %", ["", *names], rows), Grid("Best parameters", ["", *names], chosen)],
+        [Grid(f"{runs.label} accuracy in %", ["", *names], rows), Grid("Best parameters", ["", *names], chosen)],
         [],
         [Grid("In the paper: top-5 accuracy in %, n = 2", ["", *paper.TABLE_1_COLUMNS], reported)],
         _table1_claims(values, names),
@@ -188,9 +211,9 @@ def figure5(runs: Runs) -> Chapter:
             )
             for name, setting, size in settings
         ]
-        charts.append(Chart(f"{swept.parameter} of {swept.name}", swept.parameter, f"{measure} accuracy (%)", lines))
+        charts.append(Chart(f"{swept.parameter} of {swept.name}", swept.parameter, f"{runs.label} accuracy (%)", lines))
         heads = [swept.parameter, *(f"{v:g}" for v in swept.values)]
-        grids.append(Grid(f"{swept.name}: {measure} accuracy in %", heads, [(line.name, line.y) for line in lines]))
+        grids.append(Grid(f"{swept.name}: {runs.label} accuracy in %", heads, [(line.name, line.y) for line in lines]))
     return Chapter(
         "figure5",
         "Figure 5: parameters of weights and η",

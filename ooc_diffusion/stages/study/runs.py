@@ -19,6 +19,7 @@ from ..low_shot_background import Background, open_background
 from ..low_shot_diffusion import COEFFICIENTS, Variant, low_shot
 from ..low_shot_knn import low_shot_knn
 from ..low_shot_logistic import low_shot_logistic
+from ..low_shot_smooth import low_shot_smooth
 from ..settings import Record, Settings
 from ..temporary_graphs import GraphKeeper
 
@@ -118,6 +119,11 @@ class Runs:
         n = self._open(self.most).n
         return sorted({size for share in _SHARES if (size := round(share * n)) > max(self.k, 1)})
 
+    @cached_property
+    def label(self) -> str:
+        """The measure as people write it, such as top-5."""
+        return self.measure.replace("top", "top-")
+
     @property
     def n_tables(self) -> tuple[int, ...]:
         """Numbers of labelled images per novel class."""
@@ -166,6 +172,12 @@ class Runs:
     def logistic(self) -> Found:
         """Run logistic regression."""
         return Found(self.store, *low_shot_logistic(self.store, self.protocol, settings=self.settings), self.protocol)
+
+    def smooth(self) -> Found:
+        """Run graph-regularized logistic regression on group 1, for the number of labelled images of studies of parameters."""
+        protocol = replace(self.protocol, n_per_class=(self.n_parameters,), groups=(1,))
+        options: dict[str, Any] = {"k": self.k, "keeper": self.keeper, "settings": self.settings}
+        return Found(self.store, *low_shot_smooth(self.store, protocol, **options), protocol)
 
     def knn(self) -> Found:
         """Run the kNN classifier."""

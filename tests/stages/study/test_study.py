@@ -112,6 +112,22 @@ def test_digits_from_their_pixels(tmp_path):
     assert "none" in record["tables"][0]
 
 
+def test_a_dry_run_plans_and_writes_nothing(whole, tmp_path):
+    root, store, _ = whole
+    before = (store.path / "manifest.json").read_bytes()
+    options = {**OPTIONS, "settings": replace(QUICK, dry_run=True), "output": tmp_path / "out"}
+    others = str(root / "images" / "others")
+    for data, background, stages in (
+        (str(store.path), others, ["low-shot", "low-shot", "low-shot-logistic", "low-shot-knn"]),
+        ("digits", None, ["list", "extract", "reduce", "neighbors", "graph", "diffuse", "classify"]),
+    ):
+        plans = study(["all"], data=data, background=background, **options)["plans"]
+        assert [plan["stage"] for plan in plans] == stages
+        assert min(plan["memory_bytes"] for plan in plans) > 0
+    assert not (tmp_path / "out").exists()
+    assert (store.path / "manifest.json").read_bytes() == before
+
+
 def test_without_another_collection_its_claims_cannot_be_tested(whole, tmp_path):
     store = whole[1]
     record = study(["table3"], data=str(store.path), output=tmp_path / "out", **OPTIONS)
@@ -141,7 +157,6 @@ def test_a_store_without_tests_is_halved_class_by_class(tmp_path):
         ({"names": ["table9"]}, "study 'table9' is not one of table1, table2"),
         ({"n_per_class": (50,)}, "a novel class has 9 training images, less than each of"),
         ({"background": "digits"}, "digits is a data set, but the images are not described by pixels"),
-        ({"settings": Settings(dry_run=True)}, "leave out --dry-run"),
     ],
 )
 def test_what_cannot_be_studied_is_refused(whole, tmp_path, options, message):
