@@ -1,4 +1,4 @@
-"""Commands from the graph to labels: diffuse, classify, evaluate, split."""
+"""Commands from the graph to labels: diffuse, classify, evaluate."""
 
 # ruff: noqa: D301 - \b must reach click as the character that it is
 
@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..errors import BadInput
-from .options import STORE, common_options, output_options
+from .options import STORE, common_options
 
 LABELS = click.option(
     "--labels", required=True, type=click.Path(), help="CSV with the columns path,label (or row,label): the few labelled images."
@@ -197,25 +197,3 @@ def evaluate_command(store: str, n_per_class: str, protocol: str, **options: Any
     if more:
         raise BadInput(f"--{more[0]} is for --protocol paper; give both, or neither")
     return evaluate(store, n_per_class=sizes, **given)
-
-
-@click.command("split")
-@click.argument("images")
-@click.option("--output", required=True, type=click.Path(), help="JSON file to write.")
-@click.option("--root", metavar="DIR", help="For data sets: where their files are or are downloaded to.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 2), default=0, show_default=True, help="Seed of the split.")
-@click.option("--overwrite", is_flag=True, help="Replace the file where there is one.")
-@output_options
-def split_command(images: str, **options: Any) -> dict[str, Any]:
-    """Split the classes of IMAGES into two groups of base and novel ones, for `evaluate --protocol paper`.
-
-    IMAGES is a data set, or a folder with a folder for each class.
-
-    \b
-    Examples:
-      ooc-diffusion split fashion-mnist --output split.json --seed 1
-      ooc-diffusion split characters/ --output split.json
-    """
-    from ..stages.split import split
-
-    return split(images, **options)

@@ -28,7 +28,7 @@ COMMANDS = {
     "diffuse": "labels",
     "classify": "labels",
     "evaluate": "labels",
-    "split": "labels",
+    "split": "upkeep",
     "study": "study",
     "plan": "upkeep",
     "status": "upkeep",

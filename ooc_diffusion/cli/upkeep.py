@@ -1,4 +1,4 @@
-"""Commands around a run: plan, status, verify, doctor, clean."""
+"""Commands around a run: plan, status, verify, doctor, clean, split."""
 
 # ruff: noqa: D301 - \b must reach click as the character that it is
 
@@ -117,3 +117,25 @@ def clean_command(store: str, unfinished: bool, dry_run: bool) -> dict[str, Any]
 
     report = clean(Store(store), unfinished=unfinished, dry_run=dry_run)
     return {"stage": "clean", "removed": report.files, "bytes": report.bytes, "dry_run": dry_run}
+
+
+@click.command("split")
+@click.argument("images")
+@click.option("--output", required=True, type=click.Path(), help="JSON file to write.")
+@click.option("--root", metavar="DIR", help="For data sets: where their files are or are downloaded to.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 2), default=0, show_default=True, help="Seed of the split.")
+@click.option("--overwrite", is_flag=True, help="Replace the file where there is one.")
+@output_options
+def split_command(images: str, **options: Any) -> dict[str, Any]:
+    """Split the classes of IMAGES into two groups of base and novel ones, for `evaluate --protocol paper`.
+
+    IMAGES is a data set, or a folder with a folder for each class.
+
+    \b
+    Examples:
+      ooc-diffusion split fashion-mnist --output split.json --seed 1
+      ooc-diffusion split characters/ --output split.json
+    """
+    from ..stages.split import split
+
+    return split(images, **options)
