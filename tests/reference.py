@@ -16,6 +16,7 @@ __all__ = [
     "naive_csr",
     "naive_diffuse",
     "naive_diffuse_rounded",
+    "naive_float32",
     "naive_knn_scores",
     "naive_merge",
     "naive_neighbors",
@@ -156,6 +157,11 @@ def naive_bfloat16(values):
     upper, rest = bits // 2**16, bits % 2**16
     upper += (rest > 2**15) | ((rest == 2**15) & (upper % 2 == 1))
     return (upper * 2**16).astype(np.uint32).view(np.float32).astype(np.float64)
+
+
+def naive_float32(values):
+    """Values rounded to float32; float64."""
+    return np.asarray(values).astype(np.float32).astype(np.float64)
 
 
 def naive_diffuse_rounded(

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ooc_diffusion.diffusion import scores
+from ooc_diffusion.diffusion.room import Room
 from ooc_diffusion.graph import Graph
 from ooc_diffusion.report.walks import GAP, SIDE, tile_left
+from ooc_diffusion.stages import walk_output
 from ooc_diffusion.store import Store, Strings
-from tests.reference import naive_diffuse_rounded, naive_w0, naive_walk
+from tests.reference import naive_diffuse_rounded, naive_float32, naive_w0, naive_walk
 
 from ..report.samples import parse
 from .helpers import digit_images, done, files_below, read_csv, run, write_csv, write_images
@@ -54,7 +57,7 @@ def oracle(store, start, label):
     nodes, classes = store.array("diffusion/seed_nodes"), store.array("diffusion/seed_classes")
     table = store.array("background/neighbor_ids")[:, :6]
     order = Graph(store).order
-    L = naive_diffuse_rounded(table, nodes, classes, 10, T, order=order, rounded=lambda sums: sums.astype(np.float32))
+    L = naive_diffuse_rounded(table, nodes, classes, 10, T, order=order, rounded=naive_float32)
     W0 = naive_w0(table, N).toarray()
     return naive_walk(W0 + W0.T, L, start, label)
 
@@ -168,19 +171,43 @@ def test_nodes_where_there_are_no_tests_and_true_classes(tmp_path):
 
 
 def test_any_budget_and_thread_count_gives_the_same_files(digits, tmp_path):
-    expected = None
+    found = []
     for i, (budget, threads) in enumerate([("500MiB", 1), ("1GiB", 2), ("4GiB", 2)]):
-        paths(digits / "s", tmp_path / str(i) / "p", "--memory-budget", budget, "--threads", threads) if i else None
-        if not i:
-            (tmp_path / "0").mkdir()
-            (tmp_path / "1").mkdir()
-            (tmp_path / "2").mkdir()
-            shutil.copytree(digits / "s", tmp_path / "s")
-            paths(tmp_path / "s", tmp_path / "0" / "p", "--memory-budget", budget, "--threads", threads)
-        found = files_below(tmp_path / str(i) / "p")
-        found.pop("paths.html")  # which has the command
-        expected = expected or found
-        assert found == expected
+        shutil.copytree(digits / "s", tmp_path / f"s{i}")
+        paths(tmp_path / f"s{i}", tmp_path / f"p{i}", "--number", "9", "--memory-budget", budget, "--threads", threads)
+        found.append(files_below(tmp_path / f"p{i}"))
+        found[-1].pop("paths.html")  # which has the command
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_narrow_batches_that_were_interrupted_give_the_same_files(digits, tmp_path, monkeypatch, width):
+    """Killed after the first batch, and again between the walks and the files."""
+    paths(digits / "s", tmp_path / "whole", "--number", "6", "--overwrite")
+    expected = files_below(tmp_path / "whole")
+    shutil.copytree(digits / "s", tmp_path / "s")
+    done("clean", "--store", tmp_path / "s")
+    command = ["paths", "--store", tmp_path / "s", "--output", tmp_path / "p", "--rows", "1,2,3"]
+    assert run(*command).code == 0  # other walks, which are replaced
+    command[-2:] = ["--number", "6", "--overwrite"]
+    monkeypatch.setattr(scores, "make_room", lambda n, left, **sizes: Room(min(width, left), False, 999, 99))
+    for module, name in ((scores, "_assemble"), (walk_output, "_put_in_place")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, stop)
+            assert run(*command).code == 130
+    assert sorted(read_csv(tmp_path / "p" / "paths.csv"), key=str) != sorted(read_csv(tmp_path / "whole" / "paths.csv"), key=str)
+    record = json.loads(done(*command, "--json"))
+    assert record["column_batches"] > 1
+    assert record["skipped"]
+    found = files_below(tmp_path / "p")
+    for files in (found, expected):
+        files.pop("paths.html")  # which has the command
+    assert found == expected
+    assert not list(tmp_path.glob(".*"))
+
+
+def stop(*arguments):
+    raise KeyboardInterrupt
 
 
 def test_the_folder_is_not_overwritten_unasked(digits, tmp_path):

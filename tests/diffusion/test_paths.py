@@ -1,5 +1,7 @@
 """Walks back to the seeds are those of brute force over a dense W, whatever the order of the nodes, the budget, the threads."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from ooc_diffusion import build_graph, diffuse
 from ooc_diffusion.diffusion import paths as room
 from ooc_diffusion.diffusion import walk_back
-from tests.reference import awkward_table, naive_diffuse, naive_diffuse_rounded, naive_w, naive_w0, naive_walk
+from tests.reference import awkward_table, naive_diffuse, naive_diffuse_rounded, naive_float32, naive_w, naive_w0, naive_walk
 
 N, K, CLASSES, T = 61, 5, 4, 4
 
@@ -48,7 +50,14 @@ def test_equals_brute_force(weighted, order, n_iter):
     L = iterates(graph, seeds, classes, n_iter)
     positions = graph.order if order else None
     exact = naive_diffuse_rounded(
-        ids, seeds, classes, CLASSES, n_iter, weights=weights, order=positions, rounded=lambda sums: sums.astype(np.float32)
+        ids,
+        seeds,
+        classes,
+        CLASSES,
+        n_iter,
+        weights=weights,
+        order=positions,
+        rounded=naive_float32,
     )
     S, lost, stays = symmetric(ids, weights), 0, 0
     for start in starts(queries, N):
@@ -80,7 +89,7 @@ def test_no_hop_contributes_less_than_another_in_float64(weighted):
             seen += 1
             nodes, shares = found
             assert nodes[0] in seeds[classes == c]
-            transitions = [W[after, before] for before, after in zip(nodes[:-1], nodes[1:], strict=True)]
+            transitions = [W[after, before] for before, after in pairwise(nodes)]
             assert min(transitions) > 0  # each hop is an edge, or a stay on a diagonal that is there
             for t in range(T):
                 contributions = W[nodes[t + 1]] * plain[t][:, c]
@@ -115,7 +124,7 @@ def test_every_walk_ends_in_a_seed_of_its_class_over_edges(seed, weighted, n_ite
             nodes, shares = found
             assert nodes[0] in seeds[classes == c]
             assert nodes[-1] in start
-            assert np.prod([S[after, before] for before, after in zip(nodes[:-1], nodes[1:], strict=True)]) > 0
+            assert np.prod([S[after, before] for before, after in pairwise(nodes)]) > 0
             assert ((shares > 0) & (shares <= 1)).all()
 
 
