@@ -172,7 +172,7 @@ def test_nodes_where_there_are_no_tests_and_true_classes(tmp_path):
 
 def test_any_budget_and_thread_count_gives_the_same_files(digits, tmp_path):
     found = []
-    for i, (budget, threads) in enumerate([("500MiB", 1), ("1GiB", 2), ("4GiB", 2)]):
+    for i, (budget, threads) in enumerate([("1GiB", 1), ("1GiB", 2), ("4GiB", 2)]):
         shutil.copytree(digits / "s", tmp_path / f"s{i}")
         paths(tmp_path / f"s{i}", tmp_path / f"p{i}", "--number", "9", "--memory-budget", budget, "--threads", threads)
         found.append(files_below(tmp_path / f"p{i}"))
@@ -186,7 +186,6 @@ def test_narrow_batches_that_were_interrupted_give_the_same_files(digits, tmp_pa
     paths(digits / "s", tmp_path / "whole", "--number", "6", "--overwrite")
     expected = files_below(tmp_path / "whole")
     shutil.copytree(digits / "s", tmp_path / "s")
-    done("clean", "--store", tmp_path / "s")
     command = ["paths", "--store", tmp_path / "s", "--output", tmp_path / "p", "--rows", "1,2,3"]
     assert run(*command).code == 0  # other walks, which are replaced
     command[-2:] = ["--number", "6", "--overwrite"]
