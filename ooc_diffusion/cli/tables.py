@@ -155,6 +155,12 @@ def _show_evaluate(record: dict[str, Any]) -> None:
     _show_stage(record)
 
 
+def _show_paths(record: dict[str, Any]) -> None:
+    without = f", {record['without_path']} without a path" if record["without_path"] else ""
+    click.echo(f"{record['walks']} walks{without}; peak memory {format_size(record['peak_memory_bytes'])}")
+    click.echo(f"paths: {record['output']}" + (f"\nreport: {record['report']}" if "report" in record else ""))
+
+
 def _show_status(record: dict[str, Any]) -> None:
     click.echo(f"{record['store']}: generation {record['generation']}")
     rows = [
@@ -194,6 +200,7 @@ def _show_clean(record: dict[str, Any]) -> None:
 _SHOWN = {
     "demo": _show_demo,
     "evaluate": _show_evaluate,
+    "paths": _show_paths,
     "status": _show_status,
     "verify": _show_verify,
     "doctor": _show_doctor,
