@@ -130,7 +130,7 @@ def _require_linear(store: Store) -> None:
         what = f"--normalization {eta['normalization']}"
     if what is not None:
         raise BadInput(
-            f"{store.path} was diffused with {what}, which has no paths; run diffuse with columns or none, without reset and alpha"
+            f"{store.path} was diffused with {what}, which has no paths; run diffuse with columns or none, without reset or alpha"
         )
 
 
