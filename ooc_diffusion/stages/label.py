@@ -18,7 +18,7 @@ from .classify import classify
 from .diffuse import diffuse
 from .extract import DEFAULT_MODEL, describe, plan_description
 from .graph import graph
-from .labels import count_classes, read_labels
+from .labels import Labels, count_classes, read_labels
 from .listing import list_images, preview
 from .neighbors import DEFAULT_K, neighbors
 from .output import check_folder, check_output, write_output
@@ -120,17 +120,19 @@ def label(
         n = target.record("neighbors.background")["images"]  # with those that were added
         with os_errors(page, "writing"):
             write_page(make_page(target, title=f"Labels for {n:,} images", command=command), page)
-        stages = {name: made["record"] for name, made in target.manifest.stages.items()}
+        return {**_summary(target, given), "output": str(output), "report": str(page), "store": str(target.path)}
+
+
+def _summary(store: Store, given: Labels) -> Record:
+    """Return what the stages say of the images, and their records."""
+    stages = {name: made["record"] for name, made in store.manifest.stages.items()}
     return {
-        "images": n,
+        "images": stages["neighbors.background"]["images"],  # with those that were added
         "classes": given.class_names,
         "seeds": stages["diffuse"]["seeds"],
         "unreached": stages["classify"]["unreached"],
         "unreadable": stages["extract.background"]["unreadable"],
         "peak_memory_bytes": max(stage.get("peak_memory_bytes", 0) for stage in stages.values()),
-        "output": str(output),
-        "report": str(page),
-        "store": str(target.path),
         "stages": stages,
     }
 
