@@ -45,9 +45,11 @@ class Collection:
         raise IndexError(i)
 
     def name(self, i: int) -> str:
-        """Return the name of image i; its number where descriptors came without names."""
+        """Return the name of image i; its row where descriptors came without names, with the role where there are two."""
         role, row = self.locate(i)
-        return self._names[role][row] if role in self._names else str(row)
+        if role in self._names:
+            return self._names[role][row]
+        return str(row) if len(self.roles) == 1 else f"{role}/{row}"
 
     def find(self, name: str) -> int:
         """Return the number of the image of that name, -1 where there is none."""
