@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 
-from ..errors import BadInput
-from .options import STORE, common_options
+from ..errors import BadOption
+from .options import STORE, Command, common_options, refuse_unread
 
 LABELS = click.option(
     "--labels", required=True, type=click.Path(), help="CSV with the columns path,label (or row,label): the few labelled images."
@@ -20,6 +21,15 @@ CLASSES = click.option(
 N_ITER = click.option(
     "--n-iter", type=click.IntRange(min=0), help="Number of iterations.  [default: by cross-validation on the labelled images]"
 )
+_STORED = "How L is stored; bfloat16 takes half the memory and rounds each entry to 8 bits in each iteration. "
+
+
+def precision(limits: str) -> Callable[[Command], Command]:
+    """Return the option ``--precision`` with what its help says of its limits."""
+    kinds = click.Choice(["float32", "bfloat16"])
+    return click.option("--precision", type=kinds, default="float32", show_default=True, help=_STORED + limits)
+
+
 METHOD = click.option(
     "--method",
     type=click.Choice(["fusion", "diffusion", "logistic", "graph-logistic", "knn"]),
@@ -89,14 +99,7 @@ METHOD = click.option(
 @click.option(
     "--max-steps", type=click.IntRange(min=1), default=1000, show_default=True, help="Steps after which it ends with a warning."
 )
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "bfloat16"]),
-    default="float32",
-    show_default=True,
-    help="How L is stored; bfloat16 takes half the memory and rounds each entry to 8 bits in each iteration. "
-    "Not with rows, sinkhorn, gamma, --reset, --alpha or a GPU.",
-)
+@precision("Not with rows, sinkhorn, gamma, --reset, --alpha or a GPU.")
 @common_options
 def diffuse_command(store: str, **options: Any) -> dict[str, Any]:
     """Diffuse the labels of a few images over the graph, L ← W L.
@@ -109,6 +112,11 @@ def diffuse_command(store: str, **options: Any) -> dict[str, Any]:
     """
     from ..stages.diffuse import diffuse
 
+    refuse_unread(options["normalization"] == "gamma", "power", "--normalization gamma")
+    refuse_unread(options["prior"] is not None, "prior_power", "--prior")
+    refuse_unread(options["alpha"] is not None, "solver", "--alpha")
+    for name in ("tolerance", "max_steps"):
+        refuse_unread(options["solver"] == "conjugate-gradient", name, "--solver conjugate-gradient")
     return diffuse(store, **options)
 
 
@@ -146,6 +154,9 @@ def classify_command(store: str, **options: Any) -> dict[str, Any]:
     """
     from ..stages.classify import classify
 
+    refuse_unread(options["method"] == "fusion", "coefficient", "--method fusion")
+    refuse_unread(options["method"] == "knn", "k", "--method knn")
+    refuse_unread(options["method"] == "graph-logistic", "smoothness", "--method graph-logistic")
     return classify(store, **options)
 
 
@@ -154,6 +165,7 @@ def classify_command(store: str, **options: Any) -> dict[str, Any]:
 @click.option("--n-per-class", default="1,2,5,10,20", show_default=True, metavar="N,N,...", help="Labelled images per class.")
 @click.option("--draws", type=click.IntRange(min=1), default=5, show_default=True, help="Draws of the labelled images.")
 @click.option("--max-iter", type=click.IntRange(min=1), help="Largest number of iterations.  [default: 30; paper: 15]")
+@precision("Diffusion runs on the CPU here; not with --protocol paper.")
 @click.option(
     "--protocol",
     type=click.Choice(["seeds", "paper"]),
@@ -187,13 +199,15 @@ def evaluate_command(store: str, n_per_class: str, protocol: str, **options: Any
     try:
         sizes = [int(n) for n in n_per_class.split(",")]
     except ValueError:
-        raise BadInput(f"n-per-class {n_per_class!r} is no list of numbers such as 1,2,5") from None
+        raise BadOption(f"n-per-class {n_per_class!r} is no list of numbers such as 1,2,5") from None
     given = {name: value for name, value in options.items() if value is not None}
     if protocol == "paper":
         if "split" not in given:
-            raise BadInput("protocol paper needs --split FILE; `ooc-diffusion split` writes one")
+            raise BadOption("protocol paper needs --split FILE; `ooc-diffusion split` writes one")
+        if given.pop("precision") != "float32":
+            raise BadOption("--precision is not for --protocol paper, which diffuses in float32; leave it out")
         return evaluate_paper(store, n_per_class=sizes, **given)
     more = [name for name in ("split", "setting", "background", "size", "k") if name in given]
     if more:
-        raise BadInput(f"--{more[0]} is for --protocol paper; give both, or neither")
+        raise BadOption(f"--{more[0]} is for --protocol paper; give both, or neither")
     return evaluate(store, n_per_class=sizes, **given)

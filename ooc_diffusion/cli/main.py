@@ -30,6 +30,7 @@ COMMANDS = {
     "evaluate": "labels",
     "split": "upkeep",
     "study": "study",
+    "paths": "paths",
     "plan": "upkeep",
     "status": "upkeep",
     "verify": "upkeep",

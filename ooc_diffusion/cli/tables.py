@@ -182,20 +182,32 @@ def _show_study(record: dict[str, Any]) -> None:
     click.echo(f"claims: {counts or 'none'}; {record['seconds']:.1f} s\nreport: {record['report']}")
 
 
+def _show_paths(record: dict[str, Any]) -> None:
+    without = f", {record['without_path']} without a path" if record["without_path"] else ""
+    click.echo(f"{record['walks']} walks{without}; peak memory {format_size(record['peak_memory_bytes'])}")
+    click.echo(f"paths: {record['output']}" + (f"\nreport: {record['report']}" if "report" in record else ""))
+
+
 def _show_status(record: dict[str, Any]) -> None:
     click.echo(f"{record['store']}: generation {record['generation']}")
-    rows = [
+    lines = [
         [
             made["stage"],
             format_size(made["bytes"]),
             "outdated, run again" if made["outdated"] else "done",
-            ", ".join(f"{name} {tuple(shape)}" for name, shape in made["arrays"].items()),
+            ", ".join(f"{name} {_shape(shape)}" for name, shape in made["arrays"].items()) or "-",
         ]
         for made in record["stages"]
     ]
-    rows += [[job["stage"], "", "interrupted", f"rows {job['rows']}"] for job in record["unfinished"]]
-    rows += [[folder, "", "under way, or left by a killed process: clean removes it", ""] for folder in record["temporary"]]
-    _table(["stage", "size", "state", "arrays"], rows)
+    for job in record["unfinished"]:
+        done = ", ".join(f"{name} {rows:,} rows" for name, rows in job["rows"].items())
+        lines.append([job["stage"], "", "interrupted", done or "nothing kept yet"])
+    lines += [[folder, "", "under way, or left by a killed process: clean removes it", ""] for folder in record["temporary"]]
+    _table(["stage", "size", "state", "arrays"], lines)
+
+
+def _shape(shape: list[int]) -> str:
+    return " x ".join(f"{length:,}" for length in shape)
 
 
 def _show_verify(record: dict[str, Any]) -> None:
@@ -224,6 +236,7 @@ _SHOWN = {
     "evaluate-paper": _show_evaluate_paper,
     "split": _show_split,
     "study": _show_study,
+    "paths": _show_paths,
     "status": _show_status,
     "verify": _show_verify,
     "doctor": _show_doctor,

@@ -97,7 +97,7 @@ def markov_clusters(
 
 def least_cluster_memory(n: int, nnz: int) -> int:
     """Return the bytes that clustering takes at least, if W never has more entries than at the beginning."""
-    return 5 * _ENTRY_BYTES * nnz + 40 * n + _PRODUCT_BYTES * _BLOCK_PRODUCTS
+    return 6 * _ENTRY_BYTES * nnz + 40 * n + _PRODUCT_BYTES * _BLOCK_PRODUCTS
 
 
 def _matrix(graph: Graph) -> csc_array:
@@ -123,8 +123,8 @@ def _next_columns(
         end = max(begin + 1, int(np.searchsorted(ends, before + _BLOCK_PRODUCTS, side="right")))
         products = int(ends[end - 1] - before)
         what = f"clustering {n} nodes, whose W has grown to {kept} entries and more (a larger threshold keeps it small),"
-        # W and the columns that are done, twice while they are put together, and once more to compare them
-        budget.require(_ENTRY_BYTES * (W.nnz + 3 * kept) + _PRODUCT_BYTES * products, what=what)
+        # besides what is held by now: the columns that are done, put together, and their difference from W, twice
+        budget.require(_ENTRY_BYTES * (2 * W.nnz + 3 * kept) + _PRODUCT_BYTES * products, what=what)
         block = (W @ W[:, begin:end]).tocsc()
         values, rows, starts = block.data**power, block.indices.astype(np.int32), block.indptr
         owners = np.repeat(np.arange(end - begin), np.diff(starts))

@@ -6,6 +6,8 @@ from .study import FAILS, HOLDS, UNTESTED, Cell, Chapter, Chart, Claim, Grid, Li
 from .study_page import render_study, write_study
 from .study_text import chapter_csv, chapter_text
 from .text import accuracy_table_text
+from .thumbnails import thumbnail
+from .walks import Stop, Walk, WalkPage, render_walks, walk_png
 
 __all__ = [
     "FAILS",
@@ -24,13 +26,19 @@ __all__ = [
     "MethodCurve",
     "Page",
     "StageLine",
+    "Stop",
     "StudyPage",
     "Tile",
+    "Walk",
+    "WalkPage",
     "accuracy_table_text",
     "chapter_csv",
     "chapter_text",
     "render_page",
     "render_study",
+    "render_walks",
+    "thumbnail",
+    "walk_png",
     "write_page",
     "write_study",
 ]

@@ -17,6 +17,8 @@ from .thumbnails import thumbnail_uri
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from .walks import Stop
+
 __all__ = [
     "ClassPanel",
     "Evaluation",
@@ -93,7 +95,7 @@ def _gallery_limits(n_classes: int) -> tuple[int, int]:
 
 
 def environment() -> Environment:
-    """Return the environment of the templates."""
+    """Return what the templates are rendered with: escaping, and filters for numbers, names and pictures."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -101,7 +103,7 @@ def environment() -> Environment:
         # Every value that the template prints passes here, before it is escaped.
         return value if isinstance(value, Markup) or not isinstance(value, str) else wording.visible(value)
 
-    def picture(tile: Tile, side: int) -> Markup | None:
+    def picture(tile: Tile | Stop, side: int) -> Markup | None:
         uri = thumbnail_uri(tile.image, side=side)
         return None if uri is None else Markup(uri)
 
@@ -121,6 +123,7 @@ def environment() -> Environment:
         "count": wording.count,
         "counted": wording.counted,
         "duration": wording.duration,
+        "percent": wording.percent,
         "picture": picture,
         "size": wording.size,
     }

@@ -22,7 +22,7 @@ from ..diffusion import (
 )
 from ..errors import BadInput
 from ..graph import Graph
-from ..memory import MemoryBudget
+from ..memory import MemoryBudget, StagePlan
 from ..parallel import resolve_threads
 from ..store import Store, append_strings
 from .collection import Collection
@@ -98,16 +98,10 @@ def diffuse(
     target = open_store(store)
     graph = open_graph(target)
     given = readable_labels(read_labels(labels, target, classes=classes), target, labels)
-    if rows not in ("auto", "tests", "nodes"):
-        raise BadInput(f"rows {rows!r} is not one of auto, tests, nodes")
-    has_tests = "tests/neighbor_ids" in target
-    rows = ("tests" if has_tests else "nodes") if rows == "auto" else rows
-    if rows == "tests" and not has_tests:
-        raise BadInput(f"{store} has no neighbors of tests; extract them with --role tests, or take --rows nodes")
+    rows = _resolve_rows(rows, target)
     check_normalization(normalization, power)
     if n_iter is not None and n_iter < 0:
         raise BadInput(f"n_iter is {n_iter}; give 0 or more iterations")
-    n_rows = len(query_table(target)) if rows == "tests" else graph.n
     # labelled images are rows of their role, and the first nodes of the graph where that role is seeds, all of them otherwise
     eta = {"normalization": normalization, "reset": reset, "power": power}
     zhou = {"alpha": alpha, "solver": solver, "tolerance": tolerance, "max_steps": max_steps}
@@ -120,23 +114,7 @@ def diffuse(
     check_alpha(what)
     check_precision(precision, unskipped=what.unskipped)
     device = resolve_device(settings.device, unskipped=what.unskipped, precision=precision)
-    plan = plan_diffuse(
-        graph.n,
-        graph.nnz,
-        seeds.n_classes,
-        most_passes(what),
-        rows=n_rows,
-        budget=settings.budget,
-        folds=5,
-        held_out=held_out_bytes(len(given.rows), seeds.n_classes, most_iter),
-        n_seeds=len(given.rows),
-        weighted=graph.weights is not None,
-        coupled=what.coupled,
-        zhou=None if alpha is None else solver,
-        estimated=target.entry("background/descriptors").shape[1] if asked and asked.estimated else 0,
-        device=device,
-        precision=precision,
-    )
+    estimated = asked is not None and asked.estimated
     parameters: dict[str, Any] = {
         "labels": _digest(given),
         "class_names": given.class_names,
@@ -155,7 +133,7 @@ def diffuse(
     if alpha is not None:
         parameters |= zhou
     inputs = [f"graph/{name}" for name in ("indptr", "indices", "row_scale", "position")]
-    if asked and asked.estimated:
+    if estimated:
         inputs += [f"{role}/descriptors" for role in Collection(target, "nodes").roles]
     if rows == "tests":
         inputs.append("graph/query_ids" if "graph/query_ids" in target else "tests/neighbor_ids")
@@ -163,7 +141,7 @@ def diffuse(
         target,
         "diffuse",
         settings,
-        plan=plan,
+        plan=_plan(target, graph, what, rows, estimated=estimated, device=device, settings=settings),
         parameters=parameters,
         inputs=inputs,
         total=seeds.n_classes,
@@ -182,6 +160,38 @@ def diffuse(
         forecast=lambda: _forecast(
             graph, seeds.diffusion(most_iter, _queries(target, rows)), settings.budget, resolve_threads(settings.threads), device
         ),
+    )
+
+
+def _resolve_rows(rows: str, store: Store) -> str:
+    """Return which images get scores, or raise `BadInput`."""
+    if rows not in ("auto", "tests", "nodes"):
+        raise BadInput(f"rows {rows!r} is not one of auto, tests, nodes")
+    has_tests = "tests/neighbor_ids" in store
+    if rows == "tests" and not has_tests:
+        raise BadInput(f"{store.path} has no neighbors of tests; extract them with --role tests, or take --rows nodes")
+    return ("tests" if has_tests else "nodes") if rows == "auto" else rows
+
+
+def _plan(
+    store: Store, graph: Graph, what: Diffusion, rows: str, *, estimated: bool, device: str, settings: Settings
+) -> StagePlan:
+    return plan_diffuse(
+        graph.n,
+        graph.nnz,
+        what.n_classes,
+        most_passes(what),
+        rows=len(query_table(store)) if rows == "tests" else graph.n,
+        budget=settings.budget,
+        folds=5,
+        held_out=held_out_bytes(len(what.seeds), what.n_classes, what.n_iter),
+        n_seeds=len(what.seeds),
+        weighted=graph.weights is not None,
+        coupled=what.coupled,
+        zhou=None if what.alpha is None else what.solver,
+        estimated=store.entry("background/descriptors").shape[1] if estimated else 0,
+        device=device,
+        precision=what.precision,
     )
 
 

@@ -11,9 +11,12 @@ import numpy as np
 from ..errors import BadInput
 from ..features import check_descriptors
 from ..store import Store, append_strings, path_key
-from .listing import refuse_to_lose
+from .listing import refuse_names_twice, refuse_to_lose
 from .plans import BLOCK_ROWS, plan_import
 from .settings import Record, Settings, Worker, check_role, run_stage
+
+# How to add the same descriptors again, should somebody mean it.
+TWICE = "as it stands; import other images, or tell these apart by --names"
 
 
 def import_descriptors(
@@ -59,6 +62,8 @@ def import_descriptors(
 
     def work(worker: Worker) -> dict[str, Any]:
         refuse_to_lose(worker, worker.job.store, role)
+        if role == "added" and names is None:
+            _refuse_file_twice(worker, parameters["file"])
         target = worker.job.array(f"{role}/descriptors", "<f4", values.shape)
         worker.advance(target.rows)
         for first in range(target.rows, len(values), BLOCK_ROWS):
@@ -72,6 +77,7 @@ def import_descriptors(
             worker.job.drop(f"{role}/path_bytes")
             worker.job.drop(f"{role}/path_offsets")
             _copy_names(worker, role, Path(names), len(values))
+            refuse_names_twice(worker, role)
         refuse_changed(worker, files, parameters)
         return {"images": len(values), "dim": values.shape[1]}
 
@@ -88,6 +94,17 @@ def import_descriptors(
         total=len(values),
         work=work,
     )
+
+
+def _refuse_file_twice(worker: Worker, file: dict[str, Any]) -> None:
+    """Refuse to add a file that the background came from, or that was added before: without names nothing else tells."""
+    stages = worker.job.store.manifest.stages
+    imported = stages.get("import.background", {"parameters": {}})["parameters"]
+    listed = [stages[stage]["record"] for stage in ("import.background", "list.background") if stage in stages]
+    files = [imported.get("file"), *(part.get("file") for record in listed for part in record.get("added", []))]
+    if file in files:
+        worker.job.discard()
+        raise BadInput(f"{file['path']} is part of the background already, {TWICE}")
 
 
 def refuse_changed(worker: Worker, files: Mapping[str, str | Path | None], identities: Mapping[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..diffusion import (
@@ -47,6 +49,8 @@ _NETWORK_BYTES = 768 * 2**20
 # Decoded pictures on their way, with two threads; larger ones than 10 million pixels take more.
 _DECODING_BYTES = 128 * 2**20
 _SAMPLE_BYTES = 256 * 2**20
+# A thumbnail on its way into pictures and a page.
+_TILE_BYTES = 2**16
 SLACK = 32 * 2**20
 
 
@@ -320,6 +324,33 @@ def plan_cluster(n: int, nnz: int, *, budget: MemoryBudget) -> StagePlan:
     _, least = _overhead(budget, least_cluster_memory(n, nnz))
     work = f"squares of W, {nnz:,} entries at first, in memory; refused where they outgrow it"
     return StagePlan("cluster", work, max(least, budget.total), least, 4 * n, 0, float(nnz) * nnz / max(n, 1))
+
+
+def plan_paths(
+    n: int,
+    nnz: int,
+    n_classes: int,
+    n_iter: int,
+    *,
+    walks: int,
+    budget: MemoryBudget,
+    n_seeds: int,
+    weighted: bool = False,
+    precision: str = "float32",
+) -> StagePlan:
+    """Plan walks back from images: the columns of their classes are diffused again, and L_0 .. L_T of these kept on disk."""
+    sizes = {"rows": n, "kept": n_iter + 1, "n_seeds": n_seeds, "weighted": weighted, "precision": precision}
+    diffused = plan_diffuse(n, nnz, n_classes, n_iter, budget=budget, **sizes)  # type: ignore[arg-type]
+    shown, _ = _overhead(budget, _DECODING_BYTES + walks * (n_iter + 2) * _TILE_BYTES)
+    return replace(
+        diffused,
+        stage="paths",
+        work=f"{walks:,} walks, {diffused.work}",
+        memory_bytes=max(diffused.memory_bytes, shown),
+        least_bytes=max(diffused.least_bytes, shown),
+        disk_bytes=walks * (12 + 12 * (n_iter + 1)),
+        scratch_bytes=diffused.disk_bytes + diffused.scratch_bytes,
+    )
 
 
 def plan_classify(rows: int, d: int, n_classes: int, *, network: bool, budget: MemoryBudget) -> StagePlan:

@@ -84,7 +84,12 @@ def test_classify_by_knn_and_by_logistic_regression_over_the_graph(root):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["classify", "--method", "fusion", "--k", "7"], 3, "k is 7 for method fusion; give 1 or more, and method knn"),
+        (["classify", "--method", "fusion", "--k", "7"], 2, "--k belongs to --method knn"),
+        (["classify", "--smoothness", "1"], 2, "--smoothness belongs to --method graph-logistic"),
+        (["diffuse", "--prior-power", "2"], 2, "--prior-power belongs to --prior"),
+        (["diffuse", "--solver", "iterate"], 2, "--solver belongs to --alpha"),
+        (["diffuse", "--alpha", "0.5", "--max-steps", "9"], 2, "--max-steps belongs to --solver conjugate-gradient"),
+        (["graph", "--rate", "9"], 2, "--rate belongs to --weighting meaningful"),
         (["diffuse", "--alpha", "0.5", "--reset"], 3, "alpha is for normalization columns or none, without reset"),
         (["diffuse", "--prior", "no.csv"], 3, "no.csv cannot be read"),
         (["diffuse", "--prior", "estimate", "--normalization", "gamma"], 3, "prior is for normalization columns or sinkhorn"),
@@ -94,7 +99,7 @@ def test_classify_by_knn_and_by_logistic_regression_over_the_graph(root):
 def test_what_does_not_go_together_is_one_line(root, words, code, message):
     if words[0] == "diffuse":
         words = [*words, "--labels", root / "few.csv"]
-    else:
+    elif words[0] == "classify":
         diffuse(root, "--n-iter", "1")
     ran = run(words[0], "--store", root / "s", *words[1:])
     assert ran.code == code

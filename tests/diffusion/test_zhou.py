@@ -11,7 +11,7 @@ from ooc_diffusion.errors import BadInput, DoesNotFit
 from ooc_diffusion.memory import MemoryBudget
 from ooc_diffusion.parallel import limit_threads
 from ooc_diffusion.store import Store
-from tests.reference import awkward_table, naive_query_scores, naive_zhou
+from tests.reference import awkward_table, naive_query_scores, naive_w0, naive_zhou
 
 C, T, N = 7, 4, 331
 SOLVED = {"solver": "conjugate-gradient", "tolerance": 1e-6}
@@ -64,6 +64,36 @@ def test_conjugate_gradients_equal_the_inverse(case, alpha):
     assert (found[:, C - 1] == 0).all()
     of_queries = diffuse(graph, seeds, classes, C, queries=queries, alpha=alpha, **SOLVED)
     np.testing.assert_allclose(of_queries, naive_query_scores(normalized(expected), queries), rtol=1e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_steps_are_those_with_the_symmetric_matrix(case, steps, caplog):
+    graph, table, seeds, classes, _ = case
+    first, second = naive_zhou(*table, seeds, classes, C, 0.9, 1)
+    expected = np.empty((N, C))
+    S = symmetric(*table)
+    for c in range(C):
+        x, r = np.zeros(N), 0.1 * first[:, c]
+        p = r.copy()
+        for _ in range(steps if r.any() else 0):
+            q = p - 0.9 * S @ p
+            a = r @ r / (p @ q)
+            x, after = x + a * p, r - a * q
+            p, r = after + after @ after / (r @ r) * p, after
+        expected[:, c] = x
+    np.testing.assert_allclose(0.9 * S @ first + 0.1 * first, second)
+    assert (expected >= 0).all()
+    options = {"normalization": "none", "alpha": 0.9, "solver": "conjugate-gradient", "max_steps": steps}
+    with caplog.at_level(logging.ERROR, "ooc_diffusion"):
+        found = diffuse(graph, seeds, classes, C, **options)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
+
+
+def symmetric(ids, weights):
+    W0 = naive_w0(ids, N, weights).toarray()
+    S, degrees = W0 + W0.T, (W0 + W0.T).sum(axis=1)
+    roots = 1 / np.sqrt(np.where(degrees > 0, degrees, 1))
+    return S * roots[:, None] * roots
 
 
 def test_many_iterations_go_to_the_limit(case):
