@@ -86,15 +86,36 @@ def extract_command(images: str, store: str, **options: Any) -> dict[str, Any]:
 @click.argument("file", type=click.Path())
 @STORE
 @ROLE
+@click.option(
+    "--format",
+    type=click.Choice(["npy", "hdf5", "raw", "fvecs", "bvecs", "parquet"]),
+    help="What FILE is.  [default: as its ending says]",
+)
+@click.option("--dim", type=click.IntRange(min=1), help="For raw files: values in each row.")
+@click.option("--field", metavar="NAME", help="HDF5 data set or parquet column.  [default: all_feats; the only one of lists]")
 @click.option("--names", type=click.Path(), help="Text file with the name of each row, sorted.")
+@click.option("--names-field", metavar="NAME", help="Or: parquet column with the names.")
 @click.option("--truth", type=click.Path(), help=".npy with the true class of each row, for evaluate; -1 = unknown.")
+@click.option(
+    "--truth-field", metavar="NAME", help="Or: HDF5 data set or parquet column with the classes.  [default: all_labels of HDF5]"
+)
 @common_options
 def import_command(file: str, store: str, **options: Any) -> dict[str, Any]:
-    """Take descriptors from FILE, an .npy array of shape (images, dimensions).
+    """Take descriptors from FILE: one row per image, checked, as float32.
+
+    \b
+    .npy              array of shape (images, dimensions)
+    .hdf5 .h5         all_feats (capacity, d) or (capacity, d, 1, 1), all_labels, count: the first count rows
+    .raw .bin         float32, row after row, without a header; --dim says how many in each
+    .fvecs .bvecs     each vector with its length before it
+    .parquet .pq      a column of lists of one length
 
     \b
     Examples:
       ooc-diffusion import features.npy --store s
+      ooc-diffusion import concatenated_PCAR256.raw --dim 256 --store s
+      ooc-diffusion import train.hdf5 --store s --role seeds
+      ooc-diffusion import photos.parquet --store s --names-field path --truth-field label
       ooc-diffusion import test.npy --store s --role tests --truth classes.npy
     """
     from ..stages.import_descriptors import import_descriptors

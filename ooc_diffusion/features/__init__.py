@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..errors import BadInput
 from ..images import ImageSource
 from .checks import check_descriptors
+from .descriptor_files import FORMATS, DescriptorFile, open_descriptors
 from .extractor import Block, Extractor, describe_images, preparation_bytes
 from .networks import NetworkExtractor
 from .pca import BLOCK_ROWS, PCA, fit_pca, normalize_rows, project, sample_rows
@@ -12,8 +13,10 @@ from .pixels import PixelExtractor, pixel_settings
 
 __all__ = [
     "BLOCK_ROWS",
+    "FORMATS",
     "PCA",
     "Block",
+    "DescriptorFile",
     "Extractor",
     "NetworkExtractor",
     "PixelExtractor",
@@ -22,6 +25,7 @@ __all__ = [
     "fit_pca",
     "make_extractor",
     "normalize_rows",
+    "open_descriptors",
     "pixel_settings",
     "preparation_bytes",
     "project",

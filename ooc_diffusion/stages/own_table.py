@@ -11,7 +11,8 @@ import numpy as np
 from ..errors import BadInput
 from ..memory import MemoryBudget, StagePlan
 from ..neighbors import SAMPLES, best_first, check_ids, check_similarities, distinct, require_products
-from .import_descriptors import file_identity, load_npy, refuse_changed
+from ..store import load_npy
+from .import_descriptors import file_identity, refuse_changed
 from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, SLACK
 from .settings import Worker
 from .traffic import reads_without_search

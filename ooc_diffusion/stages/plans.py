@@ -73,9 +73,9 @@ def plan_extract(n: int, dim: int, *, buffer_bytes: int, network: bool, budget: 
     return StagePlan("extract", f"{n:,} images to {dim} values each", peak, least, 4 * n * dim)
 
 
-def plan_import(n: int, dim: int, *, budget: MemoryBudget) -> StagePlan:
-    """Plan the copying of n descriptors."""
-    peak, least = _overhead(budget, 3 * 4 * BLOCK_ROWS * dim)
+def plan_import(n: int, dim: int, *, budget: MemoryBudget, held_bytes: int = 0) -> StagePlan:
+    """Plan the copying of n descriptors from a file whose reading takes ``held_bytes``."""
+    peak, least = _overhead(budget, 3 * 4 * BLOCK_ROWS * dim + held_bytes)
     return StagePlan("import", f"{n:,} descriptors of {dim} values", peak, least, 4 * n * (dim + 1))
 
 
