@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from .options import STORE, common_options
 
@@ -66,14 +67,23 @@ DIM = click.option(
 @ROLE
 @click.option("--root", metavar="DIR", help="For data sets: where their files are or are downloaded to.")
 @click.option("--split", metavar="NAME", help="For data sets: which part, such as train or test.")
+@click.option("--layout", type=click.Choice(["yfcc"]), help="Folder of zip archives: image 12345678 is 678.jpg in 12/345.zip.")
+@click.option(
+    "--number", type=click.IntRange(1, 10**8), help="For --layout yfcc: images.  [default: up to the last that is there]"
+)
 @model_options
 @common_options
 def extract_command(images: str, store: str, **options: Any) -> dict[str, Any]:
-    """Describe every image of IMAGES: a folder, digits, or the name of a torchvision data set.
+    """Describe every image of IMAGES: a folder, a zip or tar archive, digits, or the name of a torchvision data set.
+
+    Archives are read where they are; a .tar may not be compressed as a whole. Images that are missing in --layout yfcc count
+    as unreadable: they stand as white images, within --max-failures.
 
     \b
     Examples:
       ooc-diffusion extract photos/ --store s --model pixels
+      ooc-diffusion extract photos.zip --store s --model pixels
+      ooc-diffusion extract yfcc100m/ --layout yfcc --number 1000000 --max-failures 0.1 --store s
       ooc-diffusion extract photos/ --store s --model resnet18 --weights resnet18.safetensors
       ooc-diffusion extract fashion-mnist --split test --store s --role tests --model pixels
     """
@@ -126,14 +136,19 @@ def import_command(file: str, store: str, **options: Any) -> dict[str, Any]:
 @click.command("reduce")
 @STORE
 @DIM
+@click.option("--transform", metavar="FILE", help="Apply this linear transform, as faiss.write_VectorTransform wrote it.")
 @common_options
-def reduce_command(store: str, **options: Any) -> dict[str, Any]:
+def reduce_command(store: str, dim: int, transform: str | None, **options: Any) -> dict[str, Any]:
     """Reduce the descriptors of all roles by PCA (trained on the background) to unit vectors.
 
+    With --transform, descriptors that have as many values already as it gives are only brought to unit length.
+
     \b
-    Example:
+    Examples:
       ooc-diffusion reduce --store s --dim 64
+      ooc-diffusion reduce --store s --transform PCAR256.vt
     """
     from ..stages.reduce import reduce
 
-    return reduce(store, **options)
+    typed = click.get_current_context().get_parameter_source("dim") is ParameterSource.COMMANDLINE
+    return reduce(store, dim=dim if typed or transform is None else None, transform=transform, **options)

@@ -10,6 +10,7 @@ from .extractor import Block, Extractor, describe_images, preparation_bytes
 from .networks import NetworkExtractor
 from .pca import BLOCK_ROWS, PCA, fit_pca, normalize_rows, project, sample_rows
 from .pixels import PixelExtractor, pixel_settings
+from .transform_file import read_transform
 
 __all__ = [
     "BLOCK_ROWS",
@@ -29,6 +30,7 @@ __all__ = [
     "pixel_settings",
     "preparation_bytes",
     "project",
+    "read_transform",
     "sample_rows",
 ]
 

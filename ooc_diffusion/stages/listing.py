@@ -9,24 +9,44 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput
-from ..images import FolderSource, ImageSource, JoinedSource, ScanFingerprint, is_folder, open_source, scan_folder
+from ..images import (
+    FolderSource,
+    ImageSource,
+    JoinedSource,
+    ScanFingerprint,
+    held_bytes,
+    is_archive,
+    is_folder,
+    open_source,
+    scan_folder,
+)
 from ..store import Store, Strings, append_strings
 from .plans import BLOCK_ROWS, plan_list
 from .settings import Settings, Worker, run_stage
 
 
-def list_images(images: str, *, store: Store, role: str, root: str | None, split: str | None, settings: Settings) -> ImageSource:
+def list_images(
+    images: str,
+    *,
+    store: Store,
+    role: str,
+    root: str | None,
+    split: str | None,
+    layout: str | None = None,
+    number: int | None = None,
+    settings: Settings,
+) -> ImageSource:
     """List the images of a role as stage ``list.<role>`` and open them.
 
     Parameters
     ----------
     images : str
-        A folder, ``digits``, or the name of a torchvision data set.
+        A folder, an archive, ``digits``, or the name of a torchvision data set.
     store : Store
         Where the names go.
     role : str
         ``background``, ``seeds`` or ``tests``.
-    root, split : str, optional
+    root, split, layout, number : optional
         See `open_source`.
     settings : Settings
         Options of the run.
@@ -41,11 +61,11 @@ def list_images(images: str, *, store: Store, role: str, root: str | None, split
     A folder is walked once for its fingerprint, which tells whether it is still the one that an earlier run saw, and a second
     time only where its names are to be written.
     """
-    if is_folder(images):
+    if _is_plain_folder(images, layout, number):
         if root is not None or split is not None:
             raise BadInput(f"--root and --split are for data sets; leave them out with the folder {images}")
         return _list_folder(images, store, role, settings)
-    source = open_source(images, root=root, split=split)
+    source = _open(images, root, split, layout, number, settings)
     parameters = {"images": dict(source.description), "fingerprint": source.fingerprint}
 
     def work(worker: Worker) -> dict[str, Any]:
@@ -58,7 +78,7 @@ def list_images(images: str, *, store: Store, role: str, root: str | None, split
             worker.job.put(f"{role}/truth", source.truth.astype(np.int32))
         return {"images": len(source), "class_names": source.class_names}
 
-    plan = plan_list(len(source), budget=settings.budget)
+    plan = plan_list(len(source), budget=settings.budget, held_bytes=held_bytes(source))
     run_stage(
         store,
         f"list.{role}",
@@ -73,6 +93,17 @@ def list_images(images: str, *, store: Store, role: str, root: str | None, split
     return _with_added(store, role, source)
 
 
+def _is_plain_folder(images: str, layout: str | None, number: int | None) -> bool:
+    return is_folder(images) and not is_archive(images) and layout is None and number is None
+
+
+def _open(
+    images: str, root: str | None, split: str | None, layout: str | None, number: int | None, settings: Settings
+) -> ImageSource:
+    most_bytes = max(0, settings.budget.total - settings.budget.overhead())
+    return open_source(images, root=root, split=split, layout=layout, number=number, most_bytes=most_bytes)
+
+
 def reopen(store: Store, role: str) -> ImageSource | None:
     """Open the images of a role again; None where its descriptors came without images."""
     stage = f"list.{role}"
@@ -85,7 +116,7 @@ def reopen(store: Store, role: str) -> ImageSource | None:
 def _reopen(
     store: Store, role: str, images: dict[str, Any], fingerprint: str, *, first: int = 0, end: int | None = None
 ) -> ImageSource:
-    if is_folder(images["spec"]):
+    if _is_plain_folder(images["spec"], images.get("layout"), None):
         return _open_folder(store, role, images["spec"], fingerprint, first=first, end=end)
     return open_source(**images)
 
@@ -123,10 +154,18 @@ def refuse_to_lose(worker: Worker, store: Store, role: str) -> None:
             )
 
 
-def preview(images: str, *, root: str | None, split: str | None) -> tuple[ImageSource, int]:
+def preview(
+    images: str,
+    *,
+    root: str | None,
+    split: str | None,
+    layout: str | None = None,
+    number: int | None = None,
+    settings: Settings,
+) -> tuple[ImageSource, int]:
     """Open images without writing anything, for a plan: the source (the first rows of a folder) and the number of images."""
-    if not is_folder(images):
-        source = open_source(images, root=root, split=split)
+    if not _is_plain_folder(images, layout, number):
+        source = _open(images, root, split, layout, number, settings)
         return source, len(source)
     first = None
     n = 0

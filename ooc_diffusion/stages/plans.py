@@ -59,10 +59,10 @@ def _room(budget: MemoryBudget, least: int) -> int:
     return MemoryBudget(max(budget.total, least)).room() - SLACK
 
 
-def plan_list(n: int, *, budget: MemoryBudget, name_bytes: int | None = None) -> StagePlan:
-    """Plan the listing of n images."""
+def plan_list(n: int, *, budget: MemoryBudget, name_bytes: int | None = None, held_bytes: int = 0) -> StagePlan:
+    """Plan the listing of n images; ``held_bytes`` for the index of an archive."""
     names = NAME_BYTES * n if name_bytes is None else name_bytes
-    peak, least = _overhead(budget, 16 * 2**20)
+    peak, least = _overhead(budget, 16 * 2**20 + held_bytes)
     return StagePlan("list", f"names of {n:,} images", peak, least, names + 12 * n + 8)
 
 
