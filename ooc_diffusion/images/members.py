@@ -153,7 +153,7 @@ def _tar_members(path: Path) -> Iterator[tuple[bytes, Member]]:
     try:
         with tarfile.open(path, "r:", encoding="utf-8", errors="surrogateescape") as archive:
             while (found := archive.next()) is not None:
-                archive.members = []  # which would keep them all
+                archive.members = []  # type: ignore[attr-defined]  # which would keep them all
                 done += 1
                 if found.isdir():
                     continue
