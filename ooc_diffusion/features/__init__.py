@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import BadInput
 from ..images import ImageSource
 from .checks import check_descriptors
-from .descriptor_files import FORMATS, DescriptorFile, open_descriptors
+from .descriptor_files import DescriptorFile, open_descriptors
 from .extractor import Block, Extractor, describe_images, preparation_bytes
 from .networks import NetworkExtractor
 from .pca import BLOCK_ROWS, PCA, fit_pca, normalize_rows, project, sample_rows
@@ -14,7 +14,6 @@ from .transform_file import read_transform
 
 __all__ = [
     "BLOCK_ROWS",
-    "FORMATS",
     "PCA",
     "Block",
     "DescriptorFile",

@@ -19,7 +19,6 @@ _FORMATS = {
     "bvecs": (".bvecs",),
     "parquet": (".parquet", ".pq"),
 }
-FORMATS = tuple(_FORMATS)
 # Longer vectors in a file of unknown origin are no descriptors.
 _MOST_VALUES = 2**24
 
