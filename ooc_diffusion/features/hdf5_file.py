@@ -33,13 +33,18 @@ class Hdf5File:
             # Not locked: nothing is written, and some file systems have no locks.
             self._file = h5py.File(file, "r", locking=False)
         except OSError as error:
-            reason = " ".join(str(error).split())
-            raise BadInput(f"{file} cannot be read as an HDF5 file ({reason}); give a whole one") from None
+            raise BadInput(f"{file} cannot be read as an HDF5 file ({_line(error)}); give a whole one") from None
+        try:
+            self._look(field, truth_field)
+        except (OSError, RuntimeError, KeyError) as error:  # what h5py raises where the structure of a file is broken
+            raise BadInput(f"{file} cannot be read as an HDF5 file ({_line(error)}); give a whole one") from None
+
+    def _look(self, field: str | None, truth_field: str | None) -> None:
         self._values = self._open(field or _FEATURES)
         shape = self._values.shape
         if len(shape) < 2 or set(shape[2:]) - {1} or self._values.dtype.kind not in "fiu" or shape[1] == 0:
             raise BadInput(
-                f"{file}: {self._values.name} holds {self._values.dtype} {shape}; descriptors are numbers of shape "
+                f"{self._path}: {self._values.name} holds {self._values.dtype} {shape}; descriptors are numbers of shape "
                 "(images, dimensions), further dimensions being 1"
             )
         self.shape: tuple[int, int] = (self._count(shape[0]), shape[1])
@@ -106,5 +111,8 @@ class Hdf5File:
             try:
                 yield values[first:end]
             except (OSError, RuntimeError) as error:
-                reason = " ".join(str(error).split())
-                raise BadInput(f"{self._path}: {values.name} cannot be read from row {first} on ({reason})") from None
+                raise BadInput(f"{self._path}: {values.name} cannot be read from row {first} on ({_line(error)})") from None
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -63,11 +63,11 @@ def classify(
         raise BadInput(f"coefficient is {coefficient}; give a number from 0 (diffusion alone) to 1 (logistic regression alone)")
     check_output(target, output, settings)
     images = Collection(target, diffused["rows"])
-    d = target.entry("background/descriptors").shape[1]
     parameters = {"method": method, "coefficient": coefficient, "seed": settings.seed}
     inputs = ["diffusion/scores", "diffusion/seed_nodes", "diffusion/seed_classes", "diffusion/folds"]
     roles = sorted({*images.roles, *Collection(target, "nodes").roles})  # the seeds are nodes, also where tests are classified
     inputs += [f"{role}/{name}" for role in roles for name in ("descriptors", "vectors")]
+    d = max(target.entry(f"{role}/descriptors").shape[1] for role in roles)
     network = method in ("fusion", "logistic")
     record = run_stage(
         target,

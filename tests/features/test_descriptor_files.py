@@ -129,6 +129,15 @@ def test_bad_hdf5(tmp_path, write, message):
     assert "\n" not in str(error.value)
 
 
+def test_hdf5_with_a_broken_structure(tmp_path):
+    write_hdf5(tmp_path / "x.h5")
+    data = (tmp_path / "x.h5").read_bytes()
+    for signature in (b"TREE", b"HEAP", b"SNOD"):
+        (tmp_path / "x.h5").write_bytes(data.replace(signature, b"xxxx"))
+        with pytest.raises(BadInput, match="x.h5 cannot be read as an HDF5 file|has no data set"):
+            read(open_descriptors(tmp_path / "x.h5"))
+
+
 def test_hdf5_that_is_damaged_inside(tmp_path):
     write_hdf5(tmp_path / "x.h5", values=np.tile(X, (1, 500)), chunks=(10, 3000), compression="gzip")
     with h5py.File(tmp_path / "x.h5") as f:

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from ooc_diffusion.errors import BadInput
+from ooc_diffusion.stages.classify import classify
+from ooc_diffusion.stages.diffuse import diffuse
 from ooc_diffusion.stages.graph import graph
 from ooc_diffusion.stages.import_descriptors import import_descriptors
 from ooc_diffusion.stages.neighbors import neighbors
@@ -12,7 +14,7 @@ from ooc_diffusion.stages.reduce import reduce
 from ooc_diffusion.stages.settings import Settings
 from ooc_diffusion.store import Store
 from tests.features.test_descriptor_files import write_hdf5
-from tests.stages.chain import published_bytes
+from tests.stages.chain import published_bytes, write_labels
 from tests.stages.test_same_bytes import interrupted
 
 N, D, DIM, WIDTH = 600, 24, 8, 32
@@ -69,6 +71,23 @@ def test_from_published_files_to_a_graph(files, tmp_path):
     A = faiss.vector_to_array(pca.A).reshape(DIM, D)
     np.testing.assert_array_equal(found.array("pca/components"), A)
     np.testing.assert_array_equal(found.array("pca/bias"), faiss.vector_to_array(pca.b))
+
+
+def test_logistic_regression_takes_the_descriptors_of_seeds_and_tests(files, tmp_path):
+    """As in the paper: whole descriptors for logistic regression, reduced ones for the graph; the background has no others."""
+    store = imported(files, tmp_path / "s", "seeds", "tests")
+    reduce(store, transform=files[0] / "PCAR256.vt")
+    neighbors(store, k=10)
+    graph(store)
+    labels = write_labels(store, range(50), Store(store).array("seeds/truth"))
+    diffuse(store, labels=labels, n_iter=2)
+    classify(store, method="logistic")
+    assert Store(store).array("predictions/labels").shape == (40,)
+    classify(store, method="fusion", coefficient=0.5, settings=Settings(overwrite=True))
+    diffuse(store, labels=labels, n_iter=2, rows="nodes", settings=Settings(overwrite=True))
+    with pytest.raises(BadInput, match=r"background have descriptors of 8 values, the seeds of 24, .* --method diffusion or knn"):
+        classify(store, method="logistic", settings=Settings(overwrite=True))
+    classify(store, method="diffusion", settings=Settings(overwrite=True))
 
 
 def test_all_roles_transformed_alike(files, tmp_path):
