@@ -16,6 +16,7 @@ __all__ = [
     "naive_csr",
     "naive_diffuse",
     "naive_diffuse_rounded",
+    "naive_float32",
     "naive_knn_scores",
     "naive_merge",
     "naive_neighbors",
@@ -24,6 +25,7 @@ __all__ = [
     "naive_top_k_accuracy",
     "naive_w",
     "naive_w0",
+    "naive_walk",
 ]
 
 
@@ -126,12 +128,40 @@ def naive_diffuse(W, seeds, seed_classes, n_classes, n_iter, normalization="colu
     return result
 
 
+def naive_walk(W, iterates, start, c):
+    """Walk back from L_T to a seed of class c: [(node, share), ...] from iteration 0 to T, None where no label has come.
+
+    ``W`` is dense, ``iterates`` L_0 .. L_T by node id. A share is W_ij L_t[j] over the sum of these, for the last node its entry
+    over the sum over ``start`` (-1 is skipped). Of equal contributions the one of the smallest id counts.
+    """
+
+    def largest(contributions):
+        best = None
+        for j, value in sorted(contributions):
+            if value > 0 and (best is None or value > best[1]):
+                best = j, value
+        return None if best is None else (best[0], best[1] / sum(value for _, value in contributions))
+
+    found = largest([(j, float(iterates[-1][j, c])) for j in start if j >= 0])
+    if found is None:
+        return None
+    walk = [found]
+    for L in iterates[-2::-1]:
+        walk.append(largest([(j, float(W[walk[-1][0], j]) * float(L[j, c])) for j in range(len(W))]))
+    return walk[::-1]
+
+
 def naive_bfloat16(values):
     """Values rounded to float32, and from there to the nearest bfloat16, ties to the even one; float64."""
     bits = np.asarray(values).astype(np.float32).view(np.uint32).astype(np.int64)
     upper, rest = bits // 2**16, bits % 2**16
     upper += (rest > 2**15) | ((rest == 2**15) & (upper % 2 == 1))
     return (upper * 2**16).astype(np.uint32).view(np.float32).astype(np.float64)
+
+
+def naive_float32(values):
+    """Values rounded to float32; float64."""
+    return np.asarray(values).astype(np.float32).astype(np.float64)
 
 
 def naive_diffuse_rounded(

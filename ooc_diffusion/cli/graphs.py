@@ -7,9 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from .options import STORE, common_options
+from .options import STORE, common_options, refuse_unread, typed
 
 K = click.option("--k", type=click.IntRange(min=1), default=30, show_default=True, help="Neighbors per image, itself included.")
 INDEX = click.option(
@@ -62,12 +61,12 @@ def neighbors_command(store: str, add: bool, **options: Any) -> dict[str, Any]:
     if add:
         from ..stages.addition import SEARCHED, add_images
 
-        context = click.get_current_context()
-        typed = [name for name in SEARCHED if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
-        stated = {name: context.params[name] for name in typed}
+        given = click.get_current_context().params
+        stated = {name: given[name] for name in SEARCHED if typed(name)}
         return add_images(store, stated=stated, min_recall=options["min_recall"], settings=options["settings"])
     from ..stages.neighbors import neighbors
 
+    refuse_unread(options["table"] is not None, "similarities", "--table")
     return neighbors(store, **options)
 
 
@@ -102,4 +101,6 @@ def graph_command(store: str, **options: Any) -> dict[str, Any]:
     """
     from ..stages.graph import graph
 
+    refuse_unread(options["weighting"] == "gaussian", "sigma", "--weighting gaussian")
+    refuse_unread(not options["exact"], "target_recall", "search by lists, without --exact")
     return graph(store, **options)

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 
-from ..errors import BadInput
-from .options import STORE, common_options
+from ..errors import BadOption
+from .options import STORE, Command, common_options, refuse_unread
 
 LABELS = click.option(
     "--labels", required=True, type=click.Path(), help="CSV with the columns path,label (or row,label): the few labelled images."
@@ -20,6 +21,15 @@ CLASSES = click.option(
 N_ITER = click.option(
     "--n-iter", type=click.IntRange(min=0), help="Number of iterations.  [default: by cross-validation on the labelled images]"
 )
+_STORED = "How L is stored; bfloat16 takes half the memory and rounds each entry to 8 bits in each iteration. "
+
+
+def precision(limits: str) -> Callable[[Command], Command]:
+    """Return the option ``--precision`` with what its help says of its limits."""
+    kinds = click.Choice(["float32", "bfloat16"])
+    return click.option("--precision", type=kinds, default="float32", show_default=True, help=_STORED + limits)
+
+
 METHOD = click.option(
     "--method",
     type=click.Choice(["fusion", "diffusion", "logistic", "knn"]),
@@ -57,14 +67,7 @@ METHOD = click.option(
     show_default=True,
     help="r of gamma, the power of each entry.",
 )
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "bfloat16"]),
-    default="float32",
-    show_default=True,
-    help="How L is stored; bfloat16 takes half the memory and rounds each entry to 8 bits in each iteration. "
-    "Not with rows, sinkhorn, gamma, --reset or a GPU.",
-)
+@precision("Not with rows, sinkhorn, gamma, --reset or a GPU.")
 @common_options
 def diffuse_command(store: str, **options: Any) -> dict[str, Any]:
     """Diffuse the labels of a few images over the graph, L ← W L.
@@ -75,6 +78,7 @@ def diffuse_command(store: str, **options: Any) -> dict[str, Any]:
     """
     from ..stages.diffuse import diffuse
 
+    refuse_unread(options["normalization"] == "gamma", "power", "--normalization gamma")
     return diffuse(store, **options)
 
 
@@ -97,6 +101,7 @@ def classify_command(store: str, **options: Any) -> dict[str, Any]:
     """
     from ..stages.classify import classify
 
+    refuse_unread(options["method"] == "fusion", "coefficient", "--method fusion")
     return classify(store, **options)
 
 
@@ -105,6 +110,7 @@ def classify_command(store: str, **options: Any) -> dict[str, Any]:
 @click.option("--n-per-class", default="1,2,5,10,20", show_default=True, metavar="N,N,...", help="Labelled images per class.")
 @click.option("--draws", type=click.IntRange(min=1), default=5, show_default=True, help="Draws of the labelled images.")
 @click.option("--max-iter", type=click.IntRange(min=1), default=30, show_default=True, help="Largest number of iterations.")
+@precision("Diffusion runs on the CPU here.")
 @common_options
 def evaluate_command(store: str, n_per_class: str, **options: Any) -> dict[str, Any]:
     """Measure all methods with few labels per class, drawn several times.
@@ -118,5 +124,5 @@ def evaluate_command(store: str, n_per_class: str, **options: Any) -> dict[str, 
     try:
         sizes = [int(n) for n in n_per_class.split(",")]
     except ValueError:
-        raise BadInput(f"n-per-class {n_per_class!r} is no list of numbers such as 1,2,5") from None
+        raise BadOption(f"n-per-class {n_per_class!r} is no list of numbers such as 1,2,5") from None
     return evaluate(store, n_per_class=sizes, **options)

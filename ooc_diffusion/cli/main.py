@@ -27,6 +27,7 @@ COMMANDS = {
     "diffuse": "labels",
     "classify": "labels",
     "evaluate": "labels",
+    "paths": "paths",
     "plan": "upkeep",
     "status": "upkeep",
     "verify": "upkeep",

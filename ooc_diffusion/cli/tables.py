@@ -155,20 +155,32 @@ def _show_evaluate(record: dict[str, Any]) -> None:
     _show_stage(record)
 
 
+def _show_paths(record: dict[str, Any]) -> None:
+    without = f", {record['without_path']} without a path" if record["without_path"] else ""
+    click.echo(f"{record['walks']} walks{without}; peak memory {format_size(record['peak_memory_bytes'])}")
+    click.echo(f"paths: {record['output']}" + (f"\nreport: {record['report']}" if "report" in record else ""))
+
+
 def _show_status(record: dict[str, Any]) -> None:
     click.echo(f"{record['store']}: generation {record['generation']}")
-    rows = [
+    lines = [
         [
             made["stage"],
             format_size(made["bytes"]),
             "outdated, run again" if made["outdated"] else "done",
-            ", ".join(f"{name} {tuple(shape)}" for name, shape in made["arrays"].items()),
+            ", ".join(f"{name} {_shape(shape)}" for name, shape in made["arrays"].items()) or "-",
         ]
         for made in record["stages"]
     ]
-    rows += [[job["stage"], "", "interrupted", f"rows {job['rows']}"] for job in record["unfinished"]]
-    rows += [[folder, "", "under way, or left by a killed process: clean removes it", ""] for folder in record["temporary"]]
-    _table(["stage", "size", "state", "arrays"], rows)
+    for job in record["unfinished"]:
+        done = ", ".join(f"{name} {rows:,} rows" for name, rows in job["rows"].items())
+        lines.append([job["stage"], "", "interrupted", done or "nothing kept yet"])
+    lines += [[folder, "", "under way, or left by a killed process: clean removes it", ""] for folder in record["temporary"]]
+    _table(["stage", "size", "state", "arrays"], lines)
+
+
+def _shape(shape: list[int]) -> str:
+    return " x ".join(f"{length:,}" for length in shape)
 
 
 def _show_verify(record: dict[str, Any]) -> None:
@@ -194,6 +206,7 @@ def _show_clean(record: dict[str, Any]) -> None:
 _SHOWN = {
     "demo": _show_demo,
     "evaluate": _show_evaluate,
+    "paths": _show_paths,
     "status": _show_status,
     "verify": _show_verify,
     "doctor": _show_doctor,

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from .options import STORE, output_options, print_record
+from .options import STORE, output_options, print_record, read_budget, refuse_unread
 
 
 @click.command("plan")
@@ -37,10 +37,9 @@ def plan_command(n_images: int, d: int, dim: int, k: int, classes: int, n_iter: 
     Example:
       ooc-diffusion plan 1000000 --classes 500 --memory-budget 8GiB
     """
-    from ..memory import MemoryBudget
     from ..stages.plans import plan_all
 
-    budget = MemoryBudget.parse(memory_budget)
+    budget = read_budget(memory_budget)
     plans = plan_all(n_images, d=d, dim=dim, k=k, n_classes=classes, n_iter=n_iter, budget=budget, index=index)
     return {"stage": "plan", "memory_budget_bytes": budget.total, "plans": [asdict(plan) for plan in plans]}
 
@@ -75,6 +74,7 @@ def verify_command(store: str, data: bool, max_seconds: float | None) -> dict[st
     from ..errors import CorruptStore
     from ..store import Store, verify
 
+    refuse_unread(data, "max_seconds", "--data")
     opened = Store(store)
     problems, bytes_read = verify(opened, data=data, seconds=max_seconds)
     record = {"stage": "verify", "arrays": len(opened.manifest.arrays), "bytes_read": bytes_read}

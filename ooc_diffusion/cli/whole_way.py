@@ -10,7 +10,7 @@ import click
 
 from .descriptors import DIM, model_options
 from .graphs import INDEX, K
-from .labels import CLASSES, LABELS, METHOD, N_ITER
+from .labels import CLASSES, LABELS, METHOD, N_ITER, precision
 from .options import command_line, common_options
 
 
@@ -27,6 +27,7 @@ from .options import command_line, common_options
 @INDEX
 @N_ITER
 @METHOD
+@precision("Not on a GPU.")
 @common_options
 def label_command(images: str, **options: Any) -> dict[str, Any]:
     """Label every image of IMAGES, a folder or a zip or tar archive, from the labels of a few.

@@ -6,6 +6,7 @@ from .forecast import forecast
 from .gpu import gpu_host_bytes, resolve_device
 from .needed import Needed
 from .parts import copied_bytes
+from .paths import walk_back
 from .precision import ELEMENTS, check_precision
 from .reading import reading_bytes
 from .room import FIXED_BYTES, column_bytes, make_room, masks_bytes, room_bytes, seed_bytes
@@ -36,5 +37,6 @@ __all__ = [
     "room_bytes",
     "rows_needed",
     "seed_bytes",
+    "walk_back",
     "write_scores",
 ]

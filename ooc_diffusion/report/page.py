@@ -17,6 +17,8 @@ from .thumbnails import thumbnail_uri
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from .walks import Stop
+
 __all__ = [
     "ClassPanel",
     "Evaluation",
@@ -65,7 +67,7 @@ def render_page(page: Page) -> str:
     """Return the page as HTML; the same contents give the same text."""
     tiles, side = _gallery_limits(len(page.classes))
     return (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             page=page,
@@ -88,7 +90,8 @@ def _gallery_limits(n_classes: int) -> tuple[int, int]:
     return (5, 48) if n_classes <= 100 else (3, 48)
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return what the templates are rendered with: escaping, and filters for numbers, names and pictures."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -96,7 +99,7 @@ def _environment() -> Environment:
         # Every value that the template prints passes here, before it is escaped.
         return value if isinstance(value, Markup) or not isinstance(value, str) else wording.visible(value)
 
-    def picture(tile: Tile, side: int) -> Markup | None:
+    def picture(tile: Tile | Stop, side: int) -> Markup | None:
         uri = thumbnail_uri(tile.image, side=side)
         return None if uri is None else Markup(uri)
 
@@ -116,6 +119,7 @@ def _environment() -> Environment:
         "count": wording.count,
         "counted": wording.counted,
         "duration": wording.duration,
+        "percent": wording.percent,
         "picture": picture,
         "size": wording.size,
     }

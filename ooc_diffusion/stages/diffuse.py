@@ -19,7 +19,7 @@ from ..diffusion import (
 )
 from ..errors import BadInput
 from ..graph import Graph
-from ..memory import MemoryBudget
+from ..memory import MemoryBudget, StagePlan
 from ..parallel import resolve_threads
 from ..store import Store, append_strings
 from .graph import open_graph, query_table
@@ -77,16 +77,10 @@ def diffuse(
     target = open_store(store)
     graph = open_graph(target)
     given = readable_labels(read_labels(labels, target, classes=classes), target, labels)
-    if rows not in ("auto", "tests", "nodes"):
-        raise BadInput(f"rows {rows!r} is not one of auto, tests, nodes")
-    has_tests = "tests/neighbor_ids" in target
-    rows = ("tests" if has_tests else "nodes") if rows == "auto" else rows
-    if rows == "tests" and not has_tests:
-        raise BadInput(f"{store} has no neighbors of tests; extract them with --role tests, or take --rows nodes")
+    rows = _resolve_rows(rows, target)
     check_normalization(normalization, power)
     if n_iter is not None and n_iter < 0:
         raise BadInput(f"n_iter is {n_iter}; give 0 or more iterations")
-    n_rows = len(query_table(target)) if rows == "tests" else graph.n
     # labelled images are rows of their role, and the first nodes of the graph where that role is seeds, all of them otherwise
     eta = {"normalization": normalization, "reset": reset, "power": power}
     seeds = Seeds(given.rows, given.classes, len(given.class_names), {**eta, "precision": precision})
@@ -94,21 +88,6 @@ def diffuse(
     coupled = seeds.diffusion(most_iter, None).coupled
     check_precision(precision, coupled=coupled)
     device = resolve_device(settings.device, coupled=coupled, precision=precision)
-    plan = plan_diffuse(
-        graph.n,
-        graph.nnz,
-        seeds.n_classes,
-        most_iter,
-        rows=n_rows,
-        budget=settings.budget,
-        folds=5,
-        held_out=held_out_bytes(len(given.rows), seeds.n_classes, most_iter),
-        n_seeds=len(given.rows),
-        weighted=graph.weights is not None,
-        coupled=coupled,
-        device=device,
-        precision=precision,
-    )
     parameters: dict[str, Any] = {
         "labels": _digest(given),
         "class_names": given.class_names,
@@ -129,7 +108,7 @@ def diffuse(
         target,
         "diffuse",
         settings,
-        plan=plan,
+        plan=_plan(graph, seeds, most_iter, len(query_table(target)) if rows == "tests" else graph.n, device, settings),
         parameters=parameters,
         inputs=inputs,
         total=seeds.n_classes,
@@ -138,6 +117,35 @@ def diffuse(
         forecast=lambda: _forecast(
             graph, seeds.diffusion(most_iter, _queries(target, rows)), settings.budget, resolve_threads(settings.threads), device
         ),
+    )
+
+
+def _resolve_rows(rows: str, store: Store) -> str:
+    """Return which images get scores: ``"tests"`` or ``"nodes"``."""
+    if rows not in ("auto", "tests", "nodes"):
+        raise BadInput(f"rows {rows!r} is not one of auto, tests, nodes")
+    has_tests = "tests/neighbor_ids" in store
+    if rows == "tests" and not has_tests:
+        raise BadInput(f"{store.path} has no neighbors of tests; extract them with --role tests, or take --rows nodes")
+    return ("tests" if has_tests else "nodes") if rows == "auto" else rows
+
+
+def _plan(graph: Graph, seeds: Seeds, n_iter: int, rows: int, device: str, settings: Settings) -> StagePlan:
+    what = seeds.diffusion(n_iter, None)
+    return plan_diffuse(
+        graph.n,
+        graph.nnz,
+        seeds.n_classes,
+        n_iter,
+        rows=rows,
+        budget=settings.budget,
+        folds=5,
+        held_out=held_out_bytes(len(seeds.nodes), seeds.n_classes, n_iter),
+        n_seeds=len(seeds.nodes),
+        weighted=graph.weights is not None,
+        coupled=what.coupled,
+        device=device,
+        precision=what.precision,
     )
 
 

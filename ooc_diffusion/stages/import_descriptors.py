@@ -11,12 +11,15 @@ import numpy as np
 from ..errors import BadInput
 from ..features import DescriptorFile, check_descriptors, open_descriptors
 from ..store import Store, append_strings, load_npy, path_key
-from .listing import refuse_to_lose
+from .listing import refuse_names_twice, refuse_to_lose
 from .plans import BLOCK_ROWS, plan_import
 from .settings import Record, Settings, Worker, check_role, run_stage
 
 # Names that are looked at together.
 _NAMES = 8192
+
+# How to add the same descriptors again, should somebody mean it.
+TWICE = "as it stands; import other images, or tell these apart by --names"
 
 
 def import_descriptors(
@@ -72,10 +75,13 @@ def import_descriptors(
     parameters = {key: file_identity(path) for key, path in files.items() if path is not None}
     parameters |= source.parameters
     n, d = source.shape
+    has_names = names is not None or names_field is not None
     given_classes = None if truth is None else _open_truth(truth, n)
 
     def work(worker: Worker) -> dict[str, Any]:
         refuse_to_lose(worker, worker.job.store, role)
+        if role == "added" and not has_names:
+            _refuse_file_twice(worker, parameters["file"])
         _copy_classes(worker, role, given_classes, source, str(truth or file))
         target = worker.job.array(f"{role}/descriptors", "<f4", (n, d))
         worker.advance(target.rows)
@@ -85,6 +91,8 @@ def import_descriptors(
             worker.job.checkpoint()
             worker.advance(len(block))
         _copy_names(worker, role, source, names, str(names or file))
+        if has_names:
+            refuse_names_twice(worker, role)
         refuse_changed(worker, files, parameters)
         return {"images": n, "dim": d}
 
@@ -101,6 +109,17 @@ def import_descriptors(
         total=n,
         work=work,
     )
+
+
+def _refuse_file_twice(worker: Worker, file: dict[str, Any]) -> None:
+    """Refuse to add a file that the background came from, or that was added before: without names nothing else tells."""
+    stages = worker.job.store.manifest.stages
+    imported = stages.get("import.background", {"parameters": {}})["parameters"]
+    listed = [stages[stage]["record"] for stage in ("import.background", "list.background") if stage in stages]
+    files = [imported.get("file"), *(part.get("file") for record in listed for part in record.get("added", []))]
+    if file in files:
+        worker.job.discard()
+        raise BadInput(f"{file['path']} is part of the background already, {TWICE}")
 
 
 def refuse_changed(worker: Worker, files: Mapping[str, str | Path | None], identities: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..diffusion import check_precision, resolve_device
 from ..errors import BadInput, DoesNotFit
 from ..features import Extractor, make_extractor
 from ..images import ImageSource, held_bytes
@@ -17,7 +18,7 @@ from .classify import classify
 from .diffuse import diffuse
 from .extract import DEFAULT_MODEL, describe, plan_description
 from .graph import graph
-from .labels import count_classes, read_labels
+from .labels import Labels, count_classes, read_labels
 from .listing import list_images, preview
 from .neighbors import DEFAULT_K, neighbors
 from .output import check_folder, check_output, write_output
@@ -48,6 +49,7 @@ def label(
     index: str = "auto",
     n_iter: int | None = None,
     method: str = "fusion",
+    precision: str = "float32",
     command: str = "",
     settings: Settings | None = None,
 ) -> Record:
@@ -69,8 +71,8 @@ def label(
         See `extract`.
     classes : str or Path, optional
         See `diffuse`.
-    dim, k, index, n_iter, method
-        See `reduce`, `neighbors`, `diffuse` and `classify`.
+    dim, k, index, n_iter, method, precision
+        See `reduce`, `neighbors`, `diffuse` and `classify`; the precision is that of the diffusion.
     command : str
         The command line, for the page.
     settings : Settings, optional
@@ -89,10 +91,14 @@ def label(
         Before any long work, where the budget is too small for one of the stages.
     """
     settings = settings or Settings()
+    check_precision(precision, coupled=False)
+    if precision != "float32":
+        resolve_device(settings.device, precision=precision)  # refuses a GPU before any work
     options: dict[str, Any] = {"weights": weights, "image_size": image_size, "color": color, "seed": settings.seed}
     options |= {"device": settings.device, "threads": settings.threads}
     page = Path(output).with_suffix(".html") if report is None else Path(report)
-    sizes: dict[str, Any] = {"dim": dim, "k": k, "index": index, "n_iter": n_iter, "n_classes": count_classes(labels)}
+    sizes: dict[str, Any] = {"dim": dim, "k": k, "index": index, "n_iter": n_iter, "precision": precision}
+    sizes["n_classes"] = count_classes(labels)
     if settings.dry_run:
         source, n = preview(images, root=None, split=None, settings=settings)
         plans = _plans(n, source, make_extractor(model, source, **options), model, settings, **sizes)
@@ -109,23 +115,25 @@ def label(
         reduce(target, dim=dim, settings=settings)
         neighbors(target, k=k, index=index, settings=settings)
         graph(target, settings=settings)
-        diffuse(target, labels=labels, classes=classes, rows="nodes", n_iter=n_iter, settings=settings)
+        diffuse(target, labels=labels, classes=classes, rows="nodes", n_iter=n_iter, precision=precision, settings=settings)
         classify(target, method=method, settings=settings)
         write_output(target, output, report=page)
         n = target.record("neighbors.background")["images"]  # with those that were added
         with os_errors(page, "writing"):
             write_page(make_page(target, title=f"Labels for {n:,} images", command=command), page)
-        stages = {name: made["record"] for name, made in target.manifest.stages.items()}
+        return {**_summary(target, given), "output": str(output), "report": str(page), "store": str(target.path)}
+
+
+def _summary(store: Store, given: Labels) -> Record:
+    """Return what the stages say of the images, and their records."""
+    stages = {name: made["record"] for name, made in store.manifest.stages.items()}
     return {
-        "images": n,
+        "images": stages["neighbors.background"]["images"],  # with those that were added
         "classes": given.class_names,
         "seeds": stages["diffuse"]["seeds"],
         "unreached": stages["classify"]["unreached"],
         "unreadable": stages["extract.background"]["unreadable"],
         "peak_memory_bytes": max(stage.get("peak_memory_bytes", 0) for stage in stages.values()),
-        "output": str(output),
-        "report": str(page),
-        "store": str(target.path),
         "stages": stages,
     }
 
@@ -165,12 +173,13 @@ def _plans(
     index: str,
     n_classes: int,
     n_iter: int | None,
+    precision: str,
 ) -> list[StagePlan]:
     budget, d = settings.budget, extractor.dim
     if n < 2:
         raise BadInput("there is one image only; a graph needs at least two")
-    if k >= n:
-        raise BadInput(f"k is {k}, but there are only {n} images; give --k of at most {n - 1}")
+    if k > n:
+        raise BadInput(f"k is {k}, but there are only {n} images; give --k of at most {n}")
     kept, most_iter = resolve_dim(dim, n, d), MAX_ITER if n_iter is None else n_iter
     entries = int(ENTRIES_PER_NEIGHBOR * n * k)
     return [
@@ -188,6 +197,7 @@ def _plans(
             budget=budget,
             folds=5,
             held_out=held_out_bytes(n, n_classes, most_iter),
+            precision=precision,
         ),
         plan_classify(n, d, n_classes, network=True, budget=budget),
     ]

@@ -18,6 +18,7 @@ from ..images import (
     is_archive,
     is_folder,
     open_source,
+    printable,
     scan_folder,
 )
 from ..store import Store, Strings, append_strings
@@ -74,6 +75,7 @@ def list_images(
             rows = range(first, min(first + BLOCK_ROWS, len(source)))
             append_strings(worker.job, f"{role}/path", [source.name(i) for i in rows])
             worker.advance(len(rows))
+        refuse_names_twice(worker, role)
         if source.truth is not None:
             worker.job.put(f"{role}/truth", source.truth.astype(np.int32))
         return {"images": len(source), "class_names": source.class_names}
@@ -138,7 +140,8 @@ def _with_added(store: Store, role: str, source: ImageSource) -> ImageSource:
         source = _open_folder(store, role, str(source.root), source.fingerprint, end=ends[0])
     parts: list[ImageSource | int] = [source]
     for part, end in zip(added, ends[1:], strict=True):
-        parts.append(end - part["first"] if part["images"] is None else _reopen(store, role, **part, end=end))
+        images, first = part["images"], part["first"]
+        parts.append(end - first if images is None else _reopen(store, role, images, part["fingerprint"], first=first, end=end))
     return JoinedSource(parts)
 
 
@@ -151,6 +154,29 @@ def refuse_to_lose(worker: Worker, store: Store, role: str) -> None:
             raise BadInput(
                 f"{store.path} holds images that `neighbors --add` took into the {role}, which would be lost; "
                 "give another --store"
+            )
+
+
+def refuse_names_twice(worker: Worker, role: str) -> None:
+    """Compare the names that a job has just written for images to add with those of the background, which it throws away then."""
+    store = worker.job.store
+    if role != "added" or "background/path_offsets" not in store:
+        return
+    written = (worker.job.array(f"added/path_{part}", dtype, (None,)) for part, dtype in (("bytes", "|u1"), ("offsets", "<i8")))
+    try:
+        compare_names(Strings.open(store, "background/path"), Strings(*(array.view() for array in written)))
+    except BadInput:
+        worker.job.discard()
+        raise
+
+
+def compare_names(known: Strings, added: Strings) -> None:
+    """Raise `BadInput` where an image to add has the name of one of the background."""
+    for row in range(len(added)):
+        if known.bisect(added[row]) >= 0:
+            raise BadInput(
+                f"{printable(added[row])!r} is the name of an image of the background and of an added one; "
+                "leave out what is there already, and give new images new paths or names"
             )
 
 
@@ -191,6 +217,7 @@ def _list_folder(folder: str, store: Store, role: str, settings: Settings) -> Im
         if seen.hexdigest() != fingerprint:
             worker.job.discard()
             raise BadInput(f"{folder} changes while it is being listed; wait until nothing writes there and run again")
+        refuse_names_twice(worker, role)
         return {"images": n, "skipped": skipped}
 
     run_stage(

@@ -72,7 +72,8 @@ class _How:
     @property
     def better(self) -> str:
         """What would give a higher recall."""
-        return "give another table or index" if self.own else "give more --probes, or a higher --target-recall, with --overwrite"
+        more = "give another table or index" if self.own else "give more --probes, or a higher --target-recall"
+        return f"{more}, with --overwrite"
 
 
 def neighbors(
@@ -144,8 +145,8 @@ def neighbors(
     n = target.entry("background/vectors").shape[0]
     if k < 1:
         raise BadInput(f"k is {k}; give at least 1 neighbor")
-    if k >= n:
-        raise BadInput(f"k is {k}, but there are only {n} background images; give a k of at most {n - 1}")
+    if k > n:
+        raise BadInput(f"k is {k}, but there are only {n} background images; give a k of at most {n}")
     device = resolve_device(settings.device)
     index = grown_index(target) if index == "auto" and index_file is None else index
     if index_file is None:

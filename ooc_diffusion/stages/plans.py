@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..diffusion import (
@@ -45,6 +47,8 @@ _NETWORK_BYTES = 768 * 2**20
 # Decoded pictures on their way, with two threads; larger ones than 10 million pixels take more.
 _DECODING_BYTES = 128 * 2**20
 _SAMPLE_BYTES = 256 * 2**20
+# A thumbnail on its way into pictures and a page.
+_TILE_BYTES = 2**16
 SLACK = 32 * 2**20
 
 
@@ -296,6 +300,33 @@ def plan_diffuse(
     scratch = scores + 2 * itemsize * n * on_disk + copied
     peak = fixed + arrays
     return StagePlan("diffuse", work, peak, least, scores, scratch, operations)
+
+
+def plan_paths(
+    n: int,
+    nnz: int,
+    n_classes: int,
+    n_iter: int,
+    *,
+    walks: int,
+    budget: MemoryBudget,
+    n_seeds: int,
+    weighted: bool = False,
+    precision: str = "float32",
+) -> StagePlan:
+    """Plan walks back from images: the columns of their classes are diffused again, and L_0 .. L_T of these kept on disk."""
+    sizes = {"rows": n, "kept": n_iter + 1, "n_seeds": n_seeds, "weighted": weighted, "precision": precision}
+    diffused = plan_diffuse(n, nnz, n_classes, n_iter, budget=budget, **sizes)  # type: ignore[arg-type]
+    shown, _ = _overhead(budget, _DECODING_BYTES + walks * (n_iter + 2) * _TILE_BYTES)
+    return replace(
+        diffused,
+        stage="paths",
+        work=f"{walks:,} walks, {diffused.work}",
+        memory_bytes=max(diffused.memory_bytes, shown),
+        least_bytes=max(diffused.least_bytes, shown),
+        disk_bytes=walks * (12 + 12 * (n_iter + 1)),
+        scratch_bytes=diffused.disk_bytes + diffused.scratch_bytes,
+    )
 
 
 def plan_classify(rows: int, d: int, n_classes: int, *, network: bool, budget: MemoryBudget) -> StagePlan:

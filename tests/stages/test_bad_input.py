@@ -21,7 +21,7 @@ def store(tmp_path_factory):
 
 
 CASES = {
-    "k": (lambda s: neighbors(s, k=120), "k is 120, but there are only 120 background images; give a k of at most 119"),
+    "k": (lambda s: neighbors(s, k=121), "k is 121, but there are only 120 background images; give a k of at most 120"),
     "no k": (lambda s: neighbors(s, k=0), "k is 0; give at least 1"),
     "index": (lambda s: neighbors(s, index="IVFFlat"), "IVFFlat needs at least 4096 vectors, there are 120; use Flat"),
     "too many probes": (
