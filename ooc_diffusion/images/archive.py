@@ -55,7 +55,10 @@ class ArchiveSource:
 
     def __init__(self, path: str | os.PathLike[str], *, most_bytes: int | None = None) -> None:
         self.path = Path(os.fsdecode(path)).absolute()
-        names, numbers, order = self._index(path, most_bytes)
+        try:
+            names, numbers, order = self._index(path, most_bytes)
+        except OSError as error:
+            raise BadInput(f"{printable(str(path))} cannot be read: {error.strerror or error}") from None
         self._names = names.taken(order)
         self._numbers = np.frombuffer(numbers, np.int64).reshape(-1, 6)[order]
         self.fingerprint = _fingerprint(self.path, self._numbers, *self._names)
