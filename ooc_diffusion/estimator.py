@@ -146,7 +146,7 @@ class LabelDiffusion(ClassifierMixin, BaseEstimator):
         X = validate_data(self, X, dtype=np.float32, ensure_min_samples=2)
         self._check(len(X))
         seeds = self._read_labels(X, y)
-        check_precision(self.precision, coupled=seeds.diffusion(0, None).coupled)
+        check_precision(self.precision, unskipped=seeds.diffusion(0, None).unskipped)
         budget = MemoryBudget.parse(self.memory_budget)
         self._vectors = self._scaled(X)
         self._inverted: Inverted | None = None

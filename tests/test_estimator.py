@@ -249,8 +249,11 @@ BAD = {
     "few for lists": ({"index": "IVFFlat"}, "IVFFlat needs at least 4096 vectors, there are 150; use Flat"),
     "budget": ({"memory_budget": "4"}, "did you mean 4GiB"),
     "precision": ({"precision": "half"}, "precision 'half' is not one of float32, bfloat16"),
-    "precision of rows": ({"precision": "bfloat16", "normalization": "rows"}, "rows, sinkhorn, gamma and reset take no bfloat16"),
-    "precision of a reset": ({"precision": "bfloat16", "reset": True}, "rows, sinkhorn, gamma and reset take no bfloat16"),
+    "precision of rows": (
+        {"precision": "bfloat16", "normalization": "rows"},
+        "rows, sinkhorn, gamma, reset and alpha take no bfloat16",
+    ),
+    "precision of a reset": ({"precision": "bfloat16", "reset": True}, "rows, sinkhorn, gamma, reset and alpha take no bfloat16"),
     "threads": ({"threads": 0}, "threads must be at least 1"),
 }
 

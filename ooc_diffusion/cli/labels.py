@@ -32,10 +32,11 @@ def precision(limits: str) -> Callable[[Command], Command]:
 
 METHOD = click.option(
     "--method",
-    type=click.Choice(["fusion", "diffusion", "logistic", "knn"]),
+    type=click.Choice(["fusion", "diffusion", "logistic", "graph-logistic", "knn"]),
     default="fusion",
     show_default=True,
-    help="Diffusion fused with logistic regression, either alone, or the 5 nearest labelled images.",
+    help="Diffusion fused with logistic regression, either alone, logistic regression that is smooth over the graph, or the 5 "
+    "nearest labelled images.",
 )
 
 
@@ -67,18 +68,55 @@ METHOD = click.option(
     show_default=True,
     help="r of gamma, the power of each entry.",
 )
-@precision("Not with rows, sinkhorn, gamma, --reset or a GPU.")
+@click.option(
+    "--prior",
+    metavar="FILE|estimate",
+    help="How frequent the classes are, for columns and sinkhorn: a CSV class,frequency, or what logistic regression on the "
+    "labelled images predicts for all in the graph.  [default: all the same]",
+)
+@click.option(
+    "--prior-power", type=click.FloatRange(0), default=1.0, show_default=True, help="Power that these frequencies are raised to."
+)
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="α of Zhou's diffusion, L ← α 𝒲 L + (1 - α) L_0 with the symmetric 𝒲, for columns and none.  [default: L ← W L]",
+)
+@click.option(
+    "--solver",
+    type=click.Choice(["iterate", "conjugate-gradient"]),
+    default="iterate",
+    show_default=True,
+    help="With --alpha: --n-iter iterations, or their limit, with twice the memory for each column.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=1e-5,
+    show_default=True,
+    help="Relative residual at which conjugate-gradient ends.",
+)
+@click.option(
+    "--max-steps", type=click.IntRange(min=1), default=1000, show_default=True, help="Steps after which it ends with a warning."
+)
+@precision("Not with rows, sinkhorn, gamma, --reset, --alpha or a GPU.")
 @common_options
 def diffuse_command(store: str, **options: Any) -> dict[str, Any]:
     """Diffuse the labels of a few images over the graph, L ← W L.
 
     \b
-    Example:
+    Examples:
       ooc-diffusion diffuse --store s --labels few.csv --n-iter 3 --memory-budget 4GiB
+      ooc-diffusion diffuse --store s --labels few.csv --prior estimate --prior-power 0.5
+      ooc-diffusion diffuse --store s --labels few.csv --alpha 0.9 --solver conjugate-gradient
     """
     from ..stages.diffuse import diffuse
 
     refuse_unread(options["normalization"] == "gamma", "power", "--normalization gamma")
+    refuse_unread(options["prior"] is not None, "prior_power", "--prior")
+    refuse_unread(options["alpha"] is not None, "solver", "--alpha")
+    for name in ("tolerance", "max_steps"):
+        refuse_unread(options["solver"] == "conjugate-gradient", name, "--solver conjugate-gradient")
     return diffuse(store, **options)
 
 
@@ -90,18 +128,35 @@ def diffuse_command(store: str, **options: Any) -> dict[str, Any]:
     type=click.FloatRange(0, 1),
     help="Weight of logistic regression in the fusion.  [default: by cross-validation on the labelled images]",
 )
+@click.option(
+    "--k",
+    type=click.IntRange(min=1),
+    help="With --method knn: so many nearest labelled images vote, and votes are divided by the number of labelled images of "
+    "their class.  [default: 5, not divided]",
+)
+@click.option(
+    "--smoothness",
+    type=click.FloatRange(0),
+    default=1.0,
+    show_default=True,
+    help="With --method graph-logistic: weight μ of the differences between neighbors.",
+)
 @click.option("--output", type=click.Path(), help="CSV to write: path,label,confidence,origin.")
 @common_options
 def classify_command(store: str, **options: Any) -> dict[str, Any]:
     """Predict a class for every image that was given scores.
 
     \b
-    Example:
+    Examples:
       ooc-diffusion classify --store s --output predictions.csv
+      ooc-diffusion classify --store s --method knn --k 1000
+      ooc-diffusion classify --store s --method graph-logistic --smoothness 0.1
     """
     from ..stages.classify import classify
 
     refuse_unread(options["method"] == "fusion", "coefficient", "--method fusion")
+    refuse_unread(options["method"] == "knn", "k", "--method knn")
+    refuse_unread(options["method"] == "graph-logistic", "smoothness", "--method graph-logistic")
     return classify(store, **options)
 
 

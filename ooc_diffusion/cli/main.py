@@ -24,6 +24,7 @@ COMMANDS = {
     "reduce": "descriptors",
     "neighbors": "graphs",
     "graph": "graphs",
+    "cluster": "graphs",
     "diffuse": "labels",
     "classify": "labels",
     "evaluate": "labels",

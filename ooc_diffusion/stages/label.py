@@ -91,7 +91,7 @@ def label(
         Before any long work, where the budget is too small for one of the stages.
     """
     settings = settings or Settings()
-    check_precision(precision, coupled=False)
+    check_precision(precision, unskipped=False)
     if precision != "float32":
         resolve_device(settings.device, precision=precision)  # refuses a GPU before any work
     options: dict[str, Any] = {"weights": weights, "image_size": image_size, "color": color, "seed": settings.seed}

@@ -121,10 +121,16 @@ def paths(
 
 def _require_linear(store: Store) -> None:
     eta = store.parameters("diffuse")
-    if eta["reset"] or eta["normalization"] not in ("columns", "none"):
-        what = "--reset" if eta["reset"] else f"--normalization {eta['normalization']}"
+    what = None
+    if "alpha" in eta:
+        what = "--alpha"
+    elif eta["reset"]:
+        what = "--reset"
+    elif eta["normalization"] not in ("columns", "none"):
+        what = f"--normalization {eta['normalization']}"
+    if what is not None:
         raise BadInput(
-            f"{store.path} was diffused with {what}, which has no paths; run diffuse with columns or none, without reset"
+            f"{store.path} was diffused with {what}, which has no paths; run diffuse with columns or none, without reset or alpha"
         )
 
 

@@ -20,9 +20,11 @@ from ..diffusion import (
     reading_bytes,
     room_bytes,
     seed_bytes,
+    zhou_column_bytes,
+    zhou_columns,
 )
 from ..errors import DoesNotFit
-from ..graph import graph_bytes, least_memory
+from ..graph import graph_bytes, least_cluster_memory, least_memory
 from ..memory import MemoryBudget, StagePlan
 from ..neighbors import (
     MOST_MEMORY_PROBES,
@@ -205,6 +207,7 @@ def plan_graph(
     tests: int = 0,
     by_lists: bool = False,
     weighted: bool = False,
+    mutual: bool = False,
     threads: int | None = None,
     width: int | None = None,
     precision: str = "float32",
@@ -222,7 +225,7 @@ def plan_graph(
     least = budget.overhead() + max(fixed, completion) + SLACK
     wanted = fixed + 2 * 2 * n * k * (8 if weighted else 4)
     peak = max(least, min(budget.total, budget.overhead() + wanted))
-    scratch = 4 * n * k if weighted else 0
+    scratch = (4 * n * k if weighted else 0) + (4 * n if mutual else 0)
     if n_seeds and by_lists:  # positions, least similarities, counts, spans twice; entries of 8 bytes
         scratch += 44 * n + 4 * n_seeds * dim + 8 * min(n, ENTERED * n_seeds) * k
     disk = graph_bytes(n, k, weighted=weighted) + (8 * n * k + 4 * tests * k if n_seeds else 0)
@@ -267,26 +270,36 @@ def plan_diffuse(
     n_seeds: int = 0,
     weighted: bool = False,
     coupled: bool = False,
+    zhou: str | None = None,
+    estimated: int = 0,
     device: str = "cpu",
     precision: str = "float32",
 ) -> StagePlan:
     """Plan the diffusion of the classes, and of ``folds`` runs whose ``held_out`` bytes of scores are kept, over n nodes.
 
-    With ``coupled`` η takes all columns in each iteration (`Diffusion.coupled`). On a GPU the columns lie in its memory, which
-    decides how many there are at once: the host holds torch and two blocks of W, whatever n is.
+    With ``coupled`` η takes all columns in each iteration (`Diffusion.coupled`). ``zhou`` is the solver of Zhou's diffusion, and
+    ``n_iter`` its passes over W. A prior that is estimated takes logistic regression on ``estimated`` values. On a GPU the
+    columns lie in its memory, which decides how many there are at once: the host holds torch and two blocks of W, whatever n is.
     """
     scores, itemsize = 4 * rows * n_classes * kept, ELEMENTS[precision].itemsize
     operations = float(nnz) * n_classes * n_iter * (1 + folds)
+    estimating = _overhead(budget, BLOCK_ROWS * (8 * estimated + 40 * n_classes), torch=True)[0] if estimated else 0
     if device != "cpu":
         peak, least = _overhead(budget, gpu_host_bytes(n_classes) + held_out, torch=True)
+        peak, least = max(peak, estimating), max(least, estimating)
         work = f"{n_classes:,} classes in batches that fit the GPU, at most {n_iter * (1 + folds):,} passes over W for each"
         return StagePlan("diffuse", work, peak, least, scores, scores, operations)
     reading = reading_bytes(nnz, weighted=weighted)
     beside = seed_bytes(n_seeds, n_iter) + reading
-    fixed = budget.overhead() + FIXED_BYTES + masks_bytes(n) + beside + SLACK + held_out
-    least = fixed + (least_coupled_bytes(n, n_classes) if coupled else column_bytes(n))
-    left = MemoryBudget(max(budget.total, least) - SLACK - held_out)
-    if coupled:
+    overhead = budget.overhead(torch=estimated > 0)  # which stays
+    fixed = overhead + FIXED_BYTES + masks_bytes(n) + beside + SLACK + held_out
+    least = zhou_column_bytes(n, zhou) if zhou else least_coupled_bytes(n, n_classes) if coupled else column_bytes(n)
+    least = max(fixed + least, estimating)
+    left = MemoryBudget(max(budget.total, least) - SLACK - held_out - (overhead - budget.overhead()))
+    if zhou:
+        columns, on_disk = zhou_columns(n, n_classes, solver=zhou, budget=left, beside=reading), 0
+        arrays, copied = columns * zhou_column_bytes(n, zhou), 0
+    elif coupled:
         columns, on_disk = columns_at_once(n, n_classes, budget=left, beside=reading), n_classes
         arrays, copied = coupled_bytes(n, n_classes, budget=left, beside=reading), 0
     else:
@@ -294,12 +307,23 @@ def plan_diffuse(
         columns, on_disk = room.columns, 1 if room.in_memory else room.columns
         arrays, copied = room_bytes(n, room, itemsize), 0 if room.in_memory else copied_bytes(n, nnz)
     passes = -(-n_classes // columns) * n_iter * (1 + folds)
-    how = "every column in every iteration, no skipping, " if coupled else ""
+    how = "every column in every iteration, no skipping, " if coupled else "no skipping, " if zhou else ""
     work = f"{n_classes:,} classes in batches of {columns:,}, {how}at most {passes:,} passes over W"
     # panels, L_t and L_{t+1} of the columns that lie on disk, rows of W that the last iterations need
     scratch = scores + 2 * itemsize * n * on_disk + copied
-    peak = fixed + arrays
+    peak = max(fixed + arrays, estimating)
+    if estimated:
+        work = f"logistic regression over {n:,} nodes, then {work}"
+        operations += float(n) * estimated * n_classes
+        scratch += 8 * n_classes * -(-n // BLOCK_ROWS)
     return StagePlan("diffuse", work, peak, least, scores, scratch, operations)
+
+
+def plan_cluster(n: int, nnz: int, *, budget: MemoryBudget) -> StagePlan:
+    """Plan the Markov clustering of n nodes, in memory: what it takes beyond the least, nobody knows before."""
+    _, least = _overhead(budget, least_cluster_memory(n, nnz))
+    work = f"squares of W, {nnz:,} entries at first, in memory; refused where they outgrow it"
+    return StagePlan("cluster", work, max(least, budget.total), least, 4 * n, 0, float(nnz) * nnz / max(n, 1))
 
 
 def plan_paths(

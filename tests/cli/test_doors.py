@@ -41,7 +41,9 @@ def examples(name):
 
 
 def test_the_commands_of_the_design_are_there():
-    named = "label demo extract import reduce neighbors graph diffuse classify evaluate paths plan status verify doctor clean"
+    named = (
+        "label demo extract import reduce neighbors graph cluster diffuse classify evaluate paths plan status verify doctor clean"
+    )
     assert list(COMMANDS) == named.split()
 
 

@@ -248,7 +248,8 @@ def test_what_is_wrong_is_said_in_a_line(digits, tmp_path):
 
 def test_no_paths_where_the_classes_meet_or_nothing_is_classified(digits, tmp_path):
     shutil.copytree(digits / "s", tmp_path / "s")
-    for options, said in [(["--normalization", "rows"], "--normalization rows"), (["--reset"], "--reset")]:
+    for options in (["--normalization", "rows"], ["--reset"], ["--alpha", "0.9"]):
+        said = " ".join(options[:2] if options[0] == "--normalization" else options[:1])
         classified(tmp_path / "s", digits / "few.csv", "--overwrite", *options)
         ran = run("paths", "--store", tmp_path / "s", "--output", tmp_path / "p")
         assert ran.code == 3
