@@ -38,14 +38,24 @@ SHARE = click.FloatRange(0, 1, min_open=True)
 @click.option("--add", is_flag=True, help="Take the images of role added into the background, and update its table.")
 @click.option("--table", metavar="FILE", help="Take the neighbors of the background from this .npy of ids, -1 = none.")
 @click.option("--similarities", metavar="FILE", help="Their inner products, an .npy.  [default: they are computed]")
+@click.option(
+    "--table-width",
+    type=click.IntRange(min=1),
+    help="Neighbors in a row of a table without a header.  [default: the number at the end of names like x.int32, x.float32]",
+)
 @click.option("--index-file", metavar="FILE", help="Search with this index of the background, as faiss.write_index wrote it.")
 @common_options
 def neighbors_command(store: str, add: bool, **options: Any) -> dict[str, Any]:
     """Find the nearest neighbors of every image among the background.
 
+    A --table (and its --similarities) is an .npy array, or a file without a header: int32 ids (float32 similarities), row
+    after row. In names like ndis1000000_k32_I_11.int32 and ndis1000000_k32_D_11.float32 the last number is that of the
+    neighbors in a row; a number is 4 bytes long, whatever it says.
+
     \b
     Examples:
       ooc-diffusion neighbors --store s --k 30 --target-recall 0.95 --memory-budget 4GiB
+      ooc-diffusion neighbors --store s --table I_11.int32 --similarities D_11.float32
       ooc-diffusion neighbors --store s --add
     """
     if add:

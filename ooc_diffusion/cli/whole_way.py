@@ -30,7 +30,7 @@ from .options import command_line, common_options
 @precision("Not on a GPU.")
 @common_options
 def label_command(images: str, **options: Any) -> dict[str, Any]:
-    """Label every image of the folder IMAGES from the labels of a few.
+    """Label every image of IMAGES, a folder or a zip or tar archive, from the labels of a few.
 
     The same command goes on where an earlier one stopped; --overwrite does again only what has changed.
 

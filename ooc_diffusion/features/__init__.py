@@ -5,12 +5,14 @@ from __future__ import annotations
 from ..errors import BadInput
 from ..images import ImageSource
 from .checks import check_descriptors
+from .descriptor_files import DescriptorFile, open_descriptors
 from .extractor import Block, Extractor, describe_images, preparation_bytes
 from .networks import NetworkExtractor
 from .pca import BLOCK_ROWS, PCA, fit_pca, normalize_rows, project, sample_rows
 from .pixels import PixelExtractor, pixel_settings
 from .preprocessing import Preprocessing
 from .small_networks import SMALL_MODELS
+from .transform_file import read_transform
 from .weights import read_training
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "PCA",
     "SMALL_MODELS",
     "Block",
+    "DescriptorFile",
     "Extractor",
     "NetworkExtractor",
     "PixelExtractor",
@@ -28,9 +31,11 @@ __all__ = [
     "fit_pca",
     "make_extractor",
     "normalize_rows",
+    "open_descriptors",
     "pixel_settings",
     "preparation_bytes",
     "project",
+    "read_transform",
     "sample_rows",
 ]
 

@@ -76,13 +76,13 @@ def classify(
         raise BadInput(f"smoothness is {smoothness}; give a number of 0 or more")
     check_output(target, output, settings)
     images = Collection(target, diffused["rows"])
-    d = target.entry("background/descriptors").shape[1]
     parameters: dict[str, Any] = {"method": method, "coefficient": coefficient, "seed": settings.seed}
     if k is not None:
         parameters["k"] = k  # left out where there is none, so that stores from before there was a choice stay good
     inputs = ["diffusion/scores", "diffusion/seed_nodes", "diffusion/seed_classes", "diffusion/folds"]
     roles = sorted({*images.roles, *Collection(target, "nodes").roles})  # the seeds are nodes, also where tests are classified
     inputs += [f"{role}/{name}" for role in roles for name in ("descriptors", "vectors")]
+    d = max(target.entry(f"{role}/descriptors").shape[1] for role in roles)
     if method == "graph-logistic":
         parameters["smoothness"] = smoothness
         inputs += [f"graph/{name}" for name in ("indptr", "indices", "order", "weights") if f"graph/{name}" in target]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..errors import BadInput
 from ..images import ImageSource, UnreadableImage
 from ..store import Store, Strings
 from .listing import reopen
@@ -73,11 +74,17 @@ class Collection:
         parts = None
         first = 0
         for role, size in zip(self.roles, self.sizes, strict=True):
-            values = self.store.array(f"{role}/{name}")
             inside = (rows >= first) & (rows < first + size)
-            if parts is None:
-                parts = np.empty((len(rows), *values.shape[1:]), values.dtype)
-            parts[inside] = values[rows[inside] - first]
+            if inside.any() or (parts is None and role == self.roles[-1]):
+                values = self.store.array(f"{role}/{name}")
+                if parts is None:
+                    parts = np.empty((len(rows), *values.shape[1:]), values.dtype)
+                if parts.shape[1:] != values.shape[1:]:
+                    raise BadInput(
+                        f"the {role} have {name} of {values.shape[1]} values, the {self.roles[0]} of {parts.shape[1]}, so both "
+                        "cannot be classified by them at once; give --method diffusion or knn"
+                    )
+                parts[inside] = values[rows[inside] - first]
             first += size
         assert parts is not None
         return parts

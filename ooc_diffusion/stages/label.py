@@ -9,7 +9,7 @@ from typing import Any
 from ..diffusion import check_precision, resolve_device
 from ..errors import BadInput, DoesNotFit
 from ..features import Extractor, choose_model, make_extractor
-from ..images import ImageSource
+from ..images import ImageSource, held_bytes
 from ..memory import StagePlan
 from ..report import write_page
 from ..store import Store
@@ -101,8 +101,8 @@ def label(
     sizes: dict[str, Any] = {"dim": dim, "k": k, "index": index, "n_iter": n_iter, "precision": precision}
     sizes["n_classes"] = count_classes(labels)
     if settings.dry_run:
-        source, n = preview(images, root=None, split=None)
-        plans = _plans(n, make_extractor(model, source, **options), model, settings, **sizes)
+        source, n = preview(images, root=None, split=None, settings=settings)
+        plans = _plans(n, source, make_extractor(model, source, **options), model, settings, **sizes)
         record = {"stage": "label", "images": n, "memory_budget_bytes": settings.budget.total}
         return {**record, "plans": [asdict(plan) for plan in plans]}
     _check_outputs([Path(output), page], inputs=[Path(file) for file in (labels, classes) if file is not None])
@@ -110,8 +110,9 @@ def label(
         check_output(target, output, settings, report=page)
         source, extractor = _open_images(images, target, model, options, sizes, settings)
         given = read_labels(labels, target, classes=classes)
-        check_all(_plans(len(source), extractor, model, settings, **sizes), settings.budget)
+        check_all(_plans(len(source), source, extractor, model, settings, **sizes), settings.budget)
         describe(target, source, extractor, model, "background", max_failures, settings)
+        del source, extractor  # the memory is for others now
         reduce(target, dim=dim, settings=settings)
         neighbors(target, k=k, index=index, settings=settings)
         graph(target, settings=settings)
@@ -155,13 +156,15 @@ def _open_images(
         source = list_images(images, store=store, role="background", root=None, split=None, settings=settings)
         return source, make_extractor(model, source, **options)
     except DoesNotFit:
-        source, n = preview(images, root=None, split=None)  # name the budget that does for all stages, not only for the first
-        check_all(_plans(n, make_extractor(model, source, **options), model, settings, **sizes), settings.budget)
+        source, n = preview(images, root=None, split=None, settings=settings)
+        # name the budget that does for all stages, not only for the first
+        check_all(_plans(n, source, make_extractor(model, source, **options), model, settings, **sizes), settings.budget)
         raise
 
 
 def _plans(
     n: int,
+    source: ImageSource,
     extractor: Extractor,
     model: str,
     settings: Settings,
@@ -181,8 +184,8 @@ def _plans(
     kept, most_iter = resolve_dim(dim, n, d), MAX_ITER if n_iter is None else n_iter
     entries = int(ENTRIES_PER_NEIGHBOR * n * k)
     return [
-        plan_list(n, budget=budget),
-        plan_description(n, extractor, model, settings),
+        plan_list(n, budget=budget, held_bytes=held_bytes(source)),
+        plan_description(n, extractor, model, settings, held=held_bytes(source)),
         plan_reduce(n, d, kept, train=dim > 0, budget=budget),
         plan_neighbors(n, n, kept, k=k, index=index, train=True, budget=budget),
         plan_graph(n, k, budget=budget),

@@ -15,6 +15,8 @@ from ..images import (
     ImageSource,
     JoinedSource,
     ScanFingerprint,
+    held_bytes,
+    is_archive,
     is_folder,
     open_source,
     printable,
@@ -32,6 +34,8 @@ def list_images(
     role: str,
     root: str | None,
     split: str | None,
+    layout: str | None = None,
+    number: int | None = None,
     settings: Settings,
     class_folders: bool = False,
 ) -> ImageSource:
@@ -40,12 +44,12 @@ def list_images(
     Parameters
     ----------
     images : str
-        A folder, ``digits``, or the name of a torchvision data set.
+        A folder, an archive, ``digits``, or the name of a torchvision data set.
     store : Store
         Where the names go.
     role : str
         ``background``, ``seeds`` or ``tests``.
-    root, split : str, optional
+    root, split, layout, number : optional
         See `open_source`.
     settings : Settings
         Options of the run.
@@ -62,13 +66,15 @@ def list_images(
     A folder is walked once for its fingerprint, which tells whether it is still the one that an earlier run saw, and a second
     time only where its names are to be written.
     """
-    if is_folder(images):
+    if _is_plain_folder(images, layout, number):
         if root is not None or split is not None:
             raise BadInput(f"--root and --split are for data sets; leave them out with the folder {images}")
         return _list_folder(images, store, role, class_folders, settings)
     if class_folders:
-        raise BadInput(f"--class-folders is for folders; {images} is a data set, which knows its classes: leave it out")
-    source = open_source(images, root=root, split=split)
+        raise BadInput(
+            f"--class-folders is for folders; {images} is a data set, which knows its classes, or an archive: leave it out"
+        )
+    source = _open(images, root, split, layout, number, settings)
     parameters = {"images": dict(source.description), "fingerprint": source.fingerprint}
 
     def work(worker: Worker) -> dict[str, Any]:
@@ -82,7 +88,7 @@ def list_images(
             worker.job.put(f"{role}/truth", source.truth.astype(np.int32))
         return {"images": len(source), "class_names": source.class_names}
 
-    plan = plan_list(len(source), budget=settings.budget)
+    plan = plan_list(len(source), budget=settings.budget, held_bytes=held_bytes(source))
     run_stage(
         store,
         f"list.{role}",
@@ -97,6 +103,17 @@ def list_images(
     return _with_added(store, role, source)
 
 
+def _is_plain_folder(images: str, layout: str | None, number: int | None) -> bool:
+    return is_folder(images) and not is_archive(images) and layout is None and number is None
+
+
+def _open(
+    images: str, root: str | None, split: str | None, layout: str | None, number: int | None, settings: Settings
+) -> ImageSource:
+    most_bytes = max(0, settings.budget.total - settings.budget.overhead())
+    return open_source(images, root=root, split=split, layout=layout, number=number, most_bytes=most_bytes)
+
+
 def reopen(store: Store, role: str) -> ImageSource | None:
     """Open the images of a role again; None where its descriptors came without images."""
     stage = f"list.{role}"
@@ -109,7 +126,7 @@ def reopen(store: Store, role: str) -> ImageSource | None:
 def _reopen(
     store: Store, role: str, images: dict[str, Any], fingerprint: str, *, first: int = 0, end: int | None = None
 ) -> ImageSource:
-    if is_folder(images["spec"]):
+    if _is_plain_folder(images["spec"], images.get("layout"), None):
         return _open_folder(store, role, images["spec"], fingerprint, first=first, end=end)
     return open_source(**images)
 
@@ -171,10 +188,18 @@ def compare_names(known: Strings, added: Strings) -> None:
             )
 
 
-def preview(images: str, *, root: str | None, split: str | None) -> tuple[ImageSource, int]:
+def preview(
+    images: str,
+    *,
+    root: str | None,
+    split: str | None,
+    layout: str | None = None,
+    number: int | None = None,
+    settings: Settings,
+) -> tuple[ImageSource, int]:
     """Open images without writing anything, for a plan: the source (the first rows of a folder) and the number of images."""
-    if not is_folder(images):
-        source = open_source(images, root=root, split=split)
+    if not _is_plain_folder(images, layout, number):
+        source = _open(images, root, split, layout, number, settings)
         return source, len(source)
     first = None
     n = 0

@@ -47,9 +47,7 @@ class Background:
     def vectors(self, worker: Worker, store: Store) -> np.ndarray:
         """Return unit vectors of (n, dim), brought to those of a store and written as scratch of a job."""
         source = self.other.array(self.array)
-        pca = None
-        if self.array == "background/descriptors" and "pca/mean" in store:
-            pca = PCA(store.array("pca/mean"), store.array("pca/components"), store.array("pca/variance"))
+        pca = _pca(store, self.array, source.shape[1])
         vectors = worker.job.array("background", "<f4", (self.n, store.entry("background/vectors").shape[1]), scratch=True)
         for first in range(vectors.rows, self.n, BLOCK_ROWS):
             block = np.array(source[first : min(first + BLOCK_ROWS, self.n)])
@@ -58,6 +56,14 @@ class Background:
             vectors.append(block)
             worker.job.checkpoint()
         return vectors.view()
+
+
+def _pca(store: Store, array: str, d: int) -> PCA | None:
+    """Return what brings an array of d values to the vectors of a store; None where only the length is changed."""
+    if array != "background/descriptors" or "pca/mean" not in store or store.entry("pca/components").shape[1] != d:
+        return None
+    names = [f"pca/{name}" for name in ("mean", "components", "variance", "bias")]
+    return PCA(*(store.array(name) for name in names if name in store))
 
 
 def open_background(store: Store, folder: str | Path, *, size: int | None = None) -> Background:

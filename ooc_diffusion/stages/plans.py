@@ -65,10 +65,10 @@ def _room(budget: MemoryBudget, least: int) -> int:
     return MemoryBudget(max(budget.total, least)).room() - SLACK
 
 
-def plan_list(n: int, *, budget: MemoryBudget, name_bytes: int | None = None) -> StagePlan:
-    """Plan the listing of n images."""
+def plan_list(n: int, *, budget: MemoryBudget, name_bytes: int | None = None, held_bytes: int = 0) -> StagePlan:
+    """Plan the listing of n images; ``held_bytes`` for the index of an archive."""
     names = NAME_BYTES * n if name_bytes is None else name_bytes
-    peak, least = _overhead(budget, 16 * 2**20)
+    peak, least = _overhead(budget, 16 * 2**20 + held_bytes)
     return StagePlan("list", f"names of {n:,} images", peak, least, names + 12 * n + 8)
 
 
@@ -79,9 +79,9 @@ def plan_extract(n: int, dim: int, *, buffer_bytes: int, network: bool, budget: 
     return StagePlan("extract", f"{n:,} images to {dim} values each", peak, least, 4 * n * dim)
 
 
-def plan_import(n: int, dim: int, *, budget: MemoryBudget) -> StagePlan:
-    """Plan the copying of n descriptors."""
-    peak, least = _overhead(budget, 3 * 4 * BLOCK_ROWS * dim)
+def plan_import(n: int, dim: int, *, budget: MemoryBudget, held_bytes: int = 0) -> StagePlan:
+    """Plan the copying of n descriptors from a file whose reading takes ``held_bytes``."""
+    peak, least = _overhead(budget, 3 * 4 * BLOCK_ROWS * dim + held_bytes)
     return StagePlan("import", f"{n:,} descriptors of {dim} values", peak, least, 4 * n * (dim + 1))
 
 

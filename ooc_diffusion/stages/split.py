@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import BadInput
 from ..evaluation import random_split, write_split
-from ..images import ClassFolders, is_folder, open_source, scan_folder
+from ..images import ClassFolders, is_archive, is_folder, open_source, scan_folder
 from .settings import Record
 
 
@@ -53,7 +53,7 @@ def split(
 
 def _classes(images: str, root: str | None) -> tuple[list[str] | None, int]:
     """Return the names of the classes, where they are known, and their number."""
-    if is_folder(images):
+    if is_folder(images) and not is_archive(images):
         if root is not None:
             raise BadInput(f"--root is for data sets; leave it out with the folder {images}")
         folders = ClassFolders()

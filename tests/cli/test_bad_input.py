@@ -290,7 +290,7 @@ def test_corrupt_images_above_the_limit_stop_the_run(folder):
     ("make", "told"),
     [
         (lambda path: path.mkdir(), r"folder .*/x holds no image \(0 other files\); looked for the endings png, jpg"),
-        (lambda path: path.write_text("x"), r"/x is a file, not a folder; give the folder that holds the images"),
+        (lambda path: path.write_text("x"), r"/x is a file, but no zip or tar archive; give a folder or archive of images"),
         (lambda path: None, r"image folder .*/x does not exist; check the path"),
         (lambda path: [path.mkdir(), (path / "a.txt").touch()], r"folder .*/x holds no image \(1 other files\)"),
         (lambda path: [path.mkdir(), (path / "\udcff\n.txt").mkdir()], r"folder .*/x holds no image \(0 other files\)"),
