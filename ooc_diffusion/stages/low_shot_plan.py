@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 def plan_low_shot(
     store: Store, variant: Variant, problems: list[LowShot], n_background: int, *, fusion: bool, settings: Settings
 ) -> StagePlan:
-    """Plan the protocol for one setting; with fusion scores of logistic regression are in memory, block by block."""
+    """Plan the protocol for one setting; with fusion, or a prior, logistic regression is asked block by block."""
     dim = store.entry("background/vectors").shape[1]
     tests, n_classes = max(len(p.test_rows) for p in problems), max(p.n_classes for p in problems)
     moving = max(len(p.train_rows) for p in problems) + (tests if variant.transductive else 0)
     n = moving + n_background
     # rows, columns, node ids and queries of the images, beside what the stages plan
-    beside = 32 * n + 16 * tests * (variant.k + 2) + (BLOCK_ROWS * 64 * n_classes if fusion else 0)
+    d = store.entry("background/descriptors").shape[1]
+    beside = 32 * n + 16 * tests * (variant.k + 2)
+    if fusion or variant.prior_power is not None:  # a block of descriptors, and of scores in float64
+        beside += BLOCK_ROWS * (12 * d + 64 * n_classes)
     weighted = variant.weights.get("weighting", "constant") != "constant"
     k = min(variant.k, n - 1)
     plans = [

@@ -80,6 +80,7 @@ def test_every_setting_is_what_dense_numpy_says(stores, name):
     means = curves[:4].reshape(2, 2, MAX_ITER + 1, 4)[..., 0].mean(axis=0)
     assert [record["chosen"][n]["n_iter"] for n in ("1", "2")] == [int(np.argmax(np.round(row, 12))) for row in means]
     assert np.ptp(curves[..., 0]) > 0
+    assert record["peak_memory_bytes"] <= record["plan"]["memory_bytes"]
 
 
 def test_the_fusion_is_of_the_chosen_iteration_and_its_coefficient_that_of_the_first_group(stores):
