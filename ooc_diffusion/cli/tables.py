@@ -193,6 +193,7 @@ def _show_clean(record: dict[str, Any]) -> None:
 
 _SHOWN = {
     "demo": _show_demo,
+    "train": _show_stage,
     "evaluate": _show_evaluate,
     "status": _show_status,
     "verify": _show_verify,

@@ -2,6 +2,7 @@
 
 from .contents import ClassPanel, Evaluation, Gallery, MethodCurve, Page, StageLine, Tile
 from .page import render_page, write_page
+from .plots import learning_curve_png
 from .text import accuracy_table_text
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "StageLine",
     "Tile",
     "accuracy_table_text",
+    "learning_curve_png",
     "render_page",
     "write_page",
 ]
