@@ -21,6 +21,7 @@ COMMANDS = {
     "demo": "whole_way",
     "extract": "descriptors",
     "import": "descriptors",
+    "train": "training",
     "reduce": "descriptors",
     "neighbors": "graphs",
     "graph": "graphs",

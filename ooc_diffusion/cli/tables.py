@@ -232,6 +232,7 @@ def _show_clean(record: dict[str, Any]) -> None:
 
 _SHOWN = {
     "demo": _show_demo,
+    "train": _show_stage,
     "evaluate": _show_evaluate,
     "evaluate-paper": _show_evaluate_paper,
     "split": _show_split,

@@ -4,39 +4,62 @@ from __future__ import annotations
 
 from ..errors import BadInput
 from ..images import ImageSource
+from .augmentation import AUGMENTATIONS
 from .checks import check_descriptors
 from .descriptor_files import DescriptorFile, open_descriptors
 from .extractor import Block, Extractor, describe_images, preparation_bytes
-from .networks import NetworkExtractor
+from .network_costs import NetworkCosts, network_costs
+from .networks import NetworkExtractor, find_device, load_network, make_network, published_weights, with_classes
 from .pca import BLOCK_ROWS, PCA, fit_pca, normalize_rows, project, sample_rows
 from .pixels import PixelExtractor, pixel_settings
 from .preprocessing import Preprocessing
 from .small_networks import SMALL_MODELS
+from .training import Recipe, Training
+from .training_files import decode_state, encode_network, encode_state
+from .training_images import ChosenImages, TrainingImages, channel_statistics
 from .transform_file import read_transform
-from .weights import read_training
+from .weights import parameter_hash, read_training
 
 __all__ = [
+    "AUGMENTATIONS",
     "BLOCK_ROWS",
     "PCA",
     "SMALL_MODELS",
     "Block",
+    "ChosenImages",
     "DescriptorFile",
     "Extractor",
+    "NetworkCosts",
     "NetworkExtractor",
     "PixelExtractor",
     "Preprocessing",
+    "Recipe",
+    "Training",
+    "TrainingImages",
+    "channel_statistics",
     "check_descriptors",
     "choose_model",
+    "decode_state",
     "describe_images",
+    "encode_network",
+    "encode_state",
+    "find_device",
     "fit_pca",
+    "load_network",
     "make_extractor",
+    "make_network",
+    "network_costs",
     "normalize_rows",
     "open_descriptors",
+    "parameter_hash",
     "pixel_settings",
     "preparation_bytes",
     "project",
+    "published_weights",
+    "read_training",
     "read_transform",
     "sample_rows",
+    "with_classes",
 ]
 
 
@@ -87,9 +110,7 @@ def make_extractor(
         preprocessing = Preprocessing(size, size, "bilinear", half, half, gray)
     elif image_size is not None or color != "auto":
         raise BadInput(f"image size and color are for --model pixels; {model} has its own, leave them out")
-    return NetworkExtractor(
-        model, weights=weights, device=device, seed=seed, threads=threads, preprocessing=preprocessing
-    )
+    return NetworkExtractor(model, weights=weights, device=device, seed=seed, threads=threads, preprocessing=preprocessing)
 
 
 def choose_model(model: str | None, weights: str) -> str:

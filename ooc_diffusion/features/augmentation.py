@@ -29,8 +29,8 @@ def augment(pixels: torch.Tensor, size: int, kind: str, *, flip: bool, random: n
     size : int
         Side of what is returned, at most ``side``.
     kind : {"none", "shift", "affine", "crop"}
-        Out of the middle; moved by up to an eighth of the size; that, turned by up to 15 degrees and made larger or smaller by up to
-        a quarter; a rectangle of a quarter of the area at least, scaled to the size.
+        Out of the middle; moved by up to an eighth of the size; that, turned by up to 15 degrees and made larger or smaller by
+        up to a quarter; a rectangle of a quarter of the area at least, scaled to the size.
     flip : bool
         Whether every other image is mirrored.
     random : numpy.random.Generator
@@ -63,7 +63,7 @@ def _placements(b: int, part: float, kind: str, flip: bool, random: np.random.Ge
         zoom = np.exp(random.uniform(-np.log(_ZOOM), np.log(_ZOOM), b))
         height, width = height * zoom, width * zoom
     if kind == "crop":
-        area, ratio = random.uniform(*_AREA, b), np.exp(random.uniform(*np.log(_RATIO), b))
+        area, ratio = random.uniform(*_AREA, b), np.exp(random.uniform(np.log(_RATIO[0]), np.log(_RATIO[1]), b))
         height, width = np.minimum(1, np.sqrt(area / ratio)), np.minimum(1, np.sqrt(area * ratio))
         move = random.uniform(-1, 1, (2, b)) * (1 - np.stack([width, height]))
     mirror = np.where(random.random(b) < 0.5, -1.0, 1.0) if flip else np.ones(b)

@@ -200,6 +200,15 @@ def load_network(
     return network, source, preprocessing
 
 
+def with_classes(network: torch.nn.Module, model: str, n_classes: int, *, gray: bool, seed: int) -> torch.nn.Module:
+    """Return a network of the same parameters but those of the last layer, which is a new one of so many outputs."""
+    fresh = make_network(model, n_classes, gray=gray, seed=seed)
+    head, _ = last_layer(fresh)
+    state = {name: value for name, value in network.state_dict().items() if not name.startswith(f"{head}.")}
+    fresh.load_state_dict(state, strict=False)
+    return fresh
+
+
 def last_layer(network: torch.nn.Module) -> tuple[str, Any]:
     """Return name and module of the last linear layer, or of the last convolution where there is none (squeezenet)."""
     from torch import nn

@@ -206,7 +206,7 @@ class Training:
         loss = functional.cross_entropy(scores, truth)
         loss.backward()
         self._optimizer.step()
-        self._sums[0] += float(loss) * len(classes)
+        self._sums[0] += float(loss.detach()) * len(classes)
         self._sums[1] += int((scores.argmax(dim=1) == truth).sum())
         self._sums[2] += len(classes)
         if not math.isfinite(self._sums[0]):
@@ -253,7 +253,7 @@ class Training:
             momentum = self._optimizer.state.get(parameter, {}).get("momentum_buffer")
             if momentum is not None:
                 tensors[f"momentum.{name}"] = momentum
-        failures = [sorted(images.failures.items()) for images in (self._images, self._held_out)]
+        failures = [sorted(images.failures.copy().items()) for images in (self._images, self._held_out)]
         return tensors, {"step": self.step, "curve": self.curve, "sums": self._sums, "failures": failures}
 
     def load_state(self, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:

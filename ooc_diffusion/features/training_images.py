@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -67,8 +66,8 @@ class TrainingImages:
         Threads that decode.
     keep : bool
         Whether all prepared images are held in memory.
-    max_failures : float
-        Share of unreadable images above which `BadInput` is raised.
+    most_failures : int
+        Unreadable images above which `BadInput` is raised.
 
     Attributes
     ----------
@@ -84,14 +83,14 @@ class TrainingImages:
         *,
         threads: int,
         keep: bool,
-        max_failures: float,
+        most_failures: int,
     ) -> None:
         self.classes = classes
         self.failures: dict[int, str] = {}
         self._images = images
         self._preprocessing = preprocessing
         self._threads = threads
-        self._most_failures = math.floor(max_failures * len(images))
+        self._most_failures = most_failures
         self._kept: np.ndarray | None = self._read_all() if keep else None
 
     def __len__(self) -> int:
@@ -103,7 +102,8 @@ class TrainingImages:
         Images that cannot be read are missing from both. Where pixels are not kept they are decoded ahead.
         """
         tasks = ((each,) for each in places)
-        for pixels, read in map(self._take, places) if self._kept is not None else in_order(self._decode, tasks, threads=self._threads):
+        kept = self._kept is not None
+        for pixels, read in map(self._take, places) if kept else in_order(self._decode, tasks, threads=self._threads):
             self._refuse_failures()
             yield pixels, self.classes[read]
 

@@ -2,6 +2,7 @@
 
 from .contents import Accuracy, ClassPanel, Evaluation, Gallery, MethodCurve, Page, StageLine, Tile
 from .page import render_page, write_page
+from .plots import learning_curve_png
 from .study import FAILS, HOLDS, UNTESTED, Cell, Chapter, Chart, Claim, Grid, Line, StudyPage
 from .study_page import render_study, write_study
 from .study_text import chapter_csv, chapter_text
@@ -34,6 +35,7 @@ __all__ = [
     "accuracy_table_text",
     "chapter_csv",
     "chapter_text",
+    "learning_curve_png",
     "render_page",
     "render_study",
     "render_walks",

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .contents import Accuracy
 
@@ -113,6 +113,38 @@ def standalone(svg: str) -> str:
     """Return an SVG of this module as a file of its own."""
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" color="black"'
     return svg.replace("<svg ", f"<svg {names} ", 1) + "\n"
+
+
+def learning_curve_png(curve: Sequence[Mapping[str, Any]]) -> bytes:
+    """Plot loss and accuracy over the epochs of a training, side by side, as a picture.
+
+    Parameters
+    ----------
+    curve : sequence of mapping
+        For each epoch ``epoch``, ``loss``, ``accuracy``, ``held_out_loss`` and ``held_out_accuracy`` (None where nothing is
+        held out).
+    """
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        figure = Figure(figsize=(9.0, 3.4), layout="constrained", dpi=120)
+        FigureCanvasAgg(figure)
+        epochs = [row["epoch"] for row in curve]
+        for axes, name, scale, unit in zip(figure.subplots(1, 2), ("loss", "accuracy"), (1, 100), ("", " (%)"), strict=True):
+            for look, kind, word in zip(STYLES, ("", "held_out_"), ("trained on", "held out"), strict=False):
+                values = [row[kind + name] for row in curve]
+                if None not in values:
+                    axes.plot(epochs, [scale * value for value in values], color=look.color, marker=look.marker, label=word)
+            axes.set_xlabel("epoch")
+            axes.set_ylabel(name + unit)
+            axes.grid(alpha=0.15)
+            axes.legend(frameon=False)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def _svg(draw: Callable[[Axes], None], *, prefix: str) -> str:

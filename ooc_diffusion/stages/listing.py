@@ -212,6 +212,22 @@ def preview(
     return first, n
 
 
+def class_counts(images: str, *, root: str | None, split: str | None) -> tuple[np.ndarray, list[str] | None]:
+    """Return how many images each class has, int64, and the names of the classes; nothing is written and no image opened."""
+    if not is_folder(images):
+        source = open_source(images, root=root, split=split)
+        if source.truth is None:
+            raise BadInput(f"{images} does not know the classes of its images; give a folder with a folder for each class")
+        known = source.truth[source.truth >= 0]
+        return np.bincount(known, minlength=len(source.class_names or [])), source.class_names
+    classes, counts = ClassFolders(), np.zeros(0, np.int64)
+    for batch in scan_folder(images):
+        numbers = classes.number(batch)
+        counts = np.pad(counts, (0, len(classes.names) - len(counts)))
+        counts += np.bincount(numbers[numbers >= 0], minlength=len(counts))
+    return counts, classes.names
+
+
 def _list_folder(folder: str, store: Store, role: str, class_folders: bool, settings: Settings) -> ImageSource:
     n, name_bytes, skipped, fingerprint = _fingerprint(folder)
     root = str(Path(folder).resolve())

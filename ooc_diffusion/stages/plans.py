@@ -24,6 +24,7 @@ from ..diffusion import (
     zhou_columns,
 )
 from ..errors import DoesNotFit
+from ..features import NetworkCosts
 from ..graph import graph_bytes, least_cluster_memory, least_memory
 from ..memory import MemoryBudget, StagePlan
 from ..neighbors import (
@@ -77,6 +78,30 @@ def plan_extract(n: int, dim: int, *, buffer_bytes: int, network: bool, budget: 
     arrays = buffer_bytes + _DECODING_BYTES + (_NETWORK_BYTES if network else 0)
     peak, least = _overhead(budget, arrays, torch=network)
     return StagePlan("extract", f"{n:,} images to {dim} values each", peak, least, 4 * n * dim)
+
+
+def plan_train(
+    n: int,
+    *,
+    epochs: int,
+    batch_size: int,
+    image_bytes: int,
+    costs: NetworkCosts,
+    threads: int,
+    budget: MemoryBudget,
+) -> StagePlan:
+    """Plan the training of a network on n images, which stay in memory where they fit there.
+
+    The state is written about once a minute, and in place of the one before only when it is whole.
+    """
+    network = 4 * costs.parameters
+    batches = (threads + 2) * batch_size * image_bytes
+    arrays = 8 * network + batches + batch_size * costs.activation_bytes + 64 * n + _DECODING_BYTES
+    least, _ = _overhead(budget, arrays, torch=True)
+    peak = least + n * image_bytes if budget.total >= least + n * image_bytes else least
+    work = f"{epochs} x {n:,} images, {costs.parameters:,} parameters"
+    operations = 3.0 * epochs * n * costs.multiply_adds  # forward, and backward to images and parameters
+    return StagePlan("train", work, peak, least, network + 16 * n, 4 * network, operations)
 
 
 def plan_import(n: int, dim: int, *, budget: MemoryBudget, held_bytes: int = 0) -> StagePlan:

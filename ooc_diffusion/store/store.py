@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import BadInput, CorruptStore
 from .check import checked_blocks, compare
 from .files import os_errors, replace_file, sync_folder
-from .job import Job
+from .job import STATE_SUFFIX, Job
 from .journal import Journal
 from .lock import WriterLock
 from .manifest import ArrayEntry, Manifest
@@ -276,6 +276,7 @@ class Store:
     def _forget(self, journal: Journal) -> None:
         """Remove a journal and the files that only it names."""
         journal.path.unlink()
+        journal.path.with_suffix(STATE_SUFFIX).unlink(missing_ok=True)
         published = {entry.file for entry in self.manifest.arrays.values()}
         for line in journal.lines:
             for what in line.get("declare", {}).values():
