@@ -37,7 +37,7 @@ def plan_command(n_images: int, d: int, dim: int, k: int, classes: int, n_iter: 
     Example:
       ooc-diffusion plan 1000000 --classes 500 --memory-budget 8GiB
     """
-    from ..stages.plans import plan_all
+    from ..stages.whole_plan import plan_all
 
     budget = read_budget(memory_budget)
     plans = plan_all(n_images, d=d, dim=dim, k=k, n_classes=classes, n_iter=n_iter, budget=budget, index=index)

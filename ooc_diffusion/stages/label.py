@@ -23,10 +23,11 @@ from .listing import list_images, preview
 from .neighbors import DEFAULT_K, neighbors
 from .output import check_folder, check_output, write_output
 from .page import make_page
-from .plans import check_all, plan_classify, plan_diffuse, plan_graph, plan_list, plan_neighbors, plan_reduce
+from .plans import plan_classify, plan_diffuse, plan_graph, plan_list, plan_neighbors, plan_reduce
 from .reduce import DEFAULT_DIM, reduce, resolve_dim
 from .selection import MAX_ITER, held_out_bytes
 from .settings import Record, Settings
+from .whole_plan import check_all
 
 ENTRIES_PER_NEIGHBOR = 1.8
 

@@ -15,8 +15,8 @@ from ..low_shot_background import open_background
 from ..low_shot_diffusion import Variant, low_shot
 from ..low_shot_knn import low_shot_knn
 from ..low_shot_logistic import low_shot_logistic
-from ..plans import plan_all
 from ..settings import Record, Settings
+from ..whole_plan import plan_all
 from .data import SPLITS
 from .runs import store_at
 
