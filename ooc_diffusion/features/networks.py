@@ -1,4 +1,4 @@
-"""Classification networks of torchvision, cut before their last layer."""
+"""Classification networks, of torchvision or small ones, cut before their last layer."""
 
 from __future__ import annotations
 
@@ -11,18 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import BadInput, DoesNotFit
-from ..images import plain_image
-from .weights import download_state, load_state, parameter_hash, read_state
+from .preprocessing import Preprocessing
+from .small_networks import SMALL_MODELS, make_small_network
+from .weights import download_state, load_state, parameter_hash, read_state, read_training
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
 logger = logging.getLogger(__name__)
-
-# Longer images are cut to this ratio around their middle, which is all that the central crop sees: a thread of 1 x 50000 pixels
-# would be resized to 3 gigapixels first.
-_LONGEST_RATIO = 8
 
 # Published weights of these two expect an input that they scale themselves; their own start values take a minute.
 _OPTIONS = {
@@ -37,16 +34,18 @@ class NetworkExtractor:
     Parameters
     ----------
     model : str
-        Name in torchvision, such as ``resnet50``.
+        Name in torchvision, such as ``resnet50``, or of a small network, such as ``resnet10-small``.
     weights : str
         ``DEFAULT`` or another name of published weights; ``none`` for random ones; or a file: ``.safetensors``, or a state dict
-        for ``torch.load``. Default ``DEFAULT``.
+        for ``torch.load``. What `train` wrote says itself how images are preprocessed. Default ``DEFAULT``.
     device : str
         ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``. Default ``auto``.
     seed : int
         Of random weights. Default 0.
     threads : int, optional
         Threads of torch on the CPU, for the whole process. Default: left as they are.
+    preprocessing : Preprocessing, optional
+        Of a small network whose weights do not say it. Default: that of the weights.
 
     Raises
     ------
@@ -58,42 +57,37 @@ class NetworkExtractor:
     batch_images = 32
 
     def __init__(
-        self, model: str, *, weights: str = "DEFAULT", device: str = "auto", seed: int = 0, threads: int | None = None
+        self,
+        model: str,
+        *,
+        weights: str = "DEFAULT",
+        device: str = "auto",
+        seed: int = 0,
+        threads: int | None = None,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         import torch
 
-        self._device = _find_device(device)
+        self._device = find_device(device)
         if threads is not None and self._device.type == "cpu":
             torch.set_num_threads(threads)
-        published = _published_weights(model)
-        network, source, preset = _build(model, published, weights, seed)
-        self._preset = preset
+        network, source, self._preprocessing = load_network(model, weights, seed, preprocessing)
         self._network = network.eval().to(self._device)
-        layer, self._last = _last_layer(self._network)
+        layer, self._last = last_layer(self._network)
         self.dim: int = self._last.weight.shape[1]
         self.identity: dict[str, Any] = {
             "model": model,
             "weights": source,
             "parameters": parameter_hash(self._network),
             "layer": f"input of {layer}",
-            "resize": preset.resize_size[0],
-            "crop": preset.crop_size[0],
-            "interpolation": preset.interpolation.value,
-            "mean": preset.mean,
-            "std": preset.std,
+            **self._preprocessing.identity,
             "dtype": "float32",
             "device": self._device.type,
         }
-        # On the device beforehand, shaped to be subtracted from and divided into (b, 3, h, w).
-        self._mean, self._std = (torch.tensor(values, device=self._device).view(3, 1, 1) for values in (preset.mean, preset.std))
 
     def prepare(self, image: Image.Image) -> np.ndarray:
-        """Return uint8 (h, w, 3) pixels, resized and cropped as the published weights want it."""
-        from torchvision.transforms import functional
-
-        plain = _shortened(plain_image(image).convert("RGB"))
-        resized = functional.resize(plain, self._preset.resize_size, self._preset.interpolation)
-        return np.asarray(functional.center_crop(resized, self._preset.crop_size))
+        """Return uint8 (h, w, 1 or 3) pixels, resized and cropped as the weights want it."""
+        return self._preprocessing.prepare(image)
 
     def describe(self, batch: np.ndarray) -> np.ndarray:
         """Return float32 (b, dim) descriptors, in full float32 precision on the GPU too."""
@@ -104,8 +98,7 @@ class NetworkExtractor:
         precise = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
         try:
             with torch.inference_mode(), precise:
-                pixels = torch.from_numpy(batch).to(self._device).permute(0, 3, 1, 2).contiguous()
-                self._network(pixels.to(torch.float32).div(255).sub(self._mean).div(self._std))
+                self._network(self._preprocessing.scaled(torch.from_numpy(batch).to(self._device)))
                 features = captured[0]
                 if features.ndim == 4:
                     features = features.mean(dim=(2, 3))
@@ -116,7 +109,8 @@ class NetworkExtractor:
             hook.remove()
 
 
-def _find_device(device: str) -> torch.device:
+def find_device(device: str) -> torch.device:
+    """Return the device that a user means by ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; `BadInput` where it is not there."""
     import torch
 
     if device == "auto":
@@ -129,47 +123,93 @@ def _find_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def _published_weights(model: str) -> Any:
-    """Return the enumeration of the published weights of a model."""
+def published_weights(model: str) -> Any:
+    """Return the enumeration of the published weights of a model of torchvision; `BadInput` where it is unknown."""
     from torchvision import models
 
     known = models.list_models(module=models)
     if model not in known:
-        close = difflib.get_close_matches(model.lower(), [*known, "pixels"], n=3)
+        close = difflib.get_close_matches(model.lower(), [*known, *SMALL_MODELS, "pixels"], n=3)
         raise BadInput(f"unknown model {model!r}; " + (f"did you mean {', '.join(close)}?" if close else "try resnet50"))
     return models.get_model_weights(model)
 
 
-def _build(model: str, published: Any, weights: str, seed: int) -> tuple[torch.nn.Module, str, Any]:
-    """Return the network, what its weights are called, and the preprocessing that belongs to them."""
+def make_network(model: str, n_classes: int | None = None, *, gray: bool = False, seed: int | None = None) -> torch.nn.Module:
+    """Return a network with random weights.
+
+    Parameters
+    ----------
+    model : str
+        Its name.
+    n_classes : int, optional
+        Outputs of its last layer. Default: 1000.
+    gray : bool
+        Of a small network: one channel of the input instead of three. Default False.
+    seed : int, optional
+        Of the weights; the generator of torch is left as it is. Default: whatever that gives.
+    """
     import torch
     from torchvision import models
 
-    options = _OPTIONS.get(model, {})
-    preset = published.DEFAULT.transforms()
+    def make() -> torch.nn.Module:
+        if model in SMALL_MODELS:
+            return make_small_network(model, n_classes or 1000, gray=gray)
+        sizes = {} if n_classes is None else {"num_classes": n_classes}
+        return models.get_model(model, weights=None, **_OPTIONS.get(model, {}), **sizes)
+
+    if seed is None:
+        return make()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make()
+
+
+def load_network(
+    model: str, weights: str, seed: int, preprocessing: Preprocessing | None
+) -> tuple[torch.nn.Module, str, Preprocessing]:
+    """Return the network, what its weights are called, and the preprocessing that belongs to them."""
+    import torch
+
+    published = None if model in SMALL_MODELS else published_weights(model)
+    names = [] if published is None else list(published.__members__)
+    if published is not None:
+        preprocessing = Preprocessing.published(published.DEFAULT.transforms())
     if weights == "none":
+        assert preprocessing is not None
         logger.warning("%s has random weights (seed %d): its descriptors know nothing of images", model, seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return models.get_model(model, weights=None, **options), f"random, seed {seed}", preset
-    if weights in published.__members__:
+        return make_network(model, gray=preprocessing.gray, seed=seed), f"random, seed {seed}", preprocessing
+    if published is not None and weights in names:
         chosen = published[weights]
-        preset = chosen.transforms()
+        preprocessing = Preprocessing.published(chosen.transforms())
         state, source = download_state(chosen, model), str(chosen)
     elif Path(weights).suffix or os.sep in weights:
         state, source = read_state(weights), Path(weights).name
+        trained = read_training(weights)
+        if trained is not None and trained["model"] != model:
+            raise BadInput(f"{source} holds weights of {trained['model']}, not of {model}; leave --model out")
+        preprocessing = preprocessing if trained is None else trained["preprocessing"]
     else:
-        raise BadInput(f"{model} has no weights {weights!r}; give {', '.join(published.__members__)}, none, or a file")
+        raise BadInput(f"{model} has no weights {weights!r}; give {', '.join([*names, 'none'])}, or a file")
+    assert preprocessing is not None
     with torch.device("meta"):
-        head, _ = _last_layer(models.get_model(model, weights=None, **options))
+        head, _ = last_layer(make_network(model))
     if f"{head}.weight" not in state:
         raise BadInput(f"{source} has no parameter '{head}.weight'; is it of another model than {model}?")
-    network = models.get_model(model, weights=None, num_classes=len(state[f"{head}.weight"]), **options)
+    network = make_network(model, len(state[f"{head}.weight"]), gray=preprocessing.gray)
     load_state(network, state, source)
-    return network, source, preset
+    return network, source, preprocessing
 
 
-def _last_layer(network: torch.nn.Module) -> tuple[str, Any]:
+def with_classes(network: torch.nn.Module, model: str, n_classes: int, *, gray: bool, seed: int) -> torch.nn.Module:
+    """Return a network of the same parameters but those of the last layer, which is a new one of so many outputs."""
+    fresh = make_network(model, n_classes, gray=gray, seed=seed)
+    head, _ = last_layer(fresh)
+    state = {name: value for name, value in network.state_dict().items() if not name.startswith(f"{head}.")}
+    fresh.load_state_dict(state, strict=False)
+    return fresh
+
+
+def last_layer(network: torch.nn.Module) -> tuple[str, Any]:
     """Return name and module of the last linear layer, or of the last convolution where there is none (squeezenet)."""
     from torch import nn
 
@@ -178,10 +218,3 @@ def _last_layer(network: torch.nn.Module) -> tuple[str, Any]:
         if layers:
             return layers[-1]
     raise BadInput(f"{type(network).__name__} has no layer to cut at; choose another model")
-
-
-def _shortened(image: Image.Image) -> Image.Image:
-    width, height = image.size
-    longest = _LONGEST_RATIO * min(width, height)
-    left, top = max(0, (width - longest) // 2), max(0, (height - longest) // 2)
-    return image.crop((left, top, min(width, left + longest), min(height, top + longest))) if left or top else image

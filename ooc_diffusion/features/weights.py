@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BadInput
+from .preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +21,8 @@ _OLD_DENSENET = re.compile(r"(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:we
 # Heads that only training uses (googlenet, inception_v3).
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 _WRAPPERS = ("state_dict", "model")
+# The entry of the metadata of a safetensors file that describes a trained network. One alone: the order of several is not kept.
+TRAINING_KEY = "ooc_diffusion"
 
 
 def read_state(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
@@ -60,6 +64,38 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise BadInput(f"weights file {file} cannot be read: {reason}") from error
     return tidy_state(content, str(file))
+
+
+def read_training(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Return what `train` wrote into a file of weights beside them; None for files of others, and for what is no file.
+
+    Returns
+    -------
+    dict or None
+        ``model``, ``classes`` (names, in the order of the outputs) and ``preprocessing``, a `Preprocessing`.
+
+    Raises
+    ------
+    BadInput
+        Where that is there, but is not as it was written.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if Path(path).suffix != ".safetensors" or not Path(path).is_file():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get(TRAINING_KEY)
+    except (OSError, SafetensorError):
+        return None  # `read_state` says what is wrong with it
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+        shown = Preprocessing(**found["preprocessing"])
+        return {"model": str(found["model"]), "classes": list(found["classes"]), "preprocessing": shown}
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"weights file {path} is damaged: its description cannot be read; train again") from error
 
 
 def download_state(weights: Any, model: str) -> dict[str, torch.Tensor]:

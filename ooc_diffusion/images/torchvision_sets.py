@@ -53,8 +53,7 @@ class TorchvisionSource:
         folder = CACHE_ROOT.expanduser() if root is None else Path(root)
         self._parts = [(label, _open(kind, folder, options)) for label, options in _splits(kind, split)]
         self._lengths = [len(part) for _, part in self._parts]
-        self.truth = _truth(self._parts)
-        self.class_names = _class_names(self._parts[0][1], self.truth)
+        self.truth, self.class_names = _classes([part for _, part in self._parts])
         self.description = {
             "spec": kind.__name__,
             "root": os.fspath(root) if root is not None else None,
@@ -153,10 +152,21 @@ def _open(kind: Any, folder: Path, options: dict[str, Any]) -> Any:
         ) from error
 
 
-def _truth(parts: list[tuple[str, Any]]) -> np.ndarray | None:
-    classes = [_part_truth(part) for _, part in parts]
-    known = [each for each in classes if each is not None]
-    return np.concatenate(known) if len(known) == len(parts) else None
+def _classes(parts: list[Any]) -> tuple[np.ndarray | None, list[str] | None]:
+    """Return the classes of all images, and their names; None where some part does not know them."""
+    truths = [_part_truth(part) for part in parts]
+    known = [truth for truth in truths if truth is not None]
+    if len(known) < len(parts):
+        return None, None
+    names = [_class_names(part, truth) for part, truth in zip(parts, known, strict=True)]
+    named = [part for part in names if part is not None]
+    if len(named) < len(parts) or all(part == named[0] for part in named):
+        return np.concatenate(known), names[0]
+    # The parts of Omniglot have classes of their own, each numbered from 0 on.
+    together = list(dict.fromkeys(name for part in named for name in part))
+    number = {name: i for i, name in enumerate(together)}
+    moved = [np.array([number[name] for name in part], np.int32)[truth] for part, truth in zip(named, known, strict=True)]
+    return np.concatenate(moved), together
 
 
 def _part_truth(dataset: Any) -> np.ndarray | None:
@@ -173,8 +183,8 @@ def _part_truth(dataset: Any) -> np.ndarray | None:
     return None
 
 
-def _class_names(dataset: Any, truth: np.ndarray | None) -> list[str] | None:
-    names = getattr(dataset, "classes", None)
-    if truth is None or names is None or len(names) <= truth.max(initial=-1):
+def _class_names(dataset: Any, truth: np.ndarray) -> list[str] | None:
+    names = getattr(dataset, "classes", getattr(dataset, "_characters", None))
+    if names is None or len(names) <= truth.max(initial=-1):
         return None
     return [name if isinstance(name, str) else ", ".join(name) for name in names]

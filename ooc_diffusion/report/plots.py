@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .contents import Accuracy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from .study import Chart
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,64 @@ def iterations_svg(curves: Sequence[tuple[Style, Sequence[float]]]) -> str:
         axes.set_ylabel("top-1 accuracy (%)")
 
     return _svg(draw, prefix="plot-iterations-")
+
+
+def chart_svg(chart: Chart, *, prefix: str) -> str:
+    """Plot a chart of the study, its series with error bars in the order of `style`; ``prefix`` keeps ids on one page apart."""
+
+    def draw(axes: Axes) -> None:
+        for index, line in enumerate(chart.lines):
+            look = style(index)
+            means, errors = [100 * mean for mean, _ in line.y], [100 * (std or 0.0) for _, std in line.y]
+            axes.errorbar(line.x, means, yerr=errors, color=look.color, marker=look.marker, capsize=3)
+        if chart.log is not None:
+            axes.set_xscale("log", base=chart.log)
+        places = sorted({x for line in chart.lines for x in line.x})
+        if chart.log == 2:
+            axes.set_xticks(places, [f"{x:g}" for x in places])
+            axes.minorticks_off()
+        axes.set_xlabel(chart.x_label)
+        axes.set_ylabel(chart.y_label)
+
+    return _svg(draw, prefix=prefix)
+
+
+def standalone(svg: str) -> str:
+    """Return an SVG of this module as a file of its own."""
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" color="black"'
+    return svg.replace("<svg ", f"<svg {names} ", 1) + "\n"
+
+
+def learning_curve_png(curve: Sequence[Mapping[str, Any]]) -> bytes:
+    """Plot loss and accuracy over the epochs of a training, side by side, as a picture.
+
+    Parameters
+    ----------
+    curve : sequence of mapping
+        For each epoch ``epoch``, ``loss``, ``accuracy``, ``held_out_loss`` and ``held_out_accuracy`` (None where nothing is
+        held out).
+    """
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        figure = Figure(figsize=(9.0, 3.4), layout="constrained", dpi=120)
+        FigureCanvasAgg(figure)
+        epochs = [row["epoch"] for row in curve]
+        for axes, name, scale, unit in zip(figure.subplots(1, 2), ("loss", "accuracy"), (1, 100), ("", " (%)"), strict=True):
+            for look, kind, word in zip(STYLES, ("", "held_out_"), ("trained on", "held out"), strict=False):
+                values = [row[kind + name] for row in curve]
+                if None not in values:
+                    axes.plot(epochs, [scale * value for value in values], color=look.color, marker=look.marker, label=word)
+            axes.set_xlabel("epoch")
+            axes.set_ylabel(name + unit)
+            axes.grid(alpha=0.15)
+            axes.legend(frameon=False)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def _svg(draw: Callable[[Axes], None], *, prefix: str) -> str:

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput
-from ..features import Extractor, describe_images, make_extractor, preparation_bytes
-from ..images import ImageSource, printable
+from ..features import Extractor, choose_model, describe_images, make_extractor, preparation_bytes
+from ..images import ImageSource, held_bytes, printable
 from ..memory import StagePlan
 from ..store import Store, append_strings
 from .listing import list_images, preview
 from .plans import plan_extract, plan_list
 from .settings import Record, Settings, Worker, check_role, run_stage
 
-DEFAULT_MODEL = "resnet50"
 _REASONS_SHOWN = 20
 
 
@@ -29,7 +28,10 @@ def extract(
     role: str = "background",
     root: str | None = None,
     split: str | None = None,
-    model: str = DEFAULT_MODEL,
+    layout: str | None = None,
+    number: int | None = None,
+    class_folders: bool = False,
+    model: str | None = None,
     weights: str = "DEFAULT",
     image_size: int | None = None,
     color: str = "auto",
@@ -41,19 +43,25 @@ def extract(
     Parameters
     ----------
     images : str
-        A folder, ``digits``, or the name of a torchvision data set.
+        A folder, a zip or tar archive, ``digits``, or the name of a torchvision data set.
     store : str or Path
         The store; made where there is none.
     role : {"background", "seeds", "tests", "added"}
         What the images are for. Default ``"background"``.
     root, split : str, optional
         Where the files of a data set are, and which part of it is meant.
-    model : str
-        A classification network of torchvision, cut before its last layer, or ``"pixels"``. Default ``"resnet50"``.
+    layout, number : str and int, optional
+        ``"yfcc"`` for a folder of zip archives of numbered images, and how many there are (default: up to the last).
+    class_folders : bool
+        Of a folder: an image is of the class of the folder that it lies in. Default False.
+    model : str, optional
+        A classification network of torchvision or a small one, cut before its last layer, or ``"pixels"``. Default: that of the
+        weights where `train` wrote them, else ``"resnet50"``.
     weights : str
         ``"DEFAULT"`` (the published weights), a file, or ``"none"`` (random). Default ``"DEFAULT"``.
     image_size, color : int and str
-        For ``"pixels"``: side in pixels (default: that of the images, at most 32) and ``"auto"``, ``"gray"`` or ``"rgb"``.
+        For ``"pixels"`` and for small networks without weights: side in pixels (default: that of the images, at most 32) and
+        ``"auto"``, ``"gray"`` or ``"rgb"``.
     max_failures : float
         Share of unreadable images above which the stage fails, default 0.01.
     settings : Settings, optional
@@ -67,17 +75,20 @@ def extract(
     """
     settings = settings or Settings()
     check_role(role)
+    model = choose_model(model, weights)
     options: dict[str, Any] = {"weights": weights, "image_size": image_size, "color": color, "seed": settings.seed}
     options |= {"device": settings.device, "threads": settings.threads}
     if settings.dry_run:
-        source, n = preview(images, root=root, split=split)
+        source, n = preview(images, root=root, split=split, layout=layout, number=number, settings=settings)
+        held = held_bytes(source)
         plans = [
-            plan_list(n, budget=settings.budget),
-            plan_description(n, make_extractor(model, source, **options), model, settings),
+            plan_list(n, budget=settings.budget, held_bytes=held),
+            plan_description(n, make_extractor(model, source, **options), model, settings, held=held),
         ]
         return {"stage": f"extract.{role}", "images": n, "plans": [asdict(plan) for plan in plans]}
     with Store.writing(store) as target:
-        source = list_images(images, store=target, role=role, root=root, split=split, settings=settings)
+        where: dict[str, Any] = {"root": root, "split": split, "layout": layout, "number": number}
+        source = list_images(images, store=target, role=role, **where, class_folders=class_folders, settings=settings)
         extractor = make_extractor(model, source, **options)
         return describe(target, source, extractor, model, role, max_failures, settings)
 
@@ -96,7 +107,7 @@ def describe(
         store,
         f"extract.{role}",
         settings,
-        plan=plan_description(len(source), extractor, model, settings),
+        plan=plan_description(len(source), extractor, model, settings, held=held_bytes(source)),
         parameters={**extractor.identity, "fingerprint": source.fingerprint},
         inputs=[f"{role}/path_bytes", f"{role}/path_offsets"],
         total=len(source),
@@ -105,9 +116,9 @@ def describe(
     )
 
 
-def plan_description(n: int, extractor: Extractor, model: str, settings: Settings) -> StagePlan:
-    """Plan the description of n images by an extractor."""
-    buffer = preparation_bytes(extractor)
+def plan_description(n: int, extractor: Extractor, model: str, settings: Settings, *, held: int = 0) -> StagePlan:
+    """Plan the description of n images by an extractor, the index of whose archive takes ``held`` bytes."""
+    buffer = preparation_bytes(extractor) + held
     return plan_extract(n, extractor.dim, buffer_bytes=buffer, network=model != "pixels", budget=settings.budget)
 
 

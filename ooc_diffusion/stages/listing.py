@@ -9,27 +9,52 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput
-from ..images import FolderSource, ImageSource, JoinedSource, ScanFingerprint, is_folder, open_source, scan_folder
+from ..images import (
+    ClassFolders,
+    FolderSource,
+    ImageSource,
+    JoinedSource,
+    ScanFingerprint,
+    held_bytes,
+    is_archive,
+    is_folder,
+    open_source,
+    printable,
+    scan_folder,
+)
 from ..store import Store, Strings, append_strings
 from .plans import BLOCK_ROWS, plan_list
 from .settings import Settings, Worker, run_stage
 
 
-def list_images(images: str, *, store: Store, role: str, root: str | None, split: str | None, settings: Settings) -> ImageSource:
+def list_images(
+    images: str,
+    *,
+    store: Store,
+    role: str,
+    root: str | None,
+    split: str | None,
+    layout: str | None = None,
+    number: int | None = None,
+    settings: Settings,
+    class_folders: bool = False,
+) -> ImageSource:
     """List the images of a role as stage ``list.<role>`` and open them.
 
     Parameters
     ----------
     images : str
-        A folder, ``digits``, or the name of a torchvision data set.
+        A folder, an archive, ``digits``, or the name of a torchvision data set.
     store : Store
         Where the names go.
     role : str
         ``background``, ``seeds`` or ``tests``.
-    root, split : str, optional
+    root, split, layout, number : optional
         See `open_source`.
     settings : Settings
         Options of the run.
+    class_folders : bool
+        Of a folder: an image is of the class of the folder that it lies in. Default False.
 
     Returns
     -------
@@ -41,11 +66,15 @@ def list_images(images: str, *, store: Store, role: str, root: str | None, split
     A folder is walked once for its fingerprint, which tells whether it is still the one that an earlier run saw, and a second
     time only where its names are to be written.
     """
-    if is_folder(images):
+    if _is_plain_folder(images, layout, number):
         if root is not None or split is not None:
             raise BadInput(f"--root and --split are for data sets; leave them out with the folder {images}")
-        return _list_folder(images, store, role, settings)
-    source = open_source(images, root=root, split=split)
+        return _list_folder(images, store, role, class_folders, settings)
+    if class_folders:
+        raise BadInput(
+            f"--class-folders is for folders; {images} is a data set, which knows its classes, or an archive: leave it out"
+        )
+    source = _open(images, root, split, layout, number, settings)
     parameters = {"images": dict(source.description), "fingerprint": source.fingerprint}
 
     def work(worker: Worker) -> dict[str, Any]:
@@ -54,11 +83,12 @@ def list_images(images: str, *, store: Store, role: str, root: str | None, split
             rows = range(first, min(first + BLOCK_ROWS, len(source)))
             append_strings(worker.job, f"{role}/path", [source.name(i) for i in rows])
             worker.advance(len(rows))
+        refuse_names_twice(worker, role)
         if source.truth is not None:
             worker.job.put(f"{role}/truth", source.truth.astype(np.int32))
         return {"images": len(source), "class_names": source.class_names}
 
-    plan = plan_list(len(source), budget=settings.budget)
+    plan = plan_list(len(source), budget=settings.budget, held_bytes=held_bytes(source))
     run_stage(
         store,
         f"list.{role}",
@@ -73,6 +103,17 @@ def list_images(images: str, *, store: Store, role: str, root: str | None, split
     return _with_added(store, role, source)
 
 
+def _is_plain_folder(images: str, layout: str | None, number: int | None) -> bool:
+    return is_folder(images) and not is_archive(images) and layout is None and number is None
+
+
+def _open(
+    images: str, root: str | None, split: str | None, layout: str | None, number: int | None, settings: Settings
+) -> ImageSource:
+    most_bytes = max(0, settings.budget.total - settings.budget.overhead())
+    return open_source(images, root=root, split=split, layout=layout, number=number, most_bytes=most_bytes)
+
+
 def reopen(store: Store, role: str) -> ImageSource | None:
     """Open the images of a role again; None where its descriptors came without images."""
     stage = f"list.{role}"
@@ -85,7 +126,7 @@ def reopen(store: Store, role: str) -> ImageSource | None:
 def _reopen(
     store: Store, role: str, images: dict[str, Any], fingerprint: str, *, first: int = 0, end: int | None = None
 ) -> ImageSource:
-    if is_folder(images["spec"]):
+    if _is_plain_folder(images["spec"], images.get("layout"), None):
         return _open_folder(store, role, images["spec"], fingerprint, first=first, end=end)
     return open_source(**images)
 
@@ -107,7 +148,8 @@ def _with_added(store: Store, role: str, source: ImageSource) -> ImageSource:
         source = _open_folder(store, role, str(source.root), source.fingerprint, end=ends[0])
     parts: list[ImageSource | int] = [source]
     for part, end in zip(added, ends[1:], strict=True):
-        parts.append(end - part["first"] if part["images"] is None else _reopen(store, role, **part, end=end))
+        images, first = part["images"], part["first"]
+        parts.append(end - first if images is None else _reopen(store, role, images, part["fingerprint"], first=first, end=end))
     return JoinedSource(parts)
 
 
@@ -123,10 +165,41 @@ def refuse_to_lose(worker: Worker, store: Store, role: str) -> None:
             )
 
 
-def preview(images: str, *, root: str | None, split: str | None) -> tuple[ImageSource, int]:
+def refuse_names_twice(worker: Worker, role: str) -> None:
+    """Compare the names that a job has just written for images to add with those of the background, which it throws away then."""
+    store = worker.job.store
+    if role != "added" or "background/path_offsets" not in store:
+        return
+    written = (worker.job.array(f"added/path_{part}", dtype, (None,)) for part, dtype in (("bytes", "|u1"), ("offsets", "<i8")))
+    try:
+        compare_names(Strings.open(store, "background/path"), Strings(*(array.view() for array in written)))
+    except BadInput:
+        worker.job.discard()
+        raise
+
+
+def compare_names(known: Strings, added: Strings) -> None:
+    """Raise `BadInput` where an image to add has the name of one of the background."""
+    for row in range(len(added)):
+        if known.bisect(added[row]) >= 0:
+            raise BadInput(
+                f"{printable(added[row])!r} is the name of an image of the background and of an added one; "
+                "leave out what is there already, and give new images new paths or names"
+            )
+
+
+def preview(
+    images: str,
+    *,
+    root: str | None,
+    split: str | None,
+    layout: str | None = None,
+    number: int | None = None,
+    settings: Settings,
+) -> tuple[ImageSource, int]:
     """Open images without writing anything, for a plan: the source (the first rows of a folder) and the number of images."""
-    if not is_folder(images):
-        source = open_source(images, root=root, split=split)
+    if not _is_plain_folder(images, layout, number):
+        source = _open(images, root, split, layout, number, settings)
         return source, len(source)
     first = None
     n = 0
@@ -139,27 +212,46 @@ def preview(images: str, *, root: str | None, split: str | None) -> tuple[ImageS
     return first, n
 
 
-def _list_folder(folder: str, store: Store, role: str, settings: Settings) -> ImageSource:
+def class_counts(images: str, *, root: str | None, split: str | None) -> tuple[np.ndarray, list[str] | None]:
+    """Return how many images each class has, int64, and the names of the classes; nothing is written and no image opened."""
+    if not is_folder(images):
+        source = open_source(images, root=root, split=split)
+        if source.truth is None:
+            raise BadInput(f"{images} does not know the classes of its images; give a folder with a folder for each class")
+        known = source.truth[source.truth >= 0]
+        return np.bincount(known, minlength=len(source.class_names or [])), source.class_names
+    classes, counts = ClassFolders(), np.zeros(0, np.int64)
+    for batch in scan_folder(images):
+        numbers = classes.number(batch)
+        counts = np.pad(counts, (0, len(classes.names) - len(counts)))
+        counts += np.bincount(numbers[numbers >= 0], minlength=len(counts))
+    return counts, classes.names
+
+
+def _list_folder(folder: str, store: Store, role: str, class_folders: bool, settings: Settings) -> ImageSource:
     n, name_bytes, skipped, fingerprint = _fingerprint(folder)
     root = str(Path(folder).resolve())
 
     def work(worker: Worker) -> dict[str, Any]:
         refuse_to_lose(worker, store, role)
-        seen = ScanFingerprint()
+        seen, classes = ScanFingerprint(), ClassFolders()
         for batch in _unwritten(folder, seen):
             append_strings(worker.job, f"{role}/path", (batch.paths, batch.lengths))
+            if class_folders:
+                worker.job.array(f"{role}/truth", "<i4", (n,)).append(classes.number(batch))
             worker.advance(len(batch.lengths))
         if seen.hexdigest() != fingerprint:
             worker.job.discard()
             raise BadInput(f"{folder} changes while it is being listed; wait until nothing writes there and run again")
-        return {"images": n, "skipped": skipped}
+        refuse_names_twice(worker, role)
+        return {"images": n, "skipped": skipped} | ({"class_names": classes.names} if class_folders else {})
 
     run_stage(
         store,
         f"list.{role}",
         settings,
         plan=plan_list(n, budget=settings.budget, name_bytes=name_bytes),
-        parameters={"images": {"spec": root}, "fingerprint": fingerprint},
+        parameters={"images": {"spec": root}, "fingerprint": fingerprint} | ({"class_folders": True} if class_folders else {}),
         replaces=[f"import.{role}"],
         total=n,
         unit="images",

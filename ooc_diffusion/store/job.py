@@ -20,6 +20,7 @@ from .writer import ArrayWriter
 if TYPE_CHECKING:
     from .store import Store
 
+STATE_SUFFIX = ".state"
 _SECONDS_BETWEEN_CHECKPOINTS = 2.0
 
 
@@ -61,9 +62,16 @@ class Job:
         return self._dropped_bytes + sum(writer.written_bytes for writer in self._arrays.values())
 
     @property
-    def _id(self) -> str:
+    def id(self) -> str:
+        """Name of this job, the same when it goes on, and never given again."""
         assert self._journal is not None
         return self._journal.lines[0]["id"]
+
+    @property
+    def state_path(self) -> Path:
+        """A file beside the journal that the stage may keep for itself, and replace; it goes when the journal goes."""
+        assert self._journal is not None
+        return self._journal.path.with_suffix(STATE_SUFFIX)
 
     def begin(self, journal_path: Path) -> None:
         """Start anew with an empty journal."""
@@ -190,7 +198,7 @@ class Job:
         for stage in self.replaces:
             before += manifest.stages.pop(stage)["arrays"]
         manifest.arrays = {name: entry for name, entry in manifest.arrays.items() if name not in before} | entries
-        manifest.stages[self.stage] = {**self.identity, "id": self._id, "arrays": list(entries), "record": record}
+        manifest.stages[self.stage] = {**self.identity, "id": self.id, "arrays": list(entries), "record": record}
         self._commit(manifest, record, keep=set(entries))
 
     def extend(
@@ -231,7 +239,7 @@ class Job:
             changed = manifest.stages[stage]
             changed["record"] = said
             changed["inputs"] = {name: manifest.arrays[name].identity for name in changed["inputs"]}
-        manifest.stages[self.stage]["id"] = self._id
+        manifest.stages[self.stage]["id"] = self.id
         self._commit(manifest, record, keep=set(entries))
 
     def _finished(self) -> dict[str, ArrayEntry]:
@@ -264,6 +272,7 @@ class Job:
         assert self._journal is not None
         self.close()
         self._journal.path.unlink(missing_ok=True)
+        self.state_path.unlink(missing_ok=True)
         for name, writer in self._arrays.items():
             if name not in keep:
                 writer.path.unlink(missing_ok=True)

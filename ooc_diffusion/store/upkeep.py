@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import StorageFailure, StoreLocked
 from .check import compare
 from .files import os_errors, read_regular
+from .job import STATE_SUFFIX
 from .journal import Journal
 from .lock import WriterLock
 from .manifest import Manifest
@@ -135,7 +136,7 @@ def clean(store: Store, *, unfinished: bool = False, dry_run: bool = False) -> C
         kept |= {"manifest.json", "lock", f"generations/{manifest.generation:08d}.json"}
         if not unfinished:
             for journal in _live_journals(store, manifest):
-                kept.add(str(journal.path.relative_to(store.path)))
+                kept |= {str(path.relative_to(store.path)) for path in (journal.path, journal.path.with_suffix(STATE_SUFFIX))}
                 kept |= {what["file"] for line in journal.lines for what in line.get("declare", {}).values()}
         removed, size = [], 0
         for path in _own_files(store.path):
@@ -168,7 +169,7 @@ def _temporary(store: Store) -> list[Path]:
 
 
 def _own_files(root: Path) -> list[Path]:
-    patterns = ("data/*.npy", "jobs/*.journal", "generations/*.json", ".*.tmp", "*/.*.tmp")
+    patterns = ("data/*.npy", "jobs/*.journal", f"jobs/*{STATE_SUFFIX}", "generations/*.json", ".*.tmp", "*/.*.tmp")
     return sorted(path for pattern in patterns for path in root.glob(pattern))
 
 
