@@ -14,14 +14,14 @@ from .kernels import offer, put_rows
 from .list_major import Tiles, around, nearest_lists
 from .lists import Inverted
 from .nearest import assign_lists
-from .search import QUERY_ROWS, search
+from .search import QUERY_ROWS, inverted_index, search
 from .training import move_centroids
 
 # Vectors that are enough to measure with, and their bytes at most.
 _SAMPLE_ROWS, _SAMPLE_BYTES = 2**14, 2**24
 _STRETCHES = 64
 # Each part is measured so often; the best counts, for another process may have come in between.
-_TIMES = 3
+_TIMES = 2
 # Lists of a k-means of some vectors that tells how much longer than others those are that are visited.
 _SMALL_LISTS, _SMALL_ITERATIONS = 128, 4
 _QUERIES, _EXACT_QUERIES = 1024, 256
@@ -110,7 +110,8 @@ def measure_rates(
     small = some[:: max(1, m // _SMALL_LISTS)][:_SMALL_LISTS].copy()
     for _ in range(_SMALL_ITERATIONS):
         small = move_centroids(some, small, np.random.default_rng(0))
-    found["longer"] = longer(some, small, assign_lists(some, small), probes=max(1, probes * len(small) // lists))
+    lengths = np.bincount(assign_lists(some, small), minlength=len(small))
+    found["longer"] = longer(some, small, lengths, probes=max(1, probes * len(small) // lists))
     if index == "IVFFlat":
         return Rates(**found, inside=_inside(some, k, length, probes))
     with one_blas_thread():
@@ -118,9 +119,8 @@ def measure_rates(
     return Rates(**found, **parts, kept=_kept(k, threads), sorted=_sorted(k, threads))
 
 
-def longer(vectors: np.ndarray, centroids: np.ndarray, numbers: np.ndarray, *, probes: int) -> float:
-    """Return how many times as long as the mean list those are that queries probe, given the list of some vectors."""
-    lengths = np.bincount(numbers, minlength=len(centroids))
+def longer(vectors: np.ndarray, centroids: np.ndarray, lengths: np.ndarray, *, probes: int) -> float:
+    """Return how many times as long as the mean of all ``lengths`` (lists,) those are that some vectors probe."""
     near = nearest_lists(centroids, vectors[:_QUERIES], probes=min(probes, len(centroids)))
     return float(lengths[near].mean() / max(lengths.mean(), 1e-9))
 
@@ -151,17 +151,15 @@ def _flat(some: np.ndarray, k: int, threads: int) -> float:
 
 
 def _assign(some: np.ndarray, lists: int) -> float:
-    centroids = some[: min(lists, len(some) // 4)]
-    return _best_of(lambda: assign_lists(some, centroids)) / (len(some) * len(centroids))
+    centroids, vectors = some[: min(lists, len(some) // 4)], some[: 4 * _QUERIES]
+    return _best_of(lambda: assign_lists(vectors, centroids)) / (len(vectors) * len(centroids))
 
 
 def _inside(some: np.ndarray, k: int, length: int, probes: int) -> float:
-    from .search import _index
-
     numbers = np.arange(len(some), dtype=np.int32) // length
     centroids, queries = some[::length], some[:_QUERIES]
     probes = min(probes, len(centroids))
-    index = _index(some, Inverted(centroids, numbers), probes, "inner product")
+    index = inverted_index(some, Inverted(centroids, numbers), probes, "inner product")
     with one_blas_thread():
         return _best_of(lambda: index.search(queries, k)) / (len(queries) * probes * length)
 

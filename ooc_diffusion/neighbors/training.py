@@ -42,9 +42,7 @@ def train_centroids(vectors: np.ndarray, *, seed: int = 0, device: str = "cpu") 
     return centroids[bisect_centroids(centroids)]
 
 
-def move_centroids(
-    vectors: np.ndarray, centroids: np.ndarray, rng: np.random.Generator, *, device: str = "cpu"
-) -> np.ndarray:
+def move_centroids(vectors: np.ndarray, centroids: np.ndarray, rng: np.random.Generator, *, device: str = "cpu") -> np.ndarray:
     """Return where one iteration of k-means puts the centroids (lists, d) of vectors (n, d)."""
     return _means(vectors, assign_lists(vectors, centroids, device=device), centroids, rng)
 
