@@ -49,6 +49,8 @@ def _show_plans(plans: list[dict[str, Any]], record: dict[str, Any]) -> None:
         if plan["reads"]:
             steps = ", ".join(f"{step} {format_size(size)}" for step, size in plan["reads"].items())
             click.echo(f"{plan['stage']} reads at most: {steps}")
+    if record.get("expected_reads"):
+        click.echo(f"of which searching reads about {format_size(record['expected_reads']['searching'])}, as its lists tell")
     peak, least = (max(plan[key] for plan in plans) for key in ("memory_bytes", "least_bytes"))
     disk = sum(plan["disk_bytes"] for plan in plans) + max(plan["scratch_bytes"] for plan in plans)
     click.echo(
@@ -105,7 +107,9 @@ def _traffic(record: dict[str, Any]) -> str:
             ("written_bytes", "written", plan["write_bytes"]),
         )
     )
-    return f", {read}, {written}"
+    expected = record.get("expected_reads")
+    about = f", of which about {format_size(sum(expected.values()))} were expected" if expected else ""
+    return f", {read}{about}, {written}"
 
 
 def _show_steps(record: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from . import kernels
 
 # Rows of the small graph: their keys and positions lie outside the caches of a core.
-_ROWS = 2**17
+_ROWS = 2**16
 _TIMES = 2
 
 

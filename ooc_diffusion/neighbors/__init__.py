@@ -5,7 +5,7 @@ from .counts import Counts, count_search
 from .foreign_index import ForeignIndex, foreign_bytes
 from .gpu import MOST_GPU_SELECTED
 from .kernels import take_entering
-from .list_major import MOST_MEMORY_PROBES, OrderedLists, block_bytes, nearest_lists, query_rows, search_lists
+from .list_major import MOST_MEMORY_PROBES, OrderedLists, block_bytes, nearest_lists, part_visited, query_rows, search_lists
 from .lists import Inverted, bisect_centroids, locality_order, n_lists, n_probes, training_rows
 from .merge import merge_neighbors
 from .nearest import assign_lists
@@ -64,6 +64,7 @@ __all__ = [
     "n_lists",
     "n_probes",
     "nearest_lists",
+    "part_visited",
     "permuted",
     "probes_for",
     "query_rows",

@@ -62,6 +62,8 @@ def count_search(
     if train and index != "Flat":
         samples = min(SAMPLES, n)
         counts["samples"] = {"exact": float(samples) * n * (2 if sampled else 1), "near": float(samples) * lists * sampled}
+    if index == "list-major" and train:
+        counts["ordering"] = {"moved": 4.0 * n * dim}
     visited = probes * n / max(1, lists) * longer
     if index == "Flat":
         counts["searching"] = {"flat": float(q) * n}
@@ -72,6 +74,5 @@ def count_search(
         products = {"near": compared, "listed": q * visited, "kept": q * kept(width, visited), "sorted": float(q) * width}
         counts["searching"] = products
     if index == "list-major" and train:
-        counts["ordering"] = {"moved": 4.0 * n * dim}
         counts["putting back"] = {"moved": 8.0 * n * width}
     return counts

@@ -26,6 +26,8 @@ _LIST_ROWS = 2**11
 _PRODUCTS, _TILE_ROWS = 2**18, 2**12
 # Queries whose nearest lists are looked for at once.
 _PROBING_ROWS = 2**12
+# Blocks, and queries of each, that tell how many lists a block visits.
+_BLOCKS_SEEN, _QUERIES_SEEN = 3, 2**11
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,36 @@ def block_bytes(q: int, d: int, *, k: int, probes: int) -> int:
     rows = min(q, query_rows(q, probes))
     probing = min(rows, _PROBING_ROWS) * key_bytes(probes)
     return rows * (4 * d + 8 * probes + key_bytes(k) + 3 * 8 * k) + probing + Tiles.bytes(d)
+
+
+def part_visited(lists: OrderedLists, queries: np.ndarray | None = None, *, probes: int) -> float:
+    """Estimate which part of the vectors a block of queries visits, from some queries of some blocks.
+
+    Parameters
+    ----------
+    lists, queries, probes
+        As for `search_lists`.
+
+    Returns
+    -------
+    float
+        Between 0 and 1. Lists that none of the queries looked at probes are added by Chao's rule: from those that one of them
+        probes and those that two do.
+    """
+    asking = lists.vectors if queries is None else queries
+    rows, lengths = query_rows(len(asking), probes), np.diff(lists.starts)
+    parts = []
+    for first in np.linspace(0, max(0, len(asking) - rows), _BLOCKS_SEEN).astype(np.int64) // rows * rows:
+        places = np.unique(np.linspace(first, min(first + rows, len(asking)) - 1, _QUERIES_SEEN).astype(np.int64))
+        own = (np.searchsorted(lists.starts, places, side="right") - 1).astype(np.int32) if queries is None else None
+        near = nearest_lists(lists.centroids, np.ascontiguousarray(asking[places], np.float32), probes=probes, own=own)
+        often = np.bincount(near.ravel(), minlength=len(lengths))
+        once, twice = often == 1, int((often == 2).sum())
+        seen = float(lengths[often > 0].sum())
+        if once.any() and len(places) < min(rows, len(asking)):
+            seen += once.sum() ** 2 / (2 * max(1, twice)) * lengths[once].mean()
+        parts.append(min(1.0, seen / max(1, int(lists.starts[-1]))))
+    return float(np.mean(parts))
 
 
 def nearest_lists(centroids: np.ndarray, queries: np.ndarray, *, probes: int, own: np.ndarray | None = None) -> np.ndarray:

@@ -112,11 +112,13 @@ def measure_rates(
         small = move_centroids(some, small, np.random.default_rng(0))
     lengths = np.bincount(assign_lists(some, small), minlength=len(small))
     found["longer"] = longer(some, small, lengths, probes=max(1, probes * len(small) // lists))
+    with one_blas_thread():
+        found["near"] = _near(some, lists, length, probes, threads)
     if index == "IVFFlat":
         return Rates(**found, inside=_inside(some, k, length, probes))
     with one_blas_thread():
-        parts = {"listed": _listed(some, k, length, asking, threads), "near": _near(some, lists, length, probes, threads)}
-    return Rates(**found, **parts, kept=_kept(k, threads), sorted=_sorted(k, threads))
+        found["listed"] = _listed(some, length, asking, threads)
+    return Rates(**found, kept=_kept(k, threads), sorted=_sorted(k, threads))
 
 
 def longer(vectors: np.ndarray, centroids: np.ndarray, lengths: np.ndarray, *, probes: int) -> float:
@@ -164,13 +166,13 @@ def _inside(some: np.ndarray, k: int, length: int, probes: int) -> float:
         return _best_of(lambda: index.search(queries, k)) / (len(queries) * probes * length)
 
 
-def _listed(some: np.ndarray, k: int, length: int, asking: int, threads: int) -> float:
+def _listed(some: np.ndarray, length: int, asking: int, threads: int) -> float:
     lists = len(some) // length
     rows = np.random.default_rng(0).permutation(len(some))[:asking].astype(np.int32)
 
     def visit() -> None:
         # nothing is good enough: what is kept is measured by itself
-        best, tiles = Best(len(some), k, least=np.full(len(some), np.inf, np.float32)), Tiles(some.shape[1])
+        best, tiles = Best(len(some), 1, least=np.full(len(some), np.inf, np.float32)), Tiles(some.shape[1])
         for number in range(lists):
             positions = np.arange(number * length, (number + 1) * length, dtype=np.int32)
             for found, queries, part in tiles.products(some, rows, some[number * length : (number + 1) * length]):

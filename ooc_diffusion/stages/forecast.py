@@ -3,53 +3,43 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import psutil
 
-from ..graph import GraphRates, measure_building, table_passes
-from ..memory import MemoryBudget, StagePlan
-from ..neighbors import Counts, Inverted, Rates, count_search, longer, measure_rates, n_lists, n_probes, query_rows, some_vectors
-from ..parallel import resolve_threads
+from ..memory import MemoryBudget, StagePlan, format_size
+from ..neighbors import (
+    Inverted,
+    OrderedLists,
+    Rates,
+    choose_index,
+    count_search,
+    longer,
+    measure_rates,
+    n_lists,
+    n_probes,
+    part_visited,
+    query_rows,
+    some_vectors,
+)
+from ..parallel import limit_threads, resolve_threads
 from ..store import DiskRates, Store, measure_disk
+from .graph_forecast import building_seconds
+from .ordered_search import open_lists
 from .plans import EXTRA_NEIGHBORS
+from .seconds import Seconds, to_seconds
 from .settings import Settings
+from .traffic import searching_lists
 
 logger = logging.getLogger(__name__)
 
-Seconds = dict[str, float]
 # A run of fewer multiply-adds is over before it is worth measuring the machine.
 WORTH_A_FORECAST = 2.0**38
-
-
-def to_seconds(
-    counts: Counts, rates: Rates | GraphRates, *, reads: Mapping[str, int], writes: Mapping[str, int], disk: DiskRates | None
-) -> Seconds:
-    """Turn counts of work, and bytes where these pass through a disk, into seconds by step.
-
-    Parameters
-    ----------
-    counts : dict
-        Of each step, by the names of rates.
-    rates : Rates or GraphRates
-        Seconds of one.
-    reads, writes : mapping
-        Bytes by step.
-    disk : DiskRates or None
-        None where the system's cache holds all that is read; nothing then waits for the disk.
-    """
-    seconds = {step: sum(times * getattr(rates, name) for name, times in of.items()) for step, of in counts.items()}
-    if disk is None:
-        return seconds
-    for step in seconds:
-        reading = reads.get(step, 0) / disk.read
-        # the next lists are read while one is searched
-        seconds[step] = max(seconds[step], reading) if step == "searching" else seconds[step] + reading
-        seconds[step] += writes.get(step, 0) / disk.write
-    return seconds
+# Random vectors and rows of a table that stand for those that are not there yet, and how far apart neighbors stand.
+_RANDOM_ROWS, _RANDOM_TABLE_ROWS, _NEAR = 2**12, 2**16, 2**10
 
 
 class SearchForecast:
@@ -90,7 +80,7 @@ class SearchForecast:
     ) -> None:
         self.assumed = sampled and not probes
         self.probes = probes or n_probes(max(1, n_lists(n)))
-        self._vectors, self._n, self._store, self._threads = vectors, n, store, threads
+        self._vectors, self._n, self._threads, self.store = vectors, n, threads, store
         self._how: dict[str, Any] = {"k": k, "width": width, "index": index, "sampled": sampled}
 
     @cached_property
@@ -111,9 +101,9 @@ class SearchForecast:
     @cached_property
     def _disk(self) -> DiskRates | None:
         held = 2 * 4 * self._n * self._vectors.shape[1]  # as they came, and in order
-        if self._store is None or held < psutil.virtual_memory().available:
+        if self.store is None or held < psutil.virtual_memory().available:
             return None
-        return measure_disk(self._store.path)
+        return measure_disk(self.store.path)
 
     def seconds(self, q: int, plan: StagePlan, *, train: bool, probes: int | None = None, longer: float | None = None) -> Seconds:
         """Return the seconds of each step for q images of a role, with what is known meanwhile of probes and `Rates.longer`."""
@@ -130,6 +120,12 @@ class SearchForecast:
         table = 8 * q * width
         writes = {"ordering": plan.disk_bytes - table, "searching": table, "putting back": table}
         return to_seconds(counts, self._rates, reads=plan.reads, writes=writes, disk=self._disk)
+
+    def known_lists(self) -> OrderedLists | None:
+        """Return the lists that an earlier run left, where they are to be searched."""
+        if self.store is None or self._how["index"] != "list-major" or "background/ordered" not in self.store:
+            return None
+        return open_lists(self.store)
 
     def measured_longer(self, centroids: np.ndarray, lists: np.ndarray, probes: int) -> float:
         """Return `Rates.longer` of the lists as they came out."""
@@ -175,14 +171,23 @@ class RoleForecast:
     def __init__(self, search: SearchForecast | None, q: int, plan: StagePlan, *, train: bool) -> None:
         self._search, self._q, self._plan, self._train = search, q, plan, train
         self.foretold: dict[str, Any] = {}
+        self._probes = 0
 
-    def planned(self) -> dict[str, Any]:
-        """Return ``planned_seconds`` by step, and ``probes_assumed`` where they will follow from a recall."""
+    def planned(self, role: str | None = None) -> dict[str, Any]:
+        """Return ``planned_seconds`` by step, and ``probes_assumed`` where they will follow from a recall.
+
+        With a role, and lists of an earlier run, also ``expected_reads``.
+        """
         if self._search is None:
             return {}
         seconds = self._search.seconds(self._q, self._plan, train=self._train)
         assumed = {"probes_assumed": self._search.probes} if self._search.assumed else {}
-        return {"planned_seconds": seconds, **assumed}
+        found = {"planned_seconds": seconds, **assumed}
+        if role is not None and (lists := self._search.known_lists()) is not None:
+            store = self._search.store
+            queries = None if self._train or store is None else store.array(f"{role}/vectors")
+            found |= self._reads(lists, self._search.probes, queries)
+        return found
 
     def begin(self, *, resumed: bool) -> None:
         """Foretell a run from its beginning, where it is long."""
@@ -195,8 +200,20 @@ class RoleForecast:
         if self._search is not None and self.foretold:
             longer = self._search.measured_longer(inverted.centroids, inverted.lists, probes)
             seconds = self._search.seconds(self._q, self._plan, train=self._train, probes=probes, longer=longer)
-            self.foretold = {"planned_seconds": seconds}
+            self.foretold, self._probes = {"planned_seconds": seconds}, probes
             self._log(f"{probes} lists probed")
+
+    def see(self, lists: OrderedLists) -> None:
+        """Foretell what will be read of the lists as they are."""
+        if self._search is not None and self.foretold:
+            self.foretold |= self._reads(lists, self._probes)
+            logger.info("about %s will be read of the lists", format_size(self.foretold["expected_reads"]["searching"]))
+
+    def _reads(self, lists: OrderedLists, probes: int, queries: np.ndarray | None = None) -> dict[str, Any]:
+        part = part_visited(lists, queries, probes=probes)
+        n, d = lists.vectors.shape
+        about: dict[str, Any] = {"itemsize": lists.vectors.dtype.itemsize, "probes": probes, "train": self._train, "part": part}
+        return {"expected_reads": {**self._plan.reads, "searching": searching_lists(n, self._q, d, **about)}}
 
     def _log(self, why: str) -> None:
         seconds = self.foretold["planned_seconds"]
@@ -204,13 +221,19 @@ class RoleForecast:
         logger.info("%s takes about %.0f s (%s): %s", self._plan.stage, sum(seconds.values()), why, steps)
 
 
-def building_seconds(table: np.ndarray, n: int, k: int, plan: StagePlan, *, budget: MemoryBudget, threads: int) -> Seconds:
-    """Return the seconds of the steps in which W of n nodes with k neighbors is built; ``table`` has some rows of such."""
-    rates = measure_building(table[:, :k], threads=threads)
-    passes = table_passes(n, k, budget=MemoryBudget(max(budget.total, plan.least_bytes)))
-    entries = float(n) * k
-    counts = {
-        "building": {"counted": entries, "scattered": passes * entries, "merged": entries},
-        "checking": {"checked": entries},
-    }
-    return to_seconds(counts, rates, reads={}, writes={}, disk=None)
+def plan_seconds(plans: Sequence[StagePlan], n: int, *, dim: int, k: int, index: str, budget: MemoryBudget) -> dict[str, Seconds]:
+    """Return the seconds of `neighbors` and `graph` by stage and step, with random vectors where there are none yet."""
+    planned, threads, k = {plan.stage: plan for plan in plans}, resolve_threads(None), min(k, n - 1)
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((min(n, _RANDOM_ROWS), dim), np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    how: dict[str, Any] = {"k": k, "width": min(k + EXTRA_NEIGHBORS, n), "index": choose_index(n, index)}
+    rows = min(n, _RANDOM_TABLE_ROWS)
+    # neighbors stand near each other in the order of lists
+    table = (np.arange(rows)[:, None] + rng.integers(-_NEAR, _NEAR, (rows, k))) % rows
+    with limit_threads(threads):
+        search = SearchForecast(vectors, n, probes=None, sampled=False, threads=threads, **how)
+        return {
+            "neighbors": search.seconds(n, planned["neighbors"], train=True),
+            "graph": building_seconds(table, n, k, planned["graph"], budget=budget, threads=threads),
+        }

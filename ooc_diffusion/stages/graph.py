@@ -12,8 +12,10 @@ import numpy as np
 from ..errors import BadInput
 from ..graph import Graph, write_graph
 from ..neighbors import locality_order
+from ..parallel import resolve_threads
 from ..store import Store
 from .completion import DEFAULT_RECALL, How, by_lists, complete
+from .graph_forecast import WORTH_A_FORECAST, graph_seconds
 from .plans import BLOCK_ROWS, plan_graph
 from .settings import ROLES, Record, Settings, Worker, open_store, run_stage
 
@@ -121,6 +123,12 @@ def graph(
         parameters["mutual"] = True  # else left out, so that stores from before there was a choice stay good
     if n_seeds and by_lists(target):
         parameters |= how.parameters
+
+    def foretell() -> dict[str, Any]:
+        threads = resolve_threads(settings.threads)
+        return {"planned_seconds": graph_seconds(target, k, plan, how, budget=settings.budget, threads=threads)}
+
+    worth = (n_background + n_seeds) * k >= WORTH_A_FORECAST
     return run_stage(
         target,
         "graph",
@@ -130,7 +138,11 @@ def graph(
         inputs=_inputs(target, n_seeds > 0),
         total=n_background + n_seeds,
         unit="nodes",
-        work=lambda worker: _build(worker, target, k, weigh, mutual, how),
+        work=lambda worker: {
+            **(foretell() if worth and not worker.job.resumed else {}),
+            **_build(worker, target, k, weigh, mutual, how),
+        },
+        forecast=foretell,
     )
 
 

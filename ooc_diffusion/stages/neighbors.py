@@ -259,7 +259,7 @@ def _search_role(store: Store, role: str, how: _How, settings: Settings, ahead: 
         total=2 * q,
         unit="images assigned or searched",
         work=lambda worker: _find(worker, store, role, how, foretold),
-        forecast=foretold.planned,
+        forecast=lambda: foretold.planned(role),
     )
 
 
@@ -312,7 +312,8 @@ def _find(worker: Worker, store: Store, role: str, how: _How, ahead: RoleForecas
         found = copied
     elif how.index == "list-major" and background:
         assert inverted is not None
-        found = search_among_itself(worker, vectors, inverted, width=width, probes=about["probes"], precision=how.precision)
+        how_many = {"width": width, "probes": about["probes"], "precision": how.precision}
+        found = search_among_itself(worker, vectors, inverted, look_ahead=ahead.see, **how_many)
     else:
         found = _search_blocks(worker, store, role, how, inverted, about.get("probes"), width)
     if background:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..memory import MemoryBudget
@@ -14,15 +16,24 @@ from .traffic import by_buckets
 
 
 def search_among_itself(
-    worker: Worker, vectors: np.ndarray, inverted: Inverted, *, width: int, probes: int, precision: str
+    worker: Worker,
+    vectors: np.ndarray,
+    inverted: Inverted,
+    *,
+    width: int,
+    probes: int,
+    precision: str,
+    look_ahead: Callable[[OrderedLists], object] = lambda lists: None,
 ) -> np.ndarray:
     """Write the neighbor table of the background, ``background/neighbor_ids`` and ``similarities``; return the ids.
 
-    The vectors are copied in the order of their lists, ``background/ordered``, which all later searches read.
+    The vectors are copied in the order of their lists, ``background/ordered``, which all later searches read; ``look_ahead`` sees
+    these before they are searched.
     """
     job = worker.job
     with worker.clock.step("ordering"):
         lists = rewrite_in_order(worker, vectors, inverted, precision)
+    look_ahead(lists)
     ids = job.array("background/found_ids", "<i4", (len(vectors), width), scratch=True)
     similarities = job.array("background/found_similarities", "<f4", (len(vectors), width), scratch=True)
     worker.advance(ids.rows)
