@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "BadInput",
+    "BadOption",
     "CorruptStore",
     "DoesNotFit",
     "NoSpace",
@@ -27,6 +28,12 @@ class BadInput(OocDiffusionError, ValueError):
     """A file, an array or an option of the user cannot be used."""
 
     exit_code = 3
+
+
+class BadOption(BadInput):
+    """The command line itself is wrong: an option cannot be read, or nothing would read it."""
+
+    exit_code = 2
 
 
 class CorruptStore(OocDiffusionError, ValueError):

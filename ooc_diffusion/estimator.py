@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .classify import predict as predict_rows
-from .diffusion import check_normalization, diffuse_once, kernels
+from .diffusion import check_normalization, check_precision, diffuse_once, kernels
 from .errors import BadInput
 from .graph import build_graph
 from .memory import MemoryBudget
@@ -39,6 +39,8 @@ class LabelDiffusion(ClassifierMixin, BaseEstimator):
         Set labelled vectors back to their labels after each iteration. Default False.
     power : float
         r of ``"gamma"``, more than 1 and at most 2. Default 2.
+    precision : {"float32", "bfloat16"}
+        How L is stored, as in `ooc_diffusion.diffuse`; ``"bfloat16"`` for columns or none without reset. Default ``"float32"``.
     metric : {"euclidean", "cosine"}
         Distance; the same thing for vectors of unit length. Default ``"euclidean"``.
     index : {"auto", "Flat", "IVFFlat"}
@@ -100,6 +102,7 @@ class LabelDiffusion(ClassifierMixin, BaseEstimator):
         normalization: str = "columns",
         reset: bool = False,
         power: float = 2.0,
+        precision: str = "float32",
         metric: str = "euclidean",
         index: str = "auto",
         memory_budget: str | int = "auto",
@@ -112,6 +115,7 @@ class LabelDiffusion(ClassifierMixin, BaseEstimator):
         self.normalization = normalization
         self.reset = reset
         self.power = power
+        self.precision = precision
         self.metric = metric
         self.index = index
         self.memory_budget = memory_budget
@@ -137,11 +141,12 @@ class LabelDiffusion(ClassifierMixin, BaseEstimator):
         Raises
         ------
         BadInput
-            If no vector is labelled, n_neighbors >= n, or a parameter is none of those allowed.
+            If no vector is labelled, n_neighbors > n, or a parameter is none of those allowed.
         """
         X = validate_data(self, X, dtype=np.float32, ensure_min_samples=2)
         self._check(len(X))
         seeds = self._read_labels(X, y)
+        check_precision(self.precision, unskipped=seeds.diffusion(0, None).unskipped)
         budget = MemoryBudget.parse(self.memory_budget)
         self._vectors = self._scaled(X)
         self._inverted: Inverted | None = None
@@ -191,8 +196,8 @@ class LabelDiffusion(ClassifierMixin, BaseEstimator):
     def _check(self, n: int) -> None:
         if not isinstance(self.n_neighbors, int | np.integer) or self.n_neighbors < 1:
             raise BadInput(f"n_neighbors is {self.n_neighbors!r}; give a whole number of at least 1")
-        if self.n_neighbors >= n:
-            raise BadInput(f"n_neighbors is {self.n_neighbors}, but n_samples is {n}; give at most {n - 1}")
+        if self.n_neighbors > n:
+            raise BadInput(f"n_neighbors is {self.n_neighbors}, but n_samples is {n}; give at most {n}")
         if self.n_iter != "auto" and (not isinstance(self.n_iter, int | np.integer) or self.n_iter < 0):
             raise BadInput(f"n_iter is {self.n_iter!r}; give 0 or more iterations, or 'auto'")
         check_normalization(self.normalization, self.power)
@@ -218,7 +223,7 @@ class LabelDiffusion(ClassifierMixin, BaseEstimator):
             given = np.array(given.tolist())
         _check_targets(given)
         self.classes_, classes = np.unique(given, return_inverse=True)
-        eta = {"normalization": self.normalization, "reset": self.reset, "power": self.power}
+        eta = {"normalization": self.normalization, "reset": self.reset, "power": self.power, "precision": self.precision}
         return Seeds(np.flatnonzero(known), classes.astype(np.int64), len(self.classes_), eta)
 
     def _scaled(self, X: np.ndarray) -> np.ndarray:

@@ -16,7 +16,9 @@ __all__ = [
     "naive_csr",
     "naive_diffuse",
     "naive_diffuse_rounded",
+    "naive_float32",
     "naive_knn_scores",
+    "naive_markov",
     "naive_merge",
     "naive_neighbors",
     "naive_normalized",
@@ -24,6 +26,8 @@ __all__ = [
     "naive_top_k_accuracy",
     "naive_w",
     "naive_w0",
+    "naive_walk",
+    "naive_zhou",
 ]
 
 
@@ -126,12 +130,40 @@ def naive_diffuse(W, seeds, seed_classes, n_classes, n_iter, normalization="colu
     return result
 
 
+def naive_walk(W, iterates, start, c):
+    """Walk back from L_T to a seed of class c: [(node, share), ...] from iteration 0 to T, None where no label has come.
+
+    ``W`` is dense, ``iterates`` L_0 .. L_T by node id. A share is W_ij L_t[j] over the sum of these, for the last node its entry
+    over the sum over ``start`` (-1 is skipped). Of equal contributions the one of the smallest id counts.
+    """
+
+    def largest(contributions):
+        best = None
+        for j, value in sorted(contributions):
+            if value > 0 and (best is None or value > best[1]):
+                best = j, value
+        return None if best is None else (best[0], best[1] / sum(value for _, value in contributions))
+
+    found = largest([(j, float(iterates[-1][j, c])) for j in start if j >= 0])
+    if found is None:
+        return None
+    walk = [found]
+    for L in iterates[-2::-1]:
+        walk.append(largest([(j, float(W[walk[-1][0], j]) * float(L[j, c])) for j in range(len(W))]))
+    return walk[::-1]
+
+
 def naive_bfloat16(values):
     """Values rounded to float32, and from there to the nearest bfloat16, ties to the even one; float64."""
     bits = np.asarray(values).astype(np.float32).view(np.uint32).astype(np.int64)
     upper, rest = bits // 2**16, bits % 2**16
     upper += (rest > 2**15) | ((rest == 2**15) & (upper % 2 == 1))
     return (upper * 2**16).astype(np.uint32).view(np.float32).astype(np.float64)
+
+
+def naive_float32(values):
+    """Values rounded to float32; float64."""
+    return np.asarray(values).astype(np.float32).astype(np.float64)
 
 
 def naive_diffuse_rounded(
@@ -319,3 +351,61 @@ def naive_list_search(X, lists, centroids, queries, k, probes):
         best = np.argsort(-similarities, kind="stable")[:k]
         found.append([*np.array(inside, int)[best], *[-1] * (k - len(best))])
     return np.array(found)
+
+
+def naive_zhou(neighbor_ids, weights, seeds, seed_classes, n_classes, alpha, n_iter=None):
+    """L_0 .. L_T of L_{t+1} = α 𝒲 L_t + (1 - α) L_0, 𝒲 = D^(-1/2) (W0 + W0ᵀ) D^(-1/2), dense float64; without T the limit alone.
+
+    The limit is (1 - α) (I - α 𝒲)^(-1) L_0, by inverting the matrix. Rows and columns of nodes without edges are zero in 𝒲.
+    """
+    W0 = naive_w0(neighbor_ids, len(neighbor_ids), weights).toarray()
+    S = W0 + W0.T
+    degrees = S.sum(axis=1)
+    for i in range(len(S)):
+        for j in range(len(S)):
+            if S[i, j] > 0:
+                S[i, j] /= np.sqrt(degrees[i] * degrees[j])
+    L = np.zeros((len(S), n_classes))
+    for node, label in zip(seeds, seed_classes, strict=True):
+        L[node, label] = 1.0
+    if n_iter is None:
+        return (1 - alpha) * np.linalg.inv(np.eye(len(S)) - alpha * S) @ L
+    result = [L]
+    for _ in range(n_iter):
+        result.append(alpha * S @ result[-1] + (1 - alpha) * L)
+    return result
+
+
+def naive_markov(W, power, threshold=0.0, most=1000):
+    """Clusters (n,) by full Markov clustering of a dense W, numbered by their first node: W = Γ_r(W W) until nothing changes.
+
+    An entry below the threshold is dropped unless it is the largest of its column, which is divided by its sum again.
+    """
+    W = W.toarray() if sp.issparse(W) else np.array(W, dtype=np.float64)
+    n = len(W)
+    for _ in range(most):
+        squared = (W @ W) ** power
+        for j in range(n):
+            total = squared[:, j].sum()
+            if total > 0:
+                squared[:, j] /= total
+                largest = squared[:, j].max()
+                for i in range(n):
+                    if squared[i, j] < threshold and squared[i, j] < largest:
+                        squared[i, j] = 0
+                squared[:, j] /= squared[:, j].sum()
+        done = np.abs(squared - W).max() < 1e-9
+        W = squared
+        if done:
+            break
+    clusters = np.full(n, -1)
+    for start in range(n):
+        if clusters[start] >= 0:
+            continue
+        number, waiting = clusters.max() + 1, [start]
+        while waiting:
+            i = waiting.pop()
+            if clusters[i] < 0:
+                clusters[i] = number
+                waiting += [j for j in range(n) if W[i, j] > 0 or W[j, i] > 0]
+    return clusters

@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import ooc_diffusion.estimator as module
-from ooc_diffusion import LabelDiffusion
+from ooc_diffusion import LabelDiffusion, diffuse
 from ooc_diffusion.diffusion.room import Room
 from ooc_diffusion.errors import BadInput, DoesNotFit
 from ooc_diffusion.memory import MemoryMeter
@@ -237,7 +237,7 @@ def test_better_than_the_nearest_label_on_digits(n_per_class):
 
 
 BAD = {
-    "k": ({"n_neighbors": 150}, "n_neighbors is 150, but n_samples is 150; give at most 149"),
+    "k": ({"n_neighbors": 151}, "n_neighbors is 151, but n_samples is 150; give at most 150"),
     "no neighbor": ({"n_neighbors": 0}, "n_neighbors is 0; give a whole number"),
     "fraction": ({"n_neighbors": 2.5}, "n_neighbors is 2.5; give a whole number"),
     "n_iter": ({"n_iter": -1}, "n_iter is -1; give 0 or more iterations, or 'auto'"),
@@ -248,6 +248,12 @@ BAD = {
     "index": ({"index": "HNSW"}, "index 'HNSW' is not one of auto, Flat, IVFFlat"),
     "few for lists": ({"index": "IVFFlat"}, "IVFFlat needs at least 4096 vectors, there are 150; use Flat"),
     "budget": ({"memory_budget": "4"}, "did you mean 4GiB"),
+    "precision": ({"precision": "half"}, "precision 'half' is not one of float32, bfloat16"),
+    "precision of rows": (
+        {"precision": "bfloat16", "normalization": "rows"},
+        "rows, sinkhorn, gamma, reset and alpha take no bfloat16",
+    ),
+    "precision of a reset": ({"precision": "bfloat16", "reset": True}, "rows, sinkhorn, gamma, reset and alpha take no bfloat16"),
     "threads": ({"threads": 0}, "threads must be at least 1"),
 }
 
@@ -299,3 +305,26 @@ def test_a_store_is_used_again(tmp_path, monkeypatch):
     assert first.label_distributions_.tobytes() != again.label_distributions_.tobytes()
     other = LabelDiffusion(n_neighbors=6, store=tmp_path / "graph").fit(2 * X[::-1], few_labels(truth, 2)[::-1])
     np.testing.assert_allclose(other.label_distributions_[::-1], first.label_distributions_, rtol=1e-5)
+
+
+@pytest.mark.parametrize("normalization", ["columns", "none"])
+def test_bfloat16_is_that_of_the_engine(tmp_path, normalization):
+    X, truth = blobs(spread=5.0)
+    y = few_labels(truth, 2)
+    options = {"n_iter": 4, "normalization": normalization, "precision": "bfloat16"}
+    model = LabelDiffusion(n_neighbors=6, store=tmp_path, **options).fit(X, y)
+    scores = diffuse(tmp_path / "label-diffusion", np.flatnonzero(y >= 0), y[y >= 0], 3, **options)
+    np.testing.assert_allclose(model.label_distributions_, naive_shares(scores.astype(np.float64)), rtol=1e-6)
+    exact = LabelDiffusion(n_neighbors=6, store=tmp_path, **{**options, "precision": "float32"}).fit(X, y)
+    assert 0 < np.abs(model.label_distributions_ - exact.label_distributions_).max() < 4 * 2**-7
+    chosen = LabelDiffusion(n_neighbors=6, n_iter="auto", precision="bfloat16").fit(X, y)
+    assert (chosen.transduction_ == truth).mean() > 0.5
+
+
+def test_as_many_neighbors_as_vectors():
+    X, truth = blobs(30)
+    y = few_labels(truth, 2)
+    model = LabelDiffusion(n_neighbors=30, n_iter=2).fit(X, y)
+    seeds = np.flatnonzero(y >= 0)
+    expected = naive_diffuse(naive_w(naive_nearest(X, X, 30)), seeds, y[seeds], 3, 2)[-1]
+    np.testing.assert_allclose(model.label_distributions_, naive_shares(expected), rtol=1e-5)

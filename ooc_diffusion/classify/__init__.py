@@ -1,12 +1,15 @@
 """From descriptors and scores to labels: logistic regression, late fusion, kNN classifier, predictions."""
 
 from ooc_diffusion.classify.fusion import choose_coefficient, fuse, log_scores, softmax
+from ooc_diffusion.classify.graph_logistic import EdgeSampler, Smoothness
 from ooc_diffusion.classify.knn import knn_scores
 from ooc_diffusion.classify.logistic import LogisticModel, train_logistic
 from ooc_diffusion.classify.predictions import predict, top_k
 
 __all__ = [
+    "EdgeSampler",
     "LogisticModel",
+    "Smoothness",
     "choose_coefficient",
     "fuse",
     "knn_scores",

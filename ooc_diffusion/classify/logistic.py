@@ -15,6 +15,8 @@ from ooc_diffusion.errors import BadInput
 if TYPE_CHECKING:
     import torch
 
+    from ooc_diffusion.classify.graph_logistic import Smoothness
+
 __all__ = ["BalancedSampler", "LogisticModel", "train_logistic"]
 
 _log = logging.getLogger(__name__)
@@ -133,6 +135,7 @@ def train_logistic(
     device: str = "cpu",
     seed: int = 0,
     threads: int | None = None,
+    smooth: Smoothness | None = None,
 ) -> LogisticModel:
     """Train a linear layer with softmax by stochastic gradient descent on class-balanced batches.
 
@@ -154,6 +157,8 @@ def train_logistic(
         Seed of the sampler. The same seed, device and threads give the same model.
     threads : int or None
         CPU threads of torch during the training, one where the steps are small; None leaves its setting.
+    smooth : Smoothness or None
+        Differences over the edges of a graph that are added to the objective.
 
     Returns
     -------
@@ -191,7 +196,11 @@ def train_logistic(
             # In place is safe, indexing has copied; and it is what a step on a small batch costs most.
             x = torch.from_numpy(np.asarray(X[rows], dtype=np.float32)).to(device).sub_(center).mul_(1.0 / scale)
             target = torch.from_numpy(y[rows].astype(np.int64)).to(device)
+            gradient = None if smooth is None else smooth.gradient(weights, bias, center, scale, batch_size)
             _step(weights, bias, x, target, learning_rate, weight_decay)
+            if gradient is not None:
+                weights.sub_(gradient[0], alpha=learning_rate)
+                bias.sub_(gradient[1], alpha=learning_rate)
     folded = weights.cpu().numpy().astype(np.float64) / scale
     model = LogisticModel(folded.astype(np.float32), (bias.cpu().numpy() - mean @ folded).astype(np.float32))
     if not (np.isfinite(model.weights).all() and np.isfinite(model.bias).all()):

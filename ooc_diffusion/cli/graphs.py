@@ -1,4 +1,4 @@
-"""Commands from vectors to the graph: neighbors, graph."""
+"""Commands from vectors to the graph: neighbors, graph; and clusters of it."""
 
 # ruff: noqa: D301 - \b must reach click as the character that it is
 
@@ -7,9 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from .options import STORE, common_options
+from .options import STORE, common_options, refuse_unread, typed
 
 K = click.option("--k", type=click.IntRange(min=1), default=30, show_default=True, help="Neighbors per image, itself included.")
 INDEX = click.option(
@@ -39,25 +38,35 @@ SHARE = click.FloatRange(0, 1, min_open=True)
 @click.option("--add", is_flag=True, help="Take the images of role added into the background, and update its table.")
 @click.option("--table", metavar="FILE", help="Take the neighbors of the background from this .npy of ids, -1 = none.")
 @click.option("--similarities", metavar="FILE", help="Their inner products, an .npy.  [default: they are computed]")
+@click.option(
+    "--table-width",
+    type=click.IntRange(min=1),
+    help="Neighbors in a row of a table without a header.  [default: the number at the end of names like x.int32, x.float32]",
+)
 @click.option("--index-file", metavar="FILE", help="Search with this index of the background, as faiss.write_index wrote it.")
 @common_options
 def neighbors_command(store: str, add: bool, **options: Any) -> dict[str, Any]:
     """Find the nearest neighbors of every image among the background.
 
+    A --table (and its --similarities) is an .npy array, or a file without a header: int32 ids (float32 similarities), row
+    after row. In names like ndis1000000_k32_I_11.int32 and ndis1000000_k32_D_11.float32 the last number is that of the
+    neighbors in a row; a number is 4 bytes long, whatever it says.
+
     \b
     Examples:
       ooc-diffusion neighbors --store s --k 30 --target-recall 0.95 --memory-budget 4GiB
+      ooc-diffusion neighbors --store s --table I_11.int32 --similarities D_11.float32
       ooc-diffusion neighbors --store s --add
     """
     if add:
         from ..stages.addition import SEARCHED, add_images
 
-        context = click.get_current_context()
-        typed = [name for name in SEARCHED if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
-        stated = {name: context.params[name] for name in typed}
+        given = click.get_current_context().params
+        stated = {name: given[name] for name in SEARCHED if typed(name)}
         return add_images(store, stated=stated, min_recall=options["min_recall"], settings=options["settings"])
     from ..stages.neighbors import neighbors
 
+    refuse_unread(options["table"] is not None, "similarities", "--table")
     return neighbors(store, **options)
 
 
@@ -66,13 +75,20 @@ def neighbors_command(store: str, add: bool, **options: Any) -> dict[str, Any]:
 @click.option("--k", type=click.IntRange(min=1), help="Neighbors per node.  [default: as many as were searched for]")
 @click.option(
     "--weighting",
-    type=click.Choice(["constant", "gaussian"]),
+    type=click.Choice(["constant", "gaussian", "meaningful"]),
     default="constant",
     show_default=True,
-    help="Weight of an edge: 1, or exp(-x²/σ²) of the distance x.",
+    help="Weight of an edge: 1, exp(-x²/σ²) of the distance x, or s (1 - exp(-λ s))^k, s falling from 1 at the first neighbor "
+    "to 0 at the last.",
 )
 @click.option(
     "--sigma", type=click.FloatRange(0, min_open=True), default=0.5, show_default=True, help="σ of --weighting gaussian."
+)
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, help="λ of --weighting meaningful."
+)
+@click.option(
+    "--mutual", is_flag=True, help="Keep an edge only where both images list each other; images may then lose all edges."
 )
 @click.option("--exact", is_flag=True, help="Look for the seeds among the neighbors of the background exactly, not by lists.")
 @click.option(
@@ -87,9 +103,48 @@ def graph_command(store: str, **options: Any) -> dict[str, Any]:
     """Complete the neighbor table with the seeds, symmetrize and normalize it.
 
     \b
-    Example:
+    Examples:
       ooc-diffusion graph --store s
+      ooc-diffusion graph --store s --weighting gaussian --sigma 0.4 --mutual
     """
     from ..stages.graph import graph
 
+    refuse_unread(options["weighting"] == "gaussian", "sigma", "--weighting gaussian")
+    refuse_unread(options["weighting"] == "meaningful", "rate", "--weighting meaningful")
+    refuse_unread(not options["exact"], "target_recall", "search by lists, without --exact")
     return graph(store, **options)
+
+
+@click.command("cluster")
+@STORE
+@click.option("--output", required=True, type=click.Path(), help="CSV to write: path,cluster.")
+@click.option(
+    "--power",
+    type=click.FloatRange(1, 2, min_open=True),
+    default=2.0,
+    show_default=True,
+    help="r, the power of each entry: the larger, the more clusters.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=1e-5,
+    show_default=True,
+    help="Entries below it are dropped in each step.",
+)
+@click.option(
+    "--max-steps", type=click.IntRange(min=1), default=100, show_default=True, help="Steps after which it ends with a warning."
+)
+@common_options
+def cluster_command(store: str, **options: Any) -> dict[str, Any]:
+    """Cluster the images of a small graph by full Markov clustering, without labels.
+
+    W is squared in memory until it changes no more; a graph that outgrows the budget on the way is refused.
+
+    \b
+    Example:
+      ooc-diffusion cluster --store s --power 1.4 --output clusters.csv
+    """
+    from ..stages.cluster import cluster
+
+    return cluster(store, **options)

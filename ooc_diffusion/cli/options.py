@@ -11,8 +11,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
+
+from ..errors import BadInput, BadOption
 
 if TYPE_CHECKING:
+    from ..memory import MemoryBudget
     from ..stages.settings import Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -89,18 +93,49 @@ def make_settings(
     """Read the common options, and say which budget is in force."""
     import re
 
-    from ..errors import BadInput
-    from ..memory import MemoryBudget, format_size
+    from ..memory import format_size
     from ..stages.settings import Settings
     from .progress import make_progress
 
     if re.fullmatch(r"auto|cpu|cuda(:\d+)?", device) is None:
-        raise BadInput(f"device {device!r} is not one of auto, cpu, cuda")
-    budget = MemoryBudget.parse(memory_budget)
+        raise BadOption(f"device {device!r} is not one of auto, cpu, cuda")
+    budget = read_budget(memory_budget)
     logging.getLogger("ooc_diffusion").info(
         "memory budget: %s (%d bytes; from %s)", format_size(budget.total), budget.total, memory_budget
     )
     return Settings(budget, threads, device, seed, overwrite, dry_run, make_progress(quiet))
+
+
+def read_budget(size: str) -> MemoryBudget:
+    """Read the option ``--memory-budget``."""
+    from ..memory import MemoryBudget
+
+    try:
+        return MemoryBudget.parse(size)
+    except BadInput as error:
+        raise BadOption(str(error)) from None
+
+
+def typed(name: str) -> bool:
+    """Return whether the user gave an option, be it with the value that it has by default."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def refuse_unread(read: bool, name: str, what: str) -> None:
+    """Refuse an option that was given although nothing reads it.
+
+    Parameters
+    ----------
+    read : bool
+        Whether something reads it.
+    name : str
+        The parameter.
+    what : str
+        What the option belongs to.
+    """
+    if typed(name) and not read:
+        option = "--" + name.replace("_", "-")
+        raise BadOption(f"{option} belongs to {what}; leave it out, or give that")
 
 
 def start_logging(verbose: int, quiet: bool) -> None:

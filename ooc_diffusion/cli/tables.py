@@ -155,20 +155,59 @@ def _show_evaluate(record: dict[str, Any]) -> None:
     _show_stage(record)
 
 
+def _show_evaluate_paper(record: dict[str, Any]) -> None:
+    from ..report import accuracy_table_text
+    from ..stages.page import make_paper_evaluation
+
+    for group in record["accuracy"]:
+        for novel in (False, True):
+            click.echo(f"{group}, tests of {'novel classes alone' if novel else 'all classes'}")
+            click.echo(accuracy_table_text(make_paper_evaluation(record, group, novel=novel)) + "\n")
+    rows = [[n, *(str(chosen[key]) for key in ("n_iter", "coefficient", "neighbors"))] for n, chosen in record["chosen"].items()]
+    click.echo(f"chosen on group 1 by {record['by']}")
+    _table(["n", "iterations", "weight of logistic regression", "neighbors of kNN"], rows)
+    click.echo(f"{record['seconds']:.1f} s, peak memory {format_size(record['peak_memory_bytes'])}")
+
+
+def _show_split(record: dict[str, Any]) -> None:
+    parts = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in record.items() if "_classes_" in key)
+    click.echo(f"{record['classes']} classes: {parts}\nsplit: {record['file']}")
+
+
+def _show_study(record: dict[str, Any]) -> None:
+    for table in record["tables"]:
+        click.echo(table + "\n")
+    verdicts = [claim["verdict"] for claim in record["claims"]]
+    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
+    click.echo(f"claims: {counts or 'none'}; {record['seconds']:.1f} s\nreport: {record['report']}")
+
+
+def _show_paths(record: dict[str, Any]) -> None:
+    without = f", {record['without_path']} without a path" if record["without_path"] else ""
+    click.echo(f"{record['walks']} walks{without}; peak memory {format_size(record['peak_memory_bytes'])}")
+    click.echo(f"paths: {record['output']}" + (f"\nreport: {record['report']}" if "report" in record else ""))
+
+
 def _show_status(record: dict[str, Any]) -> None:
     click.echo(f"{record['store']}: generation {record['generation']}")
-    rows = [
+    lines = [
         [
             made["stage"],
             format_size(made["bytes"]),
             "outdated, run again" if made["outdated"] else "done",
-            ", ".join(f"{name} {tuple(shape)}" for name, shape in made["arrays"].items()),
+            ", ".join(f"{name} {_shape(shape)}" for name, shape in made["arrays"].items()) or "-",
         ]
         for made in record["stages"]
     ]
-    rows += [[job["stage"], "", "interrupted", f"rows {job['rows']}"] for job in record["unfinished"]]
-    rows += [[folder, "", "under way, or left by a killed process: clean removes it", ""] for folder in record["temporary"]]
-    _table(["stage", "size", "state", "arrays"], rows)
+    for job in record["unfinished"]:
+        done = ", ".join(f"{name} {rows:,} rows" for name, rows in job["rows"].items())
+        lines.append([job["stage"], "", "interrupted", done or "nothing kept yet"])
+    lines += [[folder, "", "under way, or left by a killed process: clean removes it", ""] for folder in record["temporary"]]
+    _table(["stage", "size", "state", "arrays"], lines)
+
+
+def _shape(shape: list[int]) -> str:
+    return " x ".join(f"{length:,}" for length in shape)
 
 
 def _show_verify(record: dict[str, Any]) -> None:
@@ -195,6 +234,10 @@ _SHOWN = {
     "demo": _show_demo,
     "train": _show_stage,
     "evaluate": _show_evaluate,
+    "evaluate-paper": _show_evaluate_paper,
+    "split": _show_split,
+    "study": _show_study,
+    "paths": _show_paths,
     "status": _show_status,
     "verify": _show_verify,
     "doctor": _show_doctor,

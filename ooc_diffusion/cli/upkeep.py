@@ -1,4 +1,4 @@
-"""Commands around a run: plan, status, verify, doctor, clean."""
+"""Commands around a run: plan, status, verify, doctor, clean, split."""
 
 # ruff: noqa: D301 - \b must reach click as the character that it is
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from .options import STORE, output_options, print_record
+from .options import STORE, output_options, print_record, read_budget, refuse_unread
 
 
 @click.command("plan")
@@ -37,10 +37,9 @@ def plan_command(n_images: int, d: int, dim: int, k: int, classes: int, n_iter: 
     Example:
       ooc-diffusion plan 1000000 --classes 500 --memory-budget 8GiB
     """
-    from ..memory import MemoryBudget
-    from ..stages.plans import plan_all
+    from ..stages.whole_plan import plan_all
 
-    budget = MemoryBudget.parse(memory_budget)
+    budget = read_budget(memory_budget)
     plans = plan_all(n_images, d=d, dim=dim, k=k, n_classes=classes, n_iter=n_iter, budget=budget, index=index)
     return {"stage": "plan", "memory_budget_bytes": budget.total, "plans": [asdict(plan) for plan in plans]}
 
@@ -75,6 +74,7 @@ def verify_command(store: str, data: bool, max_seconds: float | None) -> dict[st
     from ..errors import CorruptStore
     from ..store import Store, verify
 
+    refuse_unread(data, "max_seconds", "--data")
     opened = Store(store)
     problems, bytes_read = verify(opened, data=data, seconds=max_seconds)
     record = {"stage": "verify", "arrays": len(opened.manifest.arrays), "bytes_read": bytes_read}
@@ -117,3 +117,25 @@ def clean_command(store: str, unfinished: bool, dry_run: bool) -> dict[str, Any]
 
     report = clean(Store(store), unfinished=unfinished, dry_run=dry_run)
     return {"stage": "clean", "removed": report.files, "bytes": report.bytes, "dry_run": dry_run}
+
+
+@click.command("split")
+@click.argument("images")
+@click.option("--output", required=True, type=click.Path(), help="JSON file to write.")
+@click.option("--root", metavar="DIR", help="For data sets: where their files are or are downloaded to.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 2), default=0, show_default=True, help="Seed of the split.")
+@click.option("--overwrite", is_flag=True, help="Replace the file where there is one.")
+@output_options
+def split_command(images: str, **options: Any) -> dict[str, Any]:
+    """Split the classes of IMAGES into two groups of base and novel ones, for `evaluate --protocol paper`.
+
+    IMAGES is a data set, or a folder with a folder for each class.
+
+    \b
+    Examples:
+      ooc-diffusion split fashion-mnist --output split.json --seed 1
+      ooc-diffusion split characters/ --output split.json
+    """
+    from ..stages.split import split
+
+    return split(images, **options)

@@ -10,7 +10,7 @@ import click
 
 from .descriptors import DIM, model_options
 from .graphs import INDEX, K
-from .labels import CLASSES, LABELS, METHOD, N_ITER
+from .labels import CLASSES, LABELS, METHOD, N_ITER, precision
 from .options import command_line, common_options
 
 
@@ -27,9 +27,10 @@ from .options import command_line, common_options
 @INDEX
 @N_ITER
 @METHOD
+@precision("Not on a GPU.")
 @common_options
 def label_command(images: str, **options: Any) -> dict[str, Any]:
-    """Label every image of the folder IMAGES from the labels of a few.
+    """Label every image of IMAGES, a folder or a zip or tar archive, from the labels of a few.
 
     The same command goes on where an earlier one stopped; --overwrite does again only what has changed.
 

@@ -14,6 +14,7 @@ from ..store import Store
 from .gpu import resolve_device
 from .precision import check_precision
 from .scores import Diffusion, write_scores
+from .zhou import check_alpha
 
 NORMALIZATIONS = ("columns", "none", "rows", "sinkhorn", "gamma")
 
@@ -32,6 +33,10 @@ def diffuse(
     power: float = 2.0,
     prior: np.ndarray | None = None,
     precision: str = "float32",
+    alpha: float | None = None,
+    solver: str = "iterate",
+    tolerance: float = 1e-5,
+    max_steps: int = 1000,
     memory_budget: str | int | MemoryBudget = "auto",
     threads: int | None = None,
     device: str = "cpu",
@@ -55,7 +60,7 @@ def diffuse(
     normalization : {"columns", "none", "rows", "sinkhorn", "gamma"}
         η; columns and rows of zeros stay as they are. Default ``"columns"``.
 
-        - ``"columns"``: each column is divided by its sum.
+        - ``"columns"``: each column is divided by its sum, and multiplied by p_c where there is a ``prior``.
         - ``"none"``: nothing is done.
         - ``"rows"``: each row is divided by its sum.
         - ``"sinkhorn"``: 5 times the columns are scaled to sums in proportion to ``prior``, then each row is divided by its sum.
@@ -68,11 +73,23 @@ def diffuse(
     power : float
         r of ``"gamma"``, which Markov clustering calls inflation: more than 1, at most 2. Default 2. Other η do not look at it.
     prior : numpy.ndarray of shape (n_classes,), floats, optional
-        Frequencies of the classes, in any unit, for ``"sinkhorn"``. Default: all classes are equally frequent.
+        Frequencies p_c of the classes, in any unit (they are divided by their sum), for ``"columns"`` and ``"sinkhorn"``.
+        Default: all classes are equally frequent.
     precision : {"float32", "bfloat16"}
         How L_t is stored. ``"bfloat16"`` takes half the memory, so that a budget holds up to twice the columns, and costs
         accuracy: in each iteration each entry is rounded to 8 bits, relatively by 2^-8 at most and by 2^-9.5 on average. Not for
-        rows, Sinkhorn, Γ_r, ``reset`` or a GPU. Default ``"float32"``.
+        rows, Sinkhorn, Γ_r, ``reset``, ``alpha`` or a GPU. Default ``"float32"``.
+    alpha : float, optional
+        Above 0 and below 1: the diffusion of Zhou et al. instead, in which each node keeps a part of what it began with. For
+        ``"columns"`` and ``"none"``, which are applied once, at the end, and without ``reset``. Default: none.
+    solver : {"iterate", "conjugate-gradient"}
+        With ``alpha``: ``n_iter`` iterations, or the limit of infinitely many, solved for by conjugate gradients, which do not
+        look at ``n_iter`` nor allow ``every_iteration``. Default ``"iterate"``.
+    tolerance : float
+        Conjugate gradients end where the residual of each column is this part of its right side. Default 1e-5: L is stored as
+        float32, in which it gets no smaller than some 1e-7 / (1 - ``alpha``).
+    max_steps : int
+        Or after so many steps, with a warning. Default 1000.
     memory_budget : str, int or MemoryBudget
         Limit on anonymous and shared memory, default ``"auto"``. The result does not depend on it.
     threads : int, optional
@@ -107,6 +124,10 @@ def diffuse(
     columns that were divided by their sums no longer sum to 1, and the row of a seed given to two classes holds two ones. L_t is
     stored as float32, in which Γ_r soon turns the smallest entries to zero.
 
+    With ``alpha``, L_{t+1} = α 𝒲 L_t + (1 - α) L_0 with the symmetric 𝒲 = D^(-1/2) (W0 + W0ᵀ) D^(-1/2), whose limit is
+    (1 - α) (I - α 𝒲)⁻¹ L_0 (Zhou, Bousquet, Lal, Weston, Schölkopf, NIPS 2003). A node without edges keeps (1 - α) L_0. Every row
+    is computed in every step, with 8 n bytes of memory for each column of a batch, 16 n for conjugate gradients.
+
     Examples
     --------
     >>> import numpy as np
@@ -124,12 +145,27 @@ def diffuse(
     if not isinstance(n_iter, int | np.integer) or n_iter < 0:
         raise BadInput(f"n_iter is {n_iter!r}; give a whole number of iterations, 0 or more")
     check_normalization(normalization, power)
-    prior = None if prior is None else _check_prior(prior, normalization, n_classes)
+    prior = None if prior is None else check_prior(prior, normalization, n_classes)
     what = Diffusion(
-        seeds, seed_classes, n_classes, n_iter, queries, normalization, every_iteration, reset, power, prior, precision
+        seeds,
+        seed_classes,
+        n_classes,
+        n_iter,
+        queries,
+        normalization,
+        every_iteration,
+        reset,
+        power,
+        prior,
+        precision,
+        alpha,
+        solver,
+        tolerance,
+        max_steps,
     )
-    check_precision(precision, coupled=what.coupled)
-    device = resolve_device(device, coupled=what.coupled, precision=precision)
+    check_alpha(what)
+    check_precision(precision, unskipped=what.unskipped)
+    device = resolve_device(device, unskipped=what.unskipped, precision=precision)
     scores = diffuse_once(graph, what, budget=MemoryBudget.parse(memory_budget), threads=threads, device=device)
     scores = scores if every_iteration else scores[0]
     return scores if queries is None else np.array(scores)
@@ -168,10 +204,10 @@ def check_normalization(normalization: str, power: float) -> None:
         raise BadInput(f"power is {power!r}; give a number above 1 and at most 2")
 
 
-def _check_prior(prior: np.ndarray, normalization: str, n_classes: int) -> np.ndarray:
+def check_prior(prior: np.ndarray, normalization: str, n_classes: int) -> np.ndarray:
     """Return the prior as float64, or raise `BadInput`."""
-    if normalization != "sinkhorn":
-        raise BadInput(f"prior is for normalization sinkhorn, not {normalization}; leave it out")
+    if normalization not in ("columns", "sinkhorn"):
+        raise BadInput(f"prior is for normalization columns or sinkhorn, not {normalization}; leave it out")
     prior = np.asarray(prior)
     if prior.shape != (n_classes,) or prior.dtype.kind not in "iuf":
         raise BadInput(f"prior is {prior.dtype} {prior.shape}; give a number for each of the {n_classes} classes")

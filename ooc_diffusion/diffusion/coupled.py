@@ -7,7 +7,7 @@ zero nor for rows that nobody reads.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -205,7 +205,10 @@ class _Coupled:
         """Write L_{t+1} = η(W L_t), the seeds set back where that is wanted, and give back what it was made of."""
         what, n = self.what, self.graph.n
         products = SideBySide(self._views(f"product/{t}", self.batches, n), self.rows)
-        eta = Eta.of(what.normalization, what.power, self._target(), products.column_sums)
+        shares = what.shares / what.shares.sum()
+        eta = Eta.of(what.normalization, what.power, n * shares, products.column_sums)
+        if what.normalization == "columns":
+            eta = replace(eta, column_scale=eta.column_scale * what.shares)
         writers = [self._new(f"iterate/{t + 1}/{begin}", n, end - begin) for begin, end in self.batches]
         for first, block, _ in products.normalized(eta):
             if what.reset:
@@ -215,11 +218,6 @@ class _Coupled:
         done = [f"{kind}/{t}/{begin}" for begin, _ in self.batches for kind in ("product", "panel")]
         self.t, self.panels, self.batches = t + 1, self.batches, []
         self._checkpoint(drop=done)
-
-    def _target(self) -> np.ndarray:
-        """Return what the columns are to sum to where rows sum to 1: shares of N, float64 (C,)."""
-        prior = np.ones(self.what.n_classes) if self.what.prior is None else self.what.prior
-        return self.graph.n * prior / prior.sum()
 
     def _new(self, name: str, rows: int, columns: int) -> ArrayWriter:
         self.job.drop(name)  # of a run that was cut off, perhaps of another width

@@ -49,7 +49,7 @@ def forecast(
     The rows that queries need are counted, and so is what the seeds send in the first step. How far labels spread after that is
     estimated from the degrees as if neighbors were drawn at random: a node is reached in proportion to its degree.
     """
-    if what.coupled:
+    if what.unskipped:
         return []
     beside = seed_bytes(len(what.seeds), what.n_iter) + reading_bytes(graph.nnz, weighted=graph.weights is not None)
     room = make_room(graph.n, what.n_classes, budget=budget, itemsize=what.dtype.itemsize, beside=beside)

@@ -35,15 +35,15 @@ _WORTH = 0.75
 _MOST_MASKS = 8
 
 
-def resolve_device(device: str, *, coupled: bool = False, precision: str = "float32") -> str:
+def resolve_device(device: str, *, unskipped: bool = False, precision: str = "float32") -> str:
     """Return ``cpu``, or the GPU that torch is to use.
 
     Parameters
     ----------
     device : str
         ``"cpu"``, ``"cuda"``, ``"cuda:N"``, or ``"auto"``: the GPU where there is one. torch is imported only where a driver is.
-    coupled : bool
-        Whether η is one that takes all columns together, which is done on the CPU only.
+    unskipped : bool
+        Whether the diffusion is one that is done on the CPU only (`Diffusion.unskipped`).
     precision : str
         How L is stored; on a GPU as float32 only.
 
@@ -54,11 +54,11 @@ def resolve_device(device: str, *, coupled: bool = False, precision: str = "floa
     """
     if re.fullmatch(r"auto|cpu|cuda(:\d+)?", device) is None:
         raise BadInput(f"device {device!r} is not one of auto, cpu, cuda")
-    if coupled and device.startswith("cuda"):
-        raise BadInput(f"rows, sinkhorn, gamma and reset run on the CPU, but the device is {device}; give --device cpu")
+    if unskipped and device.startswith("cuda"):
+        raise BadInput(f"rows, sinkhorn, gamma, reset and alpha run on the CPU, but the device is {device}; give --device cpu")
     if precision != "float32" and device.startswith("cuda"):
         raise BadInput(f"precision {precision} runs on the CPU, but the device is {device}; give --device cpu")
-    if device == "cpu" or coupled or precision != "float32":
+    if device == "cpu" or unskipped or precision != "float32":
         return "cpu"
     gpus = _count_gpus()
     if device == "auto":
@@ -170,7 +170,7 @@ class DevicePanels:
         if self._what.normalization == "none":
             return torch.ones(len(classes), dtype=torch.float64, device=L.device)
         sums = column_sums(L) if self._sums is None else self._sums[t, _sent(classes, L)]
-        return torch.where(sums > 0, 1 / sums, 1)
+        return torch.where(sums > 0, 1 / sums, 1) * torch.from_numpy(self._what.shares[classes]).to(L.device)
 
     def _needed_rows(self) -> list[torch.Tensor | None]:
         import torch

@@ -10,12 +10,12 @@ from ..errors import BadInput
 ELEMENTS: dict[str, np.dtype] = {"float32": np.dtype("<f4"), "bfloat16": np.dtype("<u2")}
 
 
-def check_precision(precision: str, *, coupled: bool) -> None:
-    """Raise `BadInput` unless the precision is one there is, and one that η allows (``coupled``: `Diffusion.coupled`)."""
+def check_precision(precision: str, *, unskipped: bool) -> None:
+    """Raise `BadInput` unless the precision is one there is, and one that the diffusion allows (`Diffusion.unskipped`)."""
     if precision not in ELEMENTS:
         raise BadInput(f"precision {precision!r} is not one of {', '.join(ELEMENTS)}")
-    if coupled and precision != "float32":
-        raise BadInput(f"rows, sinkhorn, gamma and reset take no {precision}; give --precision float32, or columns or none")
+    if unskipped and precision != "float32":
+        raise BadInput(f"rows, sinkhorn, gamma, reset and alpha take no {precision}; give --precision float32")
 
 
 def widened(rows: np.ndarray) -> np.ndarray:

@@ -55,9 +55,17 @@ class Diffusion:
     power : float
         r of ``"gamma"``.
     prior : numpy.ndarray of shape (C,), float64, or None
-        Shares of the classes for ``"sinkhorn"``; None: all the same.
+        Frequencies of the classes for ``"columns"`` and ``"sinkhorn"``; None: all the same.
     precision : {"float32", "bfloat16"}
         How L_t is stored; ``"bfloat16"`` on the CPU only, and with η that is linear.
+    alpha : float or None
+        α of Zhou's diffusion; None: L_{t+1} = η(W L_t).
+    solver : {"iterate", "conjugate-gradient"}
+        With ``alpha``: T iterations, or their limit, solved for.
+    tolerance : float
+        Residual of each column, relative to its right side, at which conjugate gradients end.
+    max_steps : int
+        Steps after which they end anyway.
     """
 
     seeds: np.ndarray
@@ -71,6 +79,10 @@ class Diffusion:
     power: float = 2.0
     prior: np.ndarray | None = None
     precision: str = "float32"
+    alpha: float | None = None
+    solver: str = "iterate"
+    tolerance: float = 1e-5
+    max_steps: int = 1000
 
     @property
     def dtype(self) -> np.dtype:
@@ -81,6 +93,16 @@ class Diffusion:
     def coupled(self) -> bool:
         """Whether L_{t+1} = W L_t does not do, because η must be known for each iterate."""
         return self.reset or self.normalization not in ("columns", "none")
+
+    @property
+    def unskipped(self) -> bool:
+        """Whether every row of each iterate is computed: then on the CPU and in float32 only, and without a forecast."""
+        return self.coupled or self.alpha is not None
+
+    @property
+    def shares(self) -> np.ndarray:
+        """What each column is multiplied by after it was divided by its sum, float64 (C,): p_c, or 1 without a prior."""
+        return np.ones(self.n_classes) if self.prior is None else self.prior / self.prior.sum()
 
     def n_rows(self, graph: Graph) -> int:
         """Rows of scores per iteration."""
@@ -136,6 +158,10 @@ def write_scores(
         from .coupled import write_coupled_scores  # which imports this module
 
         return write_coupled_scores(job, graph, what, name=name, budget=budget, threads=threads, advance=advance)
+    if what.alpha is not None:
+        from .zhou import write_zhou_scores  # which imports this module
+
+        return write_zhou_scores(job, graph, what, name=name, budget=budget, threads=threads, advance=advance)
     batches: list[list[int]] = job.state.get("batches", [])
     steps = Steps(job.state.get("steps"))
     begin = batches[-1][1] if batches else 0
@@ -308,7 +334,7 @@ class _HostPanels:
         """Return what each column of L_t is multiplied by when it is read."""
         if self.what.normalization == "none":
             return np.ones(len(classes))
-        return column_scale(column_sums(L) if self.sums is None else self.sums[t, classes])
+        return column_scale(column_sums(L) if self.sums is None else self.sums[t, classes]) * self.what.shares[classes]
 
 
 def rows_needed(graph: Graph, what: Diffusion) -> Needed:

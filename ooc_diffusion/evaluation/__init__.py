@@ -1,19 +1,32 @@
 """Draws of seeds, cross-validation, accuracy and tables: the protocol of the paper."""
 
-from ooc_diffusion.evaluation.draws import draw_seeds
+from ooc_diffusion.evaluation.draws import draw_novel, draw_seeds
 from ooc_diffusion.evaluation.folds import seed_folds
 from ooc_diffusion.evaluation.metrics import Accuracy, hits
+from ooc_diffusion.evaluation.protocol import MEASURES, choose_place, choosing_measure, count_hits, shares
 from ooc_diffusion.evaluation.selection import choose_iterations, fallback_iterations, quadratic_score
+from ooc_diffusion.evaluation.splits import Group, Split, random_split, read_split, write_split
 from ooc_diffusion.evaluation.tables import rows, summarize
 
 __all__ = [
+    "MEASURES",
     "Accuracy",
+    "Group",
+    "Split",
     "choose_iterations",
+    "choose_place",
+    "choosing_measure",
+    "count_hits",
+    "draw_novel",
     "draw_seeds",
     "fallback_iterations",
     "hits",
     "quadratic_score",
+    "random_split",
+    "read_split",
     "rows",
     "seed_folds",
+    "shares",
     "summarize",
+    "write_split",
 ]

@@ -6,7 +6,7 @@ import numpy as np
 
 from ooc_diffusion.errors import BadInput
 
-__all__ = ["draw_seeds"]
+__all__ = ["draw_novel", "draw_seeds"]
 
 
 def draw_seeds(truth: np.ndarray, *, n_per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -53,3 +53,31 @@ def draw_seeds(truth: np.ndarray, *, n_per_class: int, seed: int) -> tuple[np.nd
     if not drawn:
         raise BadInput("no image has a known class: nothing can be drawn")
     return np.concatenate(drawn).astype(np.int64), np.repeat(np.arange(n_classes, dtype=np.int32), n_per_class)
+
+
+def draw_novel(columns: np.ndarray, n_base: int, *, n_per_class: int, seed: int) -> np.ndarray:
+    """Draw the labelled images of novel classes.
+
+    Parameters
+    ----------
+    columns : ndarray of int, shape (n,)
+        Column of each training image in its group: base classes first, then novel ones; -1 = not in the group.
+    n_base : int
+        Number of base classes.
+    n_per_class : int
+        Images per novel class.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    ndarray of int64, shape (novel classes, n_per_class)
+        Row numbers; the first n columns are the draw of n images per class.
+
+    Raises
+    ------
+    BadInput
+        A novel class has fewer than ``n_per_class`` images.
+    """
+    seeds, _ = draw_seeds(np.where(columns >= n_base, columns - n_base, -1), n_per_class=n_per_class, seed=seed)
+    return seeds.reshape(-1, n_per_class)

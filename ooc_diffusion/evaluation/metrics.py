@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["Accuracy", "hits"]
+__all__ = ["NEVER", "Accuracy", "hits", "ranks"]
+
+NEVER = np.iinfo(np.int64).max
 
 
 def hits(scores: np.ndarray, truth: np.ndarray, k: int, *, logarithms: bool = False) -> np.ndarray:
@@ -32,6 +34,22 @@ def hits(scores: np.ndarray, truth: np.ndarray, k: int, *, logarithms: bool = Fa
     ValueError
         A score is NaN: it would be neither ahead nor behind.
     """
+    return ranks(scores, truth, logarithms=logarithms) < k
+
+
+def ranks(scores: np.ndarray, truth: np.ndarray, *, logarithms: bool = False) -> np.ndarray:
+    """How many classes are ahead of the true one in each row.
+
+    Parameters
+    ----------
+    scores, truth, logarithms
+        See `hits`.
+
+    Returns
+    -------
+    ndarray of int64, shape (b,)
+        0 where the true class is the best one; `NEVER` where it is not hit whatever k is, see `hits`.
+    """
     if np.isnan(scores).any():
         raise ValueError("scores contain NaN")
     n_classes = scores.shape[1]
@@ -39,8 +57,8 @@ def hits(scores: np.ndarray, truth: np.ndarray, k: int, *, logarithms: bool = Fa
     label = np.where(known, truth, 0)[:, None]
     own = np.take_along_axis(scores, label, axis=1)
     ahead = (scores > own).sum(axis=1) + ((scores == own) & (np.arange(n_classes) < label)).sum(axis=1)
-    counts = known & (ahead < k)
-    return counts if logarithms else counts & (own[:, 0] > 0)
+    counts = known if logarithms else known & (own[:, 0] > 0)
+    return np.where(counts, ahead, NEVER)
 
 
 class Accuracy:

@@ -6,6 +6,7 @@ from ..errors import BadInput
 from ..images import ImageSource
 from .augmentation import AUGMENTATIONS
 from .checks import check_descriptors
+from .descriptor_files import DescriptorFile, open_descriptors
 from .extractor import Block, Extractor, describe_images, preparation_bytes
 from .network_costs import NetworkCosts, network_costs
 from .networks import NetworkExtractor, find_device, load_network, make_network, published_weights, with_classes
@@ -16,6 +17,7 @@ from .small_networks import SMALL_MODELS
 from .training import Recipe, Training
 from .training_files import decode_state, encode_network, encode_state
 from .training_images import ChosenImages, TrainingImages, channel_statistics
+from .transform_file import read_transform
 from .weights import parameter_hash, read_training
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "SMALL_MODELS",
     "Block",
     "ChosenImages",
+    "DescriptorFile",
     "Extractor",
     "NetworkCosts",
     "NetworkExtractor",
@@ -47,12 +50,14 @@ __all__ = [
     "make_network",
     "network_costs",
     "normalize_rows",
+    "open_descriptors",
     "parameter_hash",
     "pixel_settings",
     "preparation_bytes",
     "project",
     "published_weights",
     "read_training",
+    "read_transform",
     "sample_rows",
     "with_classes",
 ]

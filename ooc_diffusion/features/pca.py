@@ -20,7 +20,7 @@ BLOCK_ROWS = 1024
 
 @dataclass(frozen=True)
 class PCA:
-    """A centered, not whitened projection onto the directions of largest variance.
+    """A centered, not whitened projection onto the directions of largest variance; or another linear transform.
 
     Parameters
     ----------
@@ -29,12 +29,15 @@ class PCA:
     components : float32 array (dim, d)
         Orthonormal rows, largest variance first; the value of largest size in each row is positive.
     explained_variance_ratio : float32 array (dim,)
-        Share of the variance along each row.
+        Share of the variance along each row; 0 where it is unknown.
+    bias : float32 array (dim,), optional
+        Added last. A PCA has none; a linear transform that somebody else trained may.
     """
 
     mean: np.ndarray
     components: np.ndarray
     explained_variance_ratio: np.ndarray
+    bias: np.ndarray | None = None
 
 
 def sample_rows(n: int, *, d: int, seed: int) -> np.ndarray:
@@ -138,7 +141,8 @@ def project(pca: PCA, block: np.ndarray, *, threads: int = 1) -> np.ndarray:
         centered = np.zeros((BLOCK_ROWS, d))  # always whole: the order of additions depends on the height too
         count = rows.stop - rows.start
         np.subtract(block[rows], pca.mean, out=centered[:count])
-        projected[rows] = _unit_rows((centered @ directions)[:count])
+        moved = (centered @ directions)[:count]
+        projected[rows] = _unit_rows(moved if pca.bias is None else moved + pca.bias)
 
     with _one_blas_thread(), ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(project_rows, _row_blocks(len(block))):

@@ -2,6 +2,7 @@
 
 from .api import build_graph
 from .build import check_table, graph_bytes, least_memory, table_passes, write_graph
+from .clusters import least_cluster_memory, markov_clusters
 from .graph import Graph
 
 __all__ = [
@@ -9,7 +10,9 @@ __all__ = [
     "build_graph",
     "check_table",
     "graph_bytes",
+    "least_cluster_memory",
     "least_memory",
+    "markov_clusters",
     "table_passes",
     "write_graph",
 ]

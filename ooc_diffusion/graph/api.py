@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -27,6 +28,7 @@ def build_graph(
     store: str | Path | None = None,
     weights: np.ndarray | None = None,
     order: np.ndarray | None = None,
+    mutual: bool = False,
     memory_budget: str | int | MemoryBudget = "auto",
     threads: int | None = None,
     overwrite: bool = False,
@@ -45,6 +47,8 @@ def build_graph(
     order : numpy.ndarray of shape (n,), uint32, optional
         A permutation of the ids: the order of the nodes on disk, which makes the product faster where neighbors stand near each
         other and is visible nowhere else. Default: the order of the ids.
+    mutual : bool
+        Keep an edge only where both nodes list each other, which may leave nodes without any. Default False.
     memory_budget : str, int or MemoryBudget
         Limit on anonymous and shared memory, default ``"auto"``.
     threads : int, optional
@@ -89,17 +93,26 @@ def build_graph(
         if not np.array_equal(np.sort(order), np.arange(n, dtype=np.uint32)):
             raise BadInput(f"order is not a permutation of the ids 0 to {n - 1}")
     target = Store.temporary() if store is None else Store(store, create=True)
-    parameters = {
+    parameters: dict[str, Any] = {
         "table": _digest(neighbor_ids),
         "weights": None if weights is None else _digest(weights),
         "order": None if order is None else _digest(order),
     }
+    if mutual:
+        parameters["mutual"] = True  # else left out, so that graphs from before there was a choice stay good
     budget = MemoryBudget.parse(memory_budget)
     with limit_threads(threads) as n_threads, target.job("graph", parameters=parameters, overwrite=overwrite) as job:
         if not job.published:
             job.reserve(graph_bytes(n, k, weighted=weights is not None))
             checked = write_graph(
-                job, neighbor_ids, weights=weights, order=order, budget=budget, threads=n_threads, advance=_Log(n)
+                job,
+                neighbor_ids,
+                weights=weights,
+                order=order,
+                mutual=mutual,
+                budget=budget,
+                threads=n_threads,
+                advance=_Log(n),
             )
             job.publish({"n": n, "k": k, **checked})
     graph = Graph(target)

@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import BadInput, CorruptStore, DoesNotFit
 from ..memory import MemoryBudget, format_size
 from ..store import Job
-from . import kernels
+from . import kernels, mutual_kernels
 from .check import REMEDY, GraphArrays, check_graph
 from .degrees import in_degrees
 from .steady import Advance, Steady
@@ -48,6 +48,7 @@ def write_graph(
     order: np.ndarray | None,
     budget: MemoryBudget,
     threads: int,
+    mutual: bool = False,
     advance: Advance = lambda nodes: None,
 ) -> dict[str, Any]:
     """Symmetrize and normalize a neighbor table into the arrays of `Graph`, and check them.
@@ -66,6 +67,8 @@ def write_graph(
         Limit on memory; the bytes written do not depend on it.
     threads : int
         Threads; the bytes written do not depend on it.
+    mutual : bool
+        Keep an edge only where both ends list each other. Default False.
     advance : callable
         Told, block by block, how many nodes the work done since the last call is worth; N in all.
 
@@ -81,7 +84,8 @@ def write_graph(
 
     Notes
     -----
-    W = D⁻¹(W0 + W0ᵀ), section 3.2 of the paper: a sum, so a reciprocal edge counts 2, and so does a node that lists itself.
+    W = D⁻¹(W0 + W0ᵀ), section 3.2 of the paper: a sum, so a reciprocal edge counts 2, and so does a node that lists itself. The
+    mutual graph has the entries of W0 + W0ᵀ at which both are not zero: nodes may lose all edges, which leaves a row of zeros.
     """
     n, k = neighbor_ids.shape
     key_bytes = 4 if weights is None else 8
@@ -90,19 +94,21 @@ def write_graph(
     with _thrown_away(job):
         position = _invert(order)
     job.put("graph/position", position)
-    rows = _Rows(job, n, weights is not None)
+    rows = _Rows(job, n, weighted=weights is not None, mutual=mutual)
     steady = Steady(advance, n)
     steady.skip(rows.done)
     steady.expect(_work(n, 2 * k, rows.done, room, key_bytes) + n)
     counts, pairs = _count(neighbor_ids, threads, steady)
     steady.expect(_work(n, float(counts.mean(dtype=np.float64)) if n else 0, rows.done, room, key_bytes))
     room -= _sorting_bytes(counts, room, key_bytes, threads, budget)
-    table = _Table(neighbor_ids, weights, order, position, counts)
+    table = _Table(neighbor_ids, weights, order, position, counts, mutual)
     while rows.done < n:
         end = _range_end(counts, rows.done, order, room, key_bytes)
         _write_range(job, rows, _merge_range(table, rows.done, end, threads, steady))
+    halves = 2 * pairs - rows.one_way_entries()
     with _thrown_away(job):
-        checked = check_graph(rows.graph(job), neighbor_ids, weights, pairs=pairs, threads=threads, advance=steady)
+        graph = rows.graph(job)
+        checked = check_graph(graph, neighbor_ids, weights, halves=halves, mutual=mutual, threads=threads, advance=steady)
     steady.finish()
     return checked | {"in_degree": in_degrees(neighbor_ids, counts)}
 
@@ -169,11 +175,13 @@ def check_weights(weights: np.ndarray, shape: tuple[int, ...]) -> None:
 class _Rows:
     """The arrays of the graph, which grow by merged rows."""
 
-    def __init__(self, job: Job, n: int, weighted: bool) -> None:
+    def __init__(self, job: Job, n: int, *, weighted: bool, mutual: bool) -> None:
         self.indptr = job.array("graph/indptr", "<i8", (n + 1,))
         self.indices = job.array("graph/indices", "<u4", (None,))
         self.row_scale = job.array("graph/row_scale", "<f4", (n,))
         self.weights = job.array("graph/weights", "<f4", (None,)) if weighted else None
+        # how many entries of each row were left out, for the check
+        self.one_way = job.array("graph/one_way", "<u4", (n,), scratch=True) if mutual else None
         if self.indptr.rows == 0:
             self.indptr.append(np.zeros(1, np.int64))
 
@@ -182,7 +190,9 @@ class _Rows:
         """Number of rows that are written."""
         return self.row_scale.rows
 
-    def append(self, keys: list[np.ndarray], weights: list[np.ndarray], lengths: np.ndarray, scale: np.ndarray) -> None:
+    def append(
+        self, keys: list[np.ndarray], weights: list[np.ndarray], lengths: np.ndarray, scale: np.ndarray, one_way: np.ndarray
+    ) -> None:
         """Write the next rows; their entries and weights come in pieces."""
         offsets = np.cumsum(lengths, dtype=np.int64)
         offsets += self.indices.rows
@@ -192,7 +202,16 @@ class _Rows:
             for some in weights:
                 self.weights.append(some)
         self.indptr.append(offsets)
+        if self.one_way is not None:
+            self.one_way.append(one_way)
         self.row_scale.append(scale)
+
+    def one_way_entries(self) -> int:
+        """Return how many entries were left out of all rows."""
+        if self.one_way is None:
+            return 0
+        counts = self.one_way.view()
+        return sum(int(counts[rows].sum(dtype=np.int64)) for rows in _blocks(self.done))
 
     def graph(self, job: Job) -> GraphArrays:
         """Return the graph as it stands on disk."""
@@ -210,6 +229,7 @@ class _Table:
     order: np.ndarray
     position: np.ndarray
     counts: np.ndarray
+    mutual: bool
 
 
 @contextlib.contextmanager
@@ -278,7 +298,7 @@ def _write_range(job: Job, rows: _Rows, parts: Iterator[tuple]) -> None:
 
 
 def _merge_range(table: _Table, begin: int, end: int, threads: int, steady: Steady) -> Iterator[tuple]:
-    """Yield, block by block, entries and weights in pieces, row lengths and scales of the rows at positions ``begin .. end``."""
+    """Yield, block by block, what `_Rows.append` takes of the rows at positions ``begin .. end``."""
     starts = np.empty(end - begin + 1, np.int64)
     n_keys = kernels.row_starts(table.counts, table.order[begin:end], starts)
     keys = np.empty(n_keys, np.uint32)
@@ -286,7 +306,7 @@ def _merge_range(table: _Table, begin: int, end: int, threads: int, steady: Stea
     bounds = _shares(starts[1:], n_keys, threads)
     _scatter(table, bounds + begin, starts, keys, weights, steady)
     for rows in _blocks(end - begin):
-        yield _merge(starts[rows.start : rows.stop + 1], keys, weights, threads)
+        yield _merge(starts[rows.start : rows.stop + 1], keys, weights, threads, mutual=table.mutual)
         steady(_MERGING * (rows.stop - rows.start))
 
 
@@ -311,7 +331,7 @@ def _scatter(
         steady(len(block))
 
 
-def _merge(starts: np.ndarray, keys: np.ndarray, weights: np.ndarray, threads: int) -> tuple:
+def _merge(starts: np.ndarray, keys: np.ndarray, weights: np.ndarray, threads: int, *, mutual: bool) -> tuple:
     n_rows = len(starts) - 1
     bounds = _shares(starts[:-1], starts[-1], threads)
     ends = np.empty(threads, np.int64)
@@ -320,5 +340,8 @@ def _merge(starts: np.ndarray, keys: np.ndarray, weights: np.ndarray, threads: i
         kernels.merge_weighted_rows(bounds, starts, keys, weights, lengths, scale, ends)
     else:
         kernels.merge_rows(bounds, starts, keys, lengths, scale, ends)
+    one_way = np.empty(n_rows if mutual else 0, np.uint32)
+    if mutual:
+        mutual_kernels.keep_mutual(bounds, starts, keys, weights, lengths, scale, one_way, ends)
     pieces = [slice(a, b) for a, b in zip(starts[bounds[:-1]], ends, strict=True)]
-    return [keys[piece] for piece in pieces], [weights[piece] for piece in pieces], lengths, scale
+    return [keys[piece] for piece in pieces], [weights[piece] for piece in pieces], lengths, scale, one_way

@@ -45,8 +45,9 @@ def check_graph(
     ids: np.ndarray,
     table_weights: np.ndarray | None,
     *,
-    pairs: int,
+    halves: int,
     threads: int,
+    mutual: bool = False,
     advance: Callable[[int], object],
 ) -> dict[str, Any]:
     """Compare a finished graph with itself and with its neighbor table.
@@ -59,10 +60,12 @@ def check_graph(
         The neighbor table.
     table_weights : numpy.ndarray of shape (N, k) or None
         Its weights.
-    pairs : int
-        Number of distinct pairs (row, neighbor) of the table.
+    halves : int
+        How many halves of edges there must be: two for each distinct pair (row, neighbor) of the table, less those left out.
     threads : int
         Threads.
+    mutual : bool
+        Whether the edges that one end alone lists are left out. Default False.
     advance : callable
         Told the number of rows checked since the last call.
 
@@ -80,7 +83,8 @@ def check_graph(
     -----
     A pair (i, j) of the table puts one half of an edge into row i, which lists, and one into row j, which is listed. An entry is
     one half, a reciprocal one two. So there are twice as many halves as pairs; a node that lists itself gets both in its own row,
-    in one entry that counts as reciprocal, and needs no rule of its own.
+    in one entry that counts as reciprocal, and needs no rule of its own. Of a mutual graph each half that is left out was one
+    entry; building counts them.
     """
     n, nnz = len(graph.order), len(graph.indices)
     ends = [int(graph.indptr[0]), int(graph.indptr[-1])]
@@ -88,15 +92,15 @@ def check_graph(
         raise CorruptStore(
             f"the graph failed its self-check: graph/indptr goes from {ends[0]} to {ends[1]}, not to {nnz}; {REMEDY}"
         )
-    halves = _check_rows(graph, threads, advance)
-    if halves != 2 * pairs:
+    found = _check_rows(graph, threads, advance)
+    if found != halves:
         raise CorruptStore(
-            f"the graph failed its self-check: graph/indices has {halves} halves of edges, "
-            f"but the neighbor table {2 * pairs}; {REMEDY}"
+            f"the graph failed its self-check: graph/indices has {found} halves of edges, "
+            f"but the neighbor table {halves}; {REMEDY}"
         )
     rows = np.sort(np.random.default_rng(0).choice(n, min(n, _SAMPLE_ROWS), replace=False))
     some = np.empty((0, 0), np.float32) if table_weights is None else table_weights
-    row, fault = kernels.check_edges(rows, _MOST_ENTRIES, ids, some, *graph[:-1])
+    row, fault = kernels.check_edges(rows, _MOST_ENTRIES, mutual, ids, some, *graph[:-1])
     _require_sound(graph, row, fault)
     return {
         "nnz": nnz,

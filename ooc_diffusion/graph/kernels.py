@@ -348,7 +348,7 @@ def _place(neighbors, j):
 
 
 @nb.njit(cache=True, nogil=True)
-def _entry_fault(e, p, ids, table_weights, order, indptr, indices, weights):
+def _entry_fault(e, p, mutual, ids, table_weights, order, indptr, indices, weights):
     """Compare an entry of row p with its mirror and with the lists of both of its nodes."""
     q = np.int64(indices[e] & POSITION)
     mirror = _find(indices, indptr[q], indptr[q + 1], p)
@@ -356,7 +356,7 @@ def _entry_fault(e, p, ids, table_weights, order, indptr, indices, weights):
         return NO_MIRROR
     i, j = np.int64(order[p]), np.int64(order[q])
     lists, listed = _place(ids[i], j), _place(ids[j], i)
-    if lists < 0 and listed < 0:
+    if (lists < 0 and listed < 0) or (mutual and (lists < 0 or listed < 0)):
         return INVENTED
     reciprocal = np.uint32(lists >= 0 and listed >= 0)
     if indices[e] >> 31 != reciprocal or indices[mirror] >> 31 != reciprocal:
@@ -373,20 +373,23 @@ def _entry_fault(e, p, ids, table_weights, order, indptr, indices, weights):
 
 
 @nb.njit(cache=True, nogil=True)
-def check_edges(rows, most_entries, ids, table_weights, order, position, indptr, indices, weights):
+def check_edges(rows, most_entries, mutual, ids, table_weights, order, position, indptr, indices, weights):
     """Compare rows with the neighbor table; return the first faulty one and its fault.
 
-    The rows must have passed `check_rows`; of a long one some ``most_entries`` entries are compared. ``table_weights`` and
-    ``weights`` of no columns and no entries stand for constant weights.
+    The rows must have passed `check_rows`; of a long one some ``most_entries`` entries are compared. In a ``mutual`` graph
+    both ends must list each other. ``table_weights`` and ``weights`` of no columns and no entries stand for constant weights.
     """
     for p in rows:
         a, b = indptr[p], indptr[p + 1]
         neighbors = ids[np.int64(order[p])]
         for place in range(neighbors.shape[0]):
-            if neighbors[place] >= 0 and _find(indices, a, b, np.int64(position[neighbors[place]])) < 0:
+            j = neighbors[place]
+            if mutual and j >= 0 and _place(ids[j], np.int64(order[p])) < 0:
+                continue
+            if j >= 0 and _find(indices, a, b, np.int64(position[j])) < 0:
                 return p, MISSING
         for e in range(a, b, 1 + (b - a) // most_entries):
-            fault = _entry_fault(e, p, ids, table_weights, order, indptr, indices, weights)
+            fault = _entry_fault(e, p, mutual, ids, table_weights, order, indptr, indices, weights)
             if fault != SOUND:
                 return p, fault
     return np.int64(-1), SOUND

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from ..errors import BadInput
+from .archive import ArchiveSource, YfccSource
 from .arrays import ArraySource, DigitsSource, MnistSource, mnist_name
 from .class_folders import ClassFolders
 from .decode import plain_image, read_image, white_image
@@ -17,6 +18,7 @@ from .torchvision_sets import TorchvisionSource
 
 __all__ = [
     "IMAGE_ENDINGS",
+    "ArchiveSource",
     "ArraySource",
     "ClassFolders",
     "DigitsSource",
@@ -29,7 +31,10 @@ __all__ = [
     "Skipped",
     "TorchvisionSource",
     "UnreadableImage",
+    "YfccSource",
     "collect",
+    "held_bytes",
+    "is_archive",
     "is_folder",
     "open_source",
     "plain_image",
@@ -41,19 +46,31 @@ __all__ = [
 
 
 def open_source(
-    spec: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None, split: str | None = None
+    spec: str | os.PathLike[str],
+    *,
+    root: str | os.PathLike[str] | None = None,
+    split: str | None = None,
+    layout: str | None = None,
+    number: int | None = None,
+    most_bytes: int | None = None,
 ) -> ImageSource:
     """Open a collection of images by name or path.
 
     Parameters
     ----------
     spec : str or path
-        ``digits``, ``fashion-mnist``, ``mnist``, ``kmnist``, a folder of images, or the name of a data set of torchvision, tried
-        in this order. Write ``./digits`` for a folder of that name.
+        ``digits``, ``fashion-mnist``, ``mnist``, ``kmnist``, a folder or archive of images, or the name of a data set of
+        torchvision, tried in this order. Write ``./digits`` for a folder of that name.
     root : path, optional
         Where the files of a data set are, or are downloaded to. Default ``~/.cache/ooc_diffusion``.
     split : str, optional
         Part of a data set, such as ``train``. Default: all of it where the data set has only train and test.
+    layout : {"yfcc"}, optional
+        How a folder is laid out: as zip archives of numbered images (`YfccSource`). Default: as image files.
+    number : int, optional
+        Images of ``yfcc``.
+    most_bytes : int, optional
+        Memory that the index of an archive may take; `DoesNotFit` where it takes more. Default: any.
 
     Returns
     -------
@@ -67,13 +84,33 @@ def open_source(
         is given for a folder or for the digits, or ``split`` for a folder.
     """
     name = os.fspath(spec)
+    if layout is not None or number is not None:
+        if layout != "yfcc" or root is not None or split is not None:
+            raise BadInput(
+                f"--layout yfcc and its --number are for a folder of zip archives; leave out what else belongs to {name}"
+            )
+        return YfccSource(spec, number=number)
     folder = is_folder(spec)
     if folder or name == "digits":
         if root is not None or (folder and split is not None):
             raise BadInput(f"--root and --split are for downloaded data sets; leave them out with {printable(name)}")
-        return collect(spec) if folder else DigitsSource(split)
+        if not folder:
+            return DigitsSource(split)
+        return ArchiveSource(spec, most_bytes=most_bytes) if is_archive(spec) else collect(spec)
     family = mnist_name(name)
     return TorchvisionSource(name, root, split) if family is None else MnistSource(family, root, split)
+
+
+def held_bytes(source: ImageSource) -> int:
+    """Return the memory that the index of a source takes."""
+    if isinstance(source, JoinedSource):
+        return sum(held_bytes(part) for part in source.sources)
+    return source.held_bytes if isinstance(source, ArchiveSource) else 0
+
+
+def is_archive(spec: str | os.PathLike[str]) -> bool:
+    """Return whether `open_source` takes this for an archive of images: it is a path, of a file."""
+    return is_folder(spec) and Path(os.fspath(spec)).is_file()
 
 
 def is_folder(spec: str | os.PathLike[str]) -> bool:

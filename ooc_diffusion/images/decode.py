@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import stat
+from collections.abc import Iterator
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -37,16 +41,36 @@ def read_image(path: str | bytes | os.PathLike[str]) -> Image.Image:
         Whatever is wrong with the file: missing, forbidden, empty, no image, truncated, corrupt, or so many pixels that Pillow
         would warn of a decompression bomb.
     """
-    try:
+    with _one_line():
         status = os.stat(path)  # noqa: PTH116 - paths that are not UTF-8 travel as bytes
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableImage("not a regular file")
         if status.st_size == 0:
             raise UnreadableImage("empty file")
-        with open(path, "rb") as file, Image.open(file) as image:  # noqa: PTH123
-            _refuse_bomb(image)
-            image.load()
-            return plain_image(ImageOps.exif_transpose(image))
+        with open(path, "rb") as file:  # noqa: PTH123
+            return _decode(file)
+
+
+def decode_image(data: bytes) -> Image.Image:
+    """Decode an image of which all bytes are in memory, as `read_image` does."""
+    with _one_line():
+        if not data:
+            raise UnreadableImage("empty file")
+        return _decode(io.BytesIO(data))
+
+
+def _decode(file: BinaryIO) -> Image.Image:
+    with Image.open(file) as image:
+        _refuse_bomb(image)
+        image.load()
+        return plain_image(ImageOps.exif_transpose(image))
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """Turn whatever is wrong with an image into an `UnreadableImage` of one line."""
+    try:
+        yield
     except (MemoryError, UnreadableImage):
         raise
     except UnidentifiedImageError:

@@ -30,6 +30,11 @@ class JoinedSource:
         self.description: Mapping[str, Any] = sources[0].description
         self.class_names: list[str] | None = sources[0].class_names
 
+    @property
+    def sources(self) -> list[ImageSource]:
+        """The sources that are not gone."""
+        return [source for source in self._sources if not isinstance(source, int)]
+
     def __len__(self) -> int:
         return sum(self._lengths)
 

@@ -36,13 +36,30 @@ def _children(pid: int) -> list[int]:
     return found
 
 
+def _image(pid: int) -> list[bytes]:
+    """Return where code, stack, arguments and environment of a process lie: exec puts them elsewhere, fork leaves them there."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [fields[number - 3] for number in (26, 28, 48, 51)]
+
+
 def anonymous_bytes(pid: int | None = None) -> int:
-    """Return RssAnon + RssShmem in bytes, summed over a process and all its descendants (this process by default)."""
-    pending, total = [os.getpid() if pid is None else pid], 0
+    """Return RssAnon + RssShmem in bytes, summed over a process and all its descendants (this process by default).
+
+    A child that is not yet another program shares the memory of its parent: of such a one only what it has more than its parent
+    counts.
+    """
+    pending, total = [(os.getpid() if pid is None else pid, 0)], 0
     while pending:
-        current = pending.pop()
-        total += _process_bytes(current)
-        pending += _children(current)
+        current, shared = pending.pop()
+        held = _process_bytes(current)
+        total += max(0, held - shared)
+        # a child is looked at before its memory, or it could become another program in between and count as one with all of this
+        children = [(child, _image(child)) for child in _children(current)]
+        image = _image(current) if children else []
+        pending += [(child, held if image and its == image else 0) for child, its in children]
     return total
 
 

@@ -17,6 +17,8 @@ from .thumbnails import thumbnail_uri
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from .walks import Stop
+
 __all__ = [
     "ClassPanel",
     "Evaluation",
@@ -43,8 +45,12 @@ def write_page(page: Page, path: str | os.PathLike[str]) -> None:
     path : path-like
         The HTML file; its folder exists.
     """
+    replace_text(render_page(page), path)
+
+
+def replace_text(text: str, path: str | os.PathLike[str]) -> None:
+    """Write a text file in place of the one that is there, never a half."""
     path = Path(path)
-    text = render_page(page)
     draft = path.with_name(f".page-{secrets.token_hex(8)}.tmp")
     try:
         with draft.open("x", encoding="utf-8", newline="\n") as file:
@@ -65,7 +71,7 @@ def render_page(page: Page) -> str:
     """Return the page as HTML; the same contents give the same text."""
     tiles, side = _gallery_limits(len(page.classes))
     return (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             page=page,
@@ -88,7 +94,8 @@ def _gallery_limits(n_classes: int) -> tuple[int, int]:
     return (5, 48) if n_classes <= 100 else (3, 48)
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return what the templates are rendered with: escaping, and filters for numbers, names and pictures."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -96,11 +103,11 @@ def _environment() -> Environment:
         # Every value that the template prints passes here, before it is escaped.
         return value if isinstance(value, Markup) or not isinstance(value, str) else wording.visible(value)
 
-    def picture(tile: Tile, side: int) -> Markup | None:
+    def picture(tile: Tile | Stop, side: int) -> Markup | None:
         uri = thumbnail_uri(tile.image, side=side)
         return None if uri is None else Markup(uri)
 
-    environment = Environment(
+    found = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
@@ -109,17 +116,18 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
+    found.filters |= {
         "accuracy": wording.accuracy,
         "base": _last_part,
         "confidence": wording.confidence,
         "count": wording.count,
         "counted": wording.counted,
         "duration": wording.duration,
+        "percent": wording.percent,
         "picture": picture,
         "size": wording.size,
     }
-    return environment
+    return found
 
 
 def _last_part(name: str) -> str:

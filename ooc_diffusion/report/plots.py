@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from .study import Chart
+
 
 @dataclass(frozen=True)
 class Style:
@@ -85,6 +87,32 @@ def iterations_svg(curves: Sequence[tuple[Style, Sequence[float]]]) -> str:
         axes.set_ylabel("top-1 accuracy (%)")
 
     return _svg(draw, prefix="plot-iterations-")
+
+
+def chart_svg(chart: Chart, *, prefix: str) -> str:
+    """Plot a chart of the study, its series with error bars in the order of `style`; ``prefix`` keeps ids on one page apart."""
+
+    def draw(axes: Axes) -> None:
+        for index, line in enumerate(chart.lines):
+            look = style(index)
+            means, errors = [100 * mean for mean, _ in line.y], [100 * (std or 0.0) for _, std in line.y]
+            axes.errorbar(line.x, means, yerr=errors, color=look.color, marker=look.marker, capsize=3)
+        if chart.log is not None:
+            axes.set_xscale("log", base=chart.log)
+        places = sorted({x for line in chart.lines for x in line.x})
+        if chart.log == 2:
+            axes.set_xticks(places, [f"{x:g}" for x in places])
+            axes.minorticks_off()
+        axes.set_xlabel(chart.x_label)
+        axes.set_ylabel(chart.y_label)
+
+    return _svg(draw, prefix=prefix)
+
+
+def standalone(svg: str) -> str:
+    """Return an SVG of this module as a file of its own."""
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" color="black"'
+    return svg.replace("<svg ", f"<svg {names} ", 1) + "\n"
 
 
 def learning_curve_png(curve: Sequence[Mapping[str, Any]]) -> bytes:

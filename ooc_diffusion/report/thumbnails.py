@@ -28,15 +28,20 @@ def thumbnail_uri(image: Image.Image | None, *, side: int = 72) -> str | None:
     side : int
         The longer side of the thumbnail is at most this. Default 72.
     """
+    small = thumbnail(image, side=side)
+    return None if small is None else "data:image/png;base64," + base64.b64encode(_smallest_png(small)).decode("ascii")
+
+
+def thumbnail(image: Image.Image | None, *, side: int = 72) -> Image.Image | None:
+    """Return an image made small, 8-bit gray or RGB; None where there are no pixels. See `thumbnail_uri`."""
     if image is None or 0 in image.size:
         return None
     try:
-        thumbnail = _resized(_plain(image), side)
+        return _resized(_plain(image), side)
     except (OSError, ValueError, SyntaxError) as error:
         # Pillow decodes late; a picture broken in the middle costs its frame, not the page.
         logger.warning("a thumbnail could not be made: %s", error)
         return None
-    return "data:image/png;base64," + base64.b64encode(_smallest_png(thumbnail)).decode("ascii")
 
 
 def _plain(image: Image.Image) -> Image.Image:

@@ -77,3 +77,8 @@ def accuracy(pair: tuple[float, float | None]) -> str:
     if std is None or not math.isfinite(std):
         return f"{100 * mean:.1f}"
     return f"{100 * mean:.1f} ± {100 * std:.1f}"
+
+
+def percent(share: float) -> str:
+    """A share in percent, small ones with a decimal."""
+    return f"{100 * share:.0f} %" if share >= 0.0995 else f"{100 * share:.1f} %"

@@ -14,6 +14,8 @@ from ..errors import BadInput
 from ..neighbors import Inverted, assign_lists, draw_sample, measure_recall, merge_neighbors, search, search_lists
 from ..store import Job, Store, Strings
 from .completion import How, entered
+from .import_descriptors import TWICE
+from .listing import compare_names
 from .neighbors import PRECISIONS, require_recall, search_again, share_of_short
 from .ordered_search import open_lists, rewrite_in_order, searches_at_once
 from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, plan_add
@@ -168,19 +170,20 @@ def _check(store: Store, asked: _Search, stated: Mapping[str, Any], min_recall: 
         have, have_not = ("background", "added images") if named["background"] else ("added images", "background")
         raise BadInput(f"{store.path}: the {have} have names, the {have_not} none; give names to both (import --names) or none")
     if named["background"]:
-        _check_names(Strings.open(store, "background/path"), Strings.open(store, "added/path"))
+        compare_names(Strings.open(store, "background/path"), Strings.open(store, "added/path"))
+    else:
+        _refuse_twice(store)
     classes = [store.manifest.stages.get(f"list.{role}", {"record": {}})["record"].get("class_names") for role in named]
     if None not in classes and classes[0] != classes[1]:
         raise BadInput(f"{store.path}: the added images are of other classes than the background; add images of the same classes")
 
 
-def _check_names(names: Strings, added: Strings) -> None:
-    for row in range(len(added)):
-        if names.bisect(added[row]) >= 0:
-            raise BadInput(
-                f"{added[row]!r} is the name of an image of the background and of an added one; "
-                "extract the new images from a folder where their paths are new"
-            )
+def _refuse_twice(store: Store) -> None:
+    """Refuse descriptors without names that are those of the background, or of an addition, to the last bit."""
+    made = store.record(store.entry("background/descriptors").stage)
+    known = [made.get("descriptors", store.entry("background/descriptors").identity)]
+    if store.entry("added/descriptors").identity in known + [part.get("descriptors") for part in made.get("added", [])]:
+        raise BadInput(f"{store.path}: the added descriptors are part of the background already, {TWICE}")
 
 
 Join = tuple[np.ndarray, np.ndarray, int]
@@ -369,7 +372,12 @@ def _grown(store: Store, stage: str, asked: _Search) -> Record:
     if stage == "reduce.background":
         said.setdefault("trained_on", asked.n)
     if stage in ("list.background", "import.background"):
-        listed = store.manifest.stages.get("list.added", {"parameters": {}})["parameters"]
+        listed, imported = (
+            store.manifest.stages.get(f"{how}.added", {"parameters": {}})["parameters"] for how in ("list", "import")
+        )
         part = {"first": asked.n, "images": listed.get("images"), "fingerprint": listed.get("fingerprint", "")}
+        # by which the same descriptors are known again
+        part |= {"file": imported.get("file"), "descriptors": store.entry("added/descriptors").identity}
+        said.setdefault("descriptors", store.entry("background/descriptors").identity)
         said["added"] = [*said.get("added", []), part]
     return said

@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from ..classify import fuse, knn_scores, log_scores, predict, softmax, train_logistic
+from ..classify import EdgeSampler, Smoothness, fuse, knn_scores, log_scores, predict, softmax, train_logistic
 from ..errors import BadInput
 from ..store import Store
 from .collection import Collection
+from .graph import open_graph
 from .output import check_output, write_output
 from .plans import BLOCK_ROWS, plan_classify
 from .selection import Seeds, select_coefficient
 from .settings import Record, Settings, Worker, open_store, run_stage
 
-METHODS = ("fusion", "diffusion", "logistic", "knn")
+METHODS = ("fusion", "diffusion", "logistic", "graph-logistic", "knn")
 
 
 def classify(
@@ -25,6 +26,8 @@ def classify(
     *,
     method: str = "fusion",
     coefficient: float | None = None,
+    k: int | None = None,
+    smoothness: float = 1.0,
     output: str | Path | None = None,
     settings: Settings | None = None,
 ) -> Record:
@@ -34,11 +37,17 @@ def classify(
     ----------
     store : Store or str or Path
         A store with diffused scores.
-    method : {"fusion", "diffusion", "logistic", "knn"}
-        Diffusion and logistic regression fused, either alone, or the 5 nearest seeds. Default ``"fusion"``.
+    method : {"fusion", "diffusion", "logistic", "graph-logistic", "knn"}
+        Diffusion and logistic regression fused, either alone, logistic regression that is smooth over the graph, or the nearest
+        seeds. Default ``"fusion"``.
     coefficient : float, optional
         Weight of logistic regression in the fusion, 0 to 1. Default: chosen by cross-validation on the seeds, 0 where no class
         has two.
+    k : int, optional
+        With ``"knn"``: so many nearest seeds vote, all where there are fewer, and the votes of each class are divided by its
+        number of seeds: 0 iterations of diffusion. Default: the 5 nearest vote, undivided.
+    smoothness : float
+        With ``"graph-logistic"``: μ, 0 or more. Default 1.
     output : str or Path, optional
         CSV to write: ``path,label,confidence,origin``.
     settings : Settings, optional
@@ -61,14 +70,23 @@ def classify(
         raise BadInput(f"method {method!r} is not one of {', '.join(METHODS)}")
     if coefficient is not None and not 0 <= coefficient <= 1:
         raise BadInput(f"coefficient is {coefficient}; give a number from 0 (diffusion alone) to 1 (logistic regression alone)")
+    if k is not None and (method != "knn" or k < 1):
+        raise BadInput(f"k is {k} for method {method}; give 1 or more, and method knn")
+    if not 0 <= smoothness < np.inf:
+        raise BadInput(f"smoothness is {smoothness}; give a number of 0 or more")
     check_output(target, output, settings)
     images = Collection(target, diffused["rows"])
-    d = target.entry("background/descriptors").shape[1]
-    parameters = {"method": method, "coefficient": coefficient, "seed": settings.seed}
+    parameters: dict[str, Any] = {"method": method, "coefficient": coefficient, "seed": settings.seed}
+    if k is not None:
+        parameters["k"] = k  # left out where there is none, so that stores from before there was a choice stay good
     inputs = ["diffusion/scores", "diffusion/seed_nodes", "diffusion/seed_classes", "diffusion/folds"]
     roles = sorted({*images.roles, *Collection(target, "nodes").roles})  # the seeds are nodes, also where tests are classified
     inputs += [f"{role}/{name}" for role in roles for name in ("descriptors", "vectors")]
-    network = method in ("fusion", "logistic")
+    d = max(target.entry(f"{role}/descriptors").shape[1] for role in roles)
+    if method == "graph-logistic":
+        parameters["smoothness"] = smoothness
+        inputs += [f"graph/{name}" for name in ("indptr", "indices", "order", "weights") if f"graph/{name}" in target]
+    network = method in ("fusion", "logistic", "graph-logistic")
     record = run_stage(
         target,
         "classify",
@@ -78,19 +96,17 @@ def classify(
         inputs=inputs,
         total=len(images),
         unit="images",
-        work=lambda worker: _classify(worker, target, images, method, coefficient, settings),
+        work=lambda worker: _classify(worker, target, images, parameters, settings),
     )
     if output is not None and not settings.dry_run:
         write_output(target, output)
     return record
 
 
-def _classify(
-    worker: Worker, store: Store, images: Collection, method: str, coefficient: float | None, settings: Settings
-) -> dict[str, Any]:
+def _classify(worker: Worker, store: Store, images: Collection, asked: dict[str, Any], settings: Settings) -> dict[str, Any]:
     class_names = store.record("diffuse")["class_names"]
     seeds = Seeds(store.array("diffusion/seed_nodes"), store.array("diffusion/seed_classes"), len(class_names))
-    score, details = _scorer(store, images, seeds, method, coefficient, worker.threads, settings)
+    score, details = _scorer(store, images, seeds, asked, worker.threads, settings)
     labels = worker.job.array("predictions/labels", "<i4", (len(images),))
     confidences = worker.job.array("predictions/confidence", "<f4", (len(images),))
     worker.advance(labels.rows)
@@ -109,7 +125,7 @@ def _classify(
         worker.job.checkpoint()
         worker.advance(len(block_labels))
     unreached = int((labels.view() < 0).sum()) - len(unreadable)
-    return {"method": method, "images": len(images), "unreached": unreached, **details}
+    return {"method": asked["method"], "images": len(images), "unreached": unreached, **details}
 
 
 Scorer = Callable[[slice], np.ndarray]
@@ -119,19 +135,20 @@ def _scorer(
     store: Store,
     images: Collection,
     seeds: Seeds,
-    method: str,
-    coefficient: float | None,
+    asked: dict[str, Any],
     threads: int,
     settings: Settings,
 ) -> tuple[Scorer, dict[str, Any]]:
     """Return a function from rows to non-negative scores (b, C), rows of zeros where unreached, and what to record."""
-    scores = store.array("diffusion/scores")
+    scores, method, coefficient = store.array("diffusion/scores"), asked["method"], asked["coefficient"]
     if method == "diffusion":
         return lambda rows: np.array(scores[rows]), {}
     nodes = Collection(store, "nodes")
     if method == "knn":
         vectors = nodes.array("vectors", seeds.nodes)
-        return lambda rows: knn_scores(vectors, seeds.classes, images.array("vectors", rows), n_classes=seeds.n_classes), {}
+        voters = {"n_neighbors": asked["k"], "by_class_size": True} if "k" in asked else {}
+        options = {"n_classes": seeds.n_classes, **voters}
+        return lambda rows: knn_scores(vectors, seeds.classes, images.array("vectors", rows), **options), {}
     descriptors = nodes.array("descriptors", seeds.nodes)
     training: dict[str, Any] = {"seed": settings.seed, "threads": threads, "device": torch_device(settings.device)}
     details: dict[str, Any] = {}
@@ -139,8 +156,11 @@ def _scorer(
         details["coefficient"] = coefficient if coefficient is not None else _select(store, descriptors, seeds, training)
         if details["coefficient"] == 0:
             return lambda rows: np.array(scores[rows]), details
+    if method == "graph-logistic":
+        edges = EdgeSampler(open_graph(store), np.random.default_rng(settings.seed))
+        training["smooth"] = Smoothness(asked["smoothness"], edges, lambda rows: nodes.array("descriptors", rows))
     model = train_logistic(descriptors, seeds.classes, n_classes=seeds.n_classes, **training)
-    if method == "logistic":
+    if method in ("logistic", "graph-logistic"):
         return lambda rows: softmax(model.log_probabilities(images.array("descriptors", rows))), details
 
     def fused(rows: slice) -> np.ndarray:

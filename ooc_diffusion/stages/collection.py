@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..errors import BadInput
 from ..images import ImageSource, UnreadableImage
 from ..store import Store, Strings
 from .listing import reopen
@@ -45,9 +46,26 @@ class Collection:
         raise IndexError(i)
 
     def name(self, i: int) -> str:
-        """Return the name of image i; its number where descriptors came without names."""
+        """Return the name of image i; its row where descriptors came without names, with the role where there are two."""
         role, row = self.locate(i)
-        return self._names[role][row] if role in self._names else str(row)
+        if role in self._names:
+            return self._names[role][row]
+        return str(row) if len(self.roles) == 1 else f"{role}/{row}"
+
+    def find(self, name: str) -> int:
+        """Return the number of the image of that name, -1 where there is none."""
+        first = 0
+        for role, size in zip(self.roles, self.sizes, strict=True):
+            row = self._names[role].find(name) if role in self._names else -1
+            if row >= 0:
+                return first + row
+            first += size
+        return -1
+
+    @property
+    def has_images(self) -> bool:
+        """Whether some of them came with images, and not as descriptors alone."""
+        return any(f"list.{role}" in self.store.manifest.stages for role in self.roles)
 
     def array(self, name: str, rows: np.ndarray | slice) -> np.ndarray:
         """Return rows of ``<role>/<name>``, across roles, as an array in memory."""
@@ -56,11 +74,17 @@ class Collection:
         parts = None
         first = 0
         for role, size in zip(self.roles, self.sizes, strict=True):
-            values = self.store.array(f"{role}/{name}")
             inside = (rows >= first) & (rows < first + size)
-            if parts is None:
-                parts = np.empty((len(rows), *values.shape[1:]), values.dtype)
-            parts[inside] = values[rows[inside] - first]
+            if inside.any() or (parts is None and role == self.roles[-1]):
+                values = self.store.array(f"{role}/{name}")
+                if parts is None:
+                    parts = np.empty((len(rows), *values.shape[1:]), values.dtype)
+                if parts.shape[1:] != values.shape[1:]:
+                    raise BadInput(
+                        f"the {role} have {name} of {values.shape[1]} values, the {self.roles[0]} of {parts.shape[1]}, so both "
+                        "cannot be classified by them at once; give --method diffusion or knn"
+                    )
+                parts[inside] = values[rows[inside] - first]
             first += size
         assert parts is not None
         return parts
@@ -82,6 +106,18 @@ class Collection:
         if not all(f"{role}/truth" in self.store for role in self.roles):
             return None
         return np.concatenate([self.store.array(f"{role}/truth") for role in self.roles])
+
+    def true_classes(self, rows: list[int]) -> list[str | None]:
+        """Return the names of the true classes of some images, None where they are not known."""
+        if not all(f"{role}/truth" in self.store for role in self.roles):
+            return [None] * len(rows)
+        names: list[str | None] = []
+        for row, truth in zip(rows, self.array("truth", np.array(rows)).tolist(), strict=True):
+            listed = self.store.manifest.stages.get(f"list.{self.locate(row)[0]}", {"record": {}})["record"]
+            known = listed.get("class_names") or []
+            # classes that were imported have no names
+            names.append(None if truth < 0 else known[truth] if truth < len(known) else str(truth))
+        return names
 
     def image(self, i: int) -> Image.Image | None:
         """Return the picture of image i; None where there is none or it cannot be read."""

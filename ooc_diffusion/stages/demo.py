@@ -19,9 +19,9 @@ from .extract import extract
 from .graph import graph
 from .neighbors import neighbors
 from .page import make_evaluation, make_page
-from .plans import check_all, plan_all
 from .reduce import reduce
 from .settings import Record, Settings
+from .whole_plan import check_all, plan_all
 
 _SHOWN_PER_CLASS = 5
 # neighbors: fewer for the small set, whose classes have some 130 images each in the background

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..classify import fuse, knn_scores, log_scores, train_logistic
-from ..diffusion import Diffusion, diffuse_once
+from ..diffusion import check_precision, diffuse_once
 from ..errors import BadInput
 from ..evaluation import Accuracy, choose_iterations, draw_seeds, fallback_iterations
 from ..graph import Graph
@@ -43,6 +43,7 @@ def evaluate(
     n_per_class: Sequence[int] = N_PER_CLASS,
     draws: int = 5,
     max_iter: int = MAX_ITER,
+    precision: str = "float32",
     settings: Settings | None = None,
 ) -> Record:
     """Measure kNN, diffusion, logistic regression and fusion with few labels per class.
@@ -57,6 +58,8 @@ def evaluate(
         Draws of the labelled images, nested in n and the same for all methods. Default 5.
     max_iter : int
         Largest number of iterations, default 30.
+    precision : {"float32", "bfloat16"}
+        How L is stored, as in `ooc_diffusion.diffuse`. Default ``"float32"``.
     settings : Settings, optional
         Options of the run.
 
@@ -90,6 +93,7 @@ def evaluate(
     background, tests = Collection(target, "nodes"), Collection(target, "tests")
     if not n_per_class or min(n_per_class) < 1 or draws < 1 or max_iter < 1:
         raise BadInput("n_per_class, draws and max_iter must be at least 1")
+    check_precision(precision, unskipped=False)
     known_truth, truth = background.truth, tests.truth
     assert known_truth is not None
     assert truth is not None
@@ -97,6 +101,8 @@ def evaluate(
     sizes = sorted(set(n_per_class))
     _draw(known_truth, sizes, settings.seed)  # refuses a class that is too small, before anything is begun
     parameters = {"n_per_class": sizes, "draws": draws, "max_iter": max_iter, "seed": settings.seed}
+    if precision != "float32":
+        parameters["precision"] = precision  # left out else, so that what was measured before there was a choice stays good
     inputs = ["graph/indptr", "graph/indices", "graph/row_scale", "graph/position"]
     inputs += [
         f"{role}/{name}" for role in ("background", "tests") for name in ("vectors", "truth", "descriptors", "neighbor_ids")
@@ -105,16 +111,18 @@ def evaluate(
         target,
         "evaluate",
         settings,
-        plan=_plan(graph, len(truth), known, sizes, max_iter, settings),
+        plan=_plan(graph, len(truth), known, sizes, max_iter, precision, settings),
         parameters=parameters,
         inputs=inputs,
         total=draws,
         unit="draws",
-        work=lambda worker: _evaluate(worker, target, graph, sizes, draws, max_iter, settings),
+        work=lambda worker: _evaluate(worker, target, graph, sizes, draws, max_iter, precision, settings),
     )
 
 
-def _plan(graph: Graph, tests: int, n_classes: int, sizes: list[int], max_iter: int, settings: Settings) -> StagePlan:
+def _plan(
+    graph: Graph, tests: int, n_classes: int, sizes: list[int], max_iter: int, precision: str, settings: Settings
+) -> StagePlan:
     base = plan_diffuse(
         graph.n,
         graph.nnz,
@@ -126,6 +134,7 @@ def _plan(graph: Graph, tests: int, n_classes: int, sizes: list[int], max_iter: 
         held_out=held_out_bytes(sizes[-1] * n_classes, n_classes, max_iter),
         kept=max_iter + 1,
         weighted=graph.weights is not None,
+        precision=precision,
     )
     # the draw sorts the classes of all images
     torch = settings.budget.overhead(torch=True) + 2**28 + 24 * graph.n
@@ -135,7 +144,14 @@ def _plan(graph: Graph, tests: int, n_classes: int, sizes: list[int], max_iter: 
 
 
 def _evaluate(
-    worker: Worker, store: Store, graph: Graph, sizes: list[int], draws: int, max_iter: int, settings: Settings
+    worker: Worker,
+    store: Store,
+    graph: Graph,
+    sizes: list[int],
+    draws: int,
+    max_iter: int,
+    precision: str,
+    settings: Settings,
 ) -> dict[str, Any]:
     results = list(worker.job.state.get("draws", []))
     worker.advance(len(results))
@@ -143,7 +159,7 @@ def _evaluate(
     assert background.truth is not None
     for number in range(len(results), draws):
         draw = _draw(background.truth, sizes, settings.seed + number)
-        results.append(_one_draw(worker, store, graph, draw, sizes, max_iter, settings))
+        results.append(_one_draw(worker, store, graph, draw, sizes, max_iter, precision, settings))
         worker.job.checkpoint(now=True, draws=results)
         worker.advance(1)
     return {"n_per_class": sizes, "methods": list(METHODS), "draws": results}
@@ -156,18 +172,25 @@ def _draw(truth: np.ndarray, sizes: list[int], seed: int) -> _Draw:
 
 
 def _one_draw(
-    worker: Worker, store: Store, graph: Graph, draw: _Draw, sizes: list[int], max_iter: int, settings: Settings
+    worker: Worker,
+    store: Store,
+    graph: Graph,
+    draw: _Draw,
+    sizes: list[int],
+    max_iter: int,
+    precision: str,
+    settings: Settings,
 ) -> dict[str, Any]:
     options: dict[str, Any] = {"budget": worker.budget, "threads": worker.threads}
     k = store.parameters("graph")["k"]
-    scores = _test_scores(graph, draw, query_table(store)[:, :k], max_iter, options)
+    scores = _test_scores(graph, draw, query_table(store)[:, :k], max_iter, precision, options)
     descriptors = Collection(store, "nodes").array("descriptors", draw.nodes)
     vectors = Collection(store, "nodes").array("vectors", draw.nodes)
     training: dict[str, Any] = {"seed": settings.seed, "threads": worker.threads, "device": torch_device(settings.device)}
     result = {}
     for place, (n, members) in enumerate(zip(sizes, draw.members, strict=True)):
         columns = slice(place * draw.n_classes, (place + 1) * draw.n_classes)
-        seeds = Seeds(draw.nodes[members], draw.classes[members], draw.n_classes)
+        seeds = Seeds(draw.nodes[members], draw.classes[members], draw.n_classes, {"precision": precision})
         folds = held_out_folds(seeds.classes, settings.seed)
         out, out_scores = _held_out(graph, seeds, folds, max_iter, options)
         n_iter = _iterations(scores[:, :, columns], out, out_scores, seeds)
@@ -178,12 +201,14 @@ def _one_draw(
     return result
 
 
-def _test_scores(graph: Graph, draw: _Draw, queries: np.ndarray, max_iter: int, options: dict[str, Any]) -> np.ndarray:
+def _test_scores(
+    graph: Graph, draw: _Draw, queries: np.ndarray, max_iter: int, precision: str, options: dict[str, Any]
+) -> np.ndarray:
     """Diffuse the seeds of all n at once, a column for each n and class: scores (max_iter + 1, tests, n * C)."""
     nodes = np.concatenate([draw.nodes[members] for members in draw.members])
     columns = [place * draw.n_classes + draw.classes[members] for place, members in enumerate(draw.members)]
-    what = Diffusion(nodes, np.concatenate(columns), len(columns) * draw.n_classes, max_iter, queries, every_iteration=True)
-    return diffuse_once(graph, what, **options)
+    seeds = Seeds(nodes, np.concatenate(columns), len(columns) * draw.n_classes, {"precision": precision})
+    return diffuse_once(graph, replace(seeds.diffusion(max_iter, queries), every_iteration=True), **options)
 
 
 def _held_out(
@@ -236,11 +261,12 @@ def summarize_evaluation(record: Record) -> dict[str, Any]:
     summary: dict[str, Any] = {}
     for method in record["methods"]:
         summary[method] = {
-            n: {top: _mean_std([draw[str(n)]["methods"][method][top] for draw in draws]) for top in ("top1", "top5")}
+            n: {top: mean_std([draw[str(n)]["methods"][method][top] for draw in draws]) for top in ("top1", "top5")}
             for n in record["n_per_class"]
         }
     return summary
 
 
-def _mean_std(values: Sequence[float]) -> tuple[float, float | None]:
+def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
+    """Return mean and standard deviation of the draws; no deviation where there was one draw only."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import BadInput
 from ..features import Extractor, choose_model, describe_images, make_extractor, preparation_bytes
-from ..images import ImageSource, printable
+from ..images import ImageSource, held_bytes, printable
 from ..memory import StagePlan
 from ..store import Store, append_strings
 from .listing import list_images, preview
@@ -28,6 +28,8 @@ def extract(
     role: str = "background",
     root: str | None = None,
     split: str | None = None,
+    layout: str | None = None,
+    number: int | None = None,
     class_folders: bool = False,
     model: str | None = None,
     weights: str = "DEFAULT",
@@ -41,13 +43,15 @@ def extract(
     Parameters
     ----------
     images : str
-        A folder, ``digits``, or the name of a torchvision data set.
+        A folder, a zip or tar archive, ``digits``, or the name of a torchvision data set.
     store : str or Path
         The store; made where there is none.
     role : {"background", "seeds", "tests", "added"}
         What the images are for. Default ``"background"``.
     root, split : str, optional
         Where the files of a data set are, and which part of it is meant.
+    layout, number : str and int, optional
+        ``"yfcc"`` for a folder of zip archives of numbered images, and how many there are (default: up to the last).
     class_folders : bool
         Of a folder: an image is of the class of the folder that it lies in. Default False.
     model : str, optional
@@ -75,15 +79,16 @@ def extract(
     options: dict[str, Any] = {"weights": weights, "image_size": image_size, "color": color, "seed": settings.seed}
     options |= {"device": settings.device, "threads": settings.threads}
     if settings.dry_run:
-        source, n = preview(images, root=root, split=split)
+        source, n = preview(images, root=root, split=split, layout=layout, number=number, settings=settings)
+        held = held_bytes(source)
         plans = [
-            plan_list(n, budget=settings.budget),
-            plan_description(n, make_extractor(model, source, **options), model, settings),
+            plan_list(n, budget=settings.budget, held_bytes=held),
+            plan_description(n, make_extractor(model, source, **options), model, settings, held=held),
         ]
         return {"stage": f"extract.{role}", "images": n, "plans": [asdict(plan) for plan in plans]}
     with Store.writing(store) as target:
-        listing: dict[str, Any] = {"root": root, "split": split, "class_folders": class_folders, "settings": settings}
-        source = list_images(images, store=target, role=role, **listing)
+        where: dict[str, Any] = {"root": root, "split": split, "layout": layout, "number": number}
+        source = list_images(images, store=target, role=role, **where, class_folders=class_folders, settings=settings)
         extractor = make_extractor(model, source, **options)
         return describe(target, source, extractor, model, role, max_failures, settings)
 
@@ -102,7 +107,7 @@ def describe(
         store,
         f"extract.{role}",
         settings,
-        plan=plan_description(len(source), extractor, model, settings),
+        plan=plan_description(len(source), extractor, model, settings, held=held_bytes(source)),
         parameters={**extractor.identity, "fingerprint": source.fingerprint},
         inputs=[f"{role}/path_bytes", f"{role}/path_offsets"],
         total=len(source),
@@ -111,9 +116,9 @@ def describe(
     )
 
 
-def plan_description(n: int, extractor: Extractor, model: str, settings: Settings) -> StagePlan:
-    """Plan the description of n images by an extractor."""
-    buffer = preparation_bytes(extractor)
+def plan_description(n: int, extractor: Extractor, model: str, settings: Settings, *, held: int = 0) -> StagePlan:
+    """Plan the description of n images by an extractor, the index of whose archive takes ``held`` bytes."""
+    buffer = preparation_bytes(extractor) + held
     return plan_extract(n, extractor.dim, buffer_bytes=buffer, network=model != "pixels", budget=settings.budget)
 
 

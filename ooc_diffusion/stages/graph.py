@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,12 @@ from .completion import DEFAULT_RECALL, How, by_lists, complete
 from .plans import BLOCK_ROWS, plan_graph
 from .settings import ROLES, Record, Settings, Worker, open_store, run_stage
 
-WEIGHTINGS = ("constant", "gaussian")
+WEIGHTINGS = ("constant", "gaussian", "meaningful")
+# Row sums and their inverses stay within float32.
+_LEAST_WEIGHT = 1e-20
+
+# From squared distances (rows, k), rising, NaN where there is no neighbor, to weights: float64.
+Weigh = Callable[[np.ndarray], np.ndarray]
 
 
 def graph(
@@ -24,6 +31,8 @@ def graph(
     k: int | None = None,
     weighting: str = "constant",
     sigma: float = 0.5,
+    rate: float = 10.0,
+    mutual: bool = False,
     exact: bool = False,
     target_recall: float = DEFAULT_RECALL,
     settings: Settings | None = None,
@@ -36,10 +45,15 @@ def graph(
         A store with neighbor tables.
     k : int, optional
         Neighbors per node, at most those that were searched for. Default: as many.
-    weighting : {"constant", "gaussian"}
-        Weight of an edge of W0: 1, or exp(-x² / σ²) with x the distance of the unit vectors. Default ``"constant"``.
+    weighting : {"constant", "gaussian", "meaningful"}
+        Weight of an edge of W0: 1, exp(-x² / σ²) with x the distance of the unit vectors, or that of meaningful neighbors (see
+        Notes). Default ``"constant"``.
     sigma : float
         σ of the Gaussian, default 0.5.
+    rate : float
+        λ of meaningful neighbors, default 10.
+    mutual : bool
+        Keep an edge only where both images list each other; images may then lose all edges. Default False.
     exact : bool
         Look for the seeds among the neighbors of the background by exact search, where the background was searched by lists on
         disk. Default False: by the same lists, which takes a small part of the time; the recall is in the record.
@@ -59,6 +73,12 @@ def graph(
     Section 3.5 and appendix D of the paper: the seeds come first (0 .. n_L - 1), the background is shifted by n_L; W_LL and W_BL
     are found by search in the seeds, and each row keeps the k best of its two lists. Only a seed nearer than the k-th neighbor of
     a background image can enter its list, so W_BL is a product of inverted lists with the seeds near them.
+
+    Meaningful neighbors (4.2, after Omercevic et al., ICCV 2007) weigh s (1 - exp(-λ s))^k, where s falls linearly with the
+    distance, from 1 at the first neighbor to 0 at the last. The exponent is taken as the paper prints it, k being the number of
+    neighbors: (1 - exp(-λ s))^k is the chance that each of k exponential variables stays below s, which is how the cited work
+    tells a neighbor from the background. All neighbors of a row weigh alike where their distances are equal. Weights below
+    1e-20 count as 0.
     """
     settings = settings or Settings()
     target = open_store(store)
@@ -71,11 +91,15 @@ def graph(
         raise BadInput(f"weighting {weighting!r} is not one of {', '.join(WEIGHTINGS)}")
     if sigma <= 0:
         raise BadInput(f"sigma is {sigma}; give a distance above 0")
+    if not 0 < rate < np.inf:
+        raise BadInput(f"rate is {rate}; give a number above 0")
     how = How(exact, target_recall, settings.seed)
     _check(target, how)
     n_background, dim = target.entry("background/vectors").shape
     n_seeds = target.entry("seeds/vectors").shape[0] if "seeds/vectors" in target else 0
-    weighted = weighting != "constant"
+    weigh: Weigh | None = {"gaussian": partial(_gaussian, sigma=sigma), "meaningful": partial(_meaningful, rate=rate)}.get(
+        weighting
+    )
     plan = plan_graph(
         n_background + n_seeds,
         k,
@@ -83,14 +107,18 @@ def graph(
         n_seeds=n_seeds,
         dim=dim,
         tests=target.entry("tests/neighbor_ids").shape[0] if "tests/neighbor_ids" in target else 0,
-        weighted=weighted,
+        weighted=weigh is not None,
+        mutual=mutual,
         by_lists=by_lists(target),
         threads=settings.threads,
         width=target.entry("background/neighbor_ids").shape[1],
         exact=exact,
         **_searched_by(target),
     )
-    parameters: dict[str, Any] = {"k": k, "weighting": weighting} | ({"sigma": sigma} if weighted else {})
+    options = {"constant": {}, "gaussian": {"sigma": sigma}, "meaningful": {"rate": rate}}[weighting]
+    parameters: dict[str, Any] = {"k": k, "weighting": weighting, **options}
+    if mutual:
+        parameters["mutual"] = True  # else left out, so that stores from before there was a choice stay good
     if n_seeds and by_lists(target):
         parameters |= how.parameters
     return run_stage(
@@ -102,7 +130,7 @@ def graph(
         inputs=_inputs(target, n_seeds > 0),
         total=n_background + n_seeds,
         unit="nodes",
-        work=lambda worker: _build(worker, target, k, sigma if weighted else None, how),
+        work=lambda worker: _build(worker, target, k, weigh, mutual, how),
     )
 
 
@@ -161,9 +189,9 @@ def _inputs(store: Store, seeds: bool) -> list[str]:
     return [*names, "background/centroids", *(f"{role}/vectors" for role in roles if seeds)]
 
 
-def _build(worker: Worker, store: Store, k: int, sigma: float | None, how: How) -> dict[str, Any]:
+def _build(worker: Worker, store: Store, k: int, weigh: Weigh | None, mutual: bool, how: How) -> dict[str, Any]:
     about: dict[str, Any] = {}
-    _check_tables(worker, store, weighted=sigma is not None)
+    _check_tables(worker, store, weighted=weigh is not None)
     if "seeds/neighbor_ids" in store:
         ids, similarities, about = complete(worker, store, k, how)
         lists = np.concatenate([store.array("seeds/lists"), store.array("background/lists")])
@@ -174,10 +202,9 @@ def _build(worker: Worker, store: Store, k: int, sigma: float | None, how: How) 
     centroids = store.array("background/centroids")
     # on disk at once, so that building has its memory
     order = worker.job.put("graph/order", locality_order(lists, len(centroids))[0]) if len(centroids) else None
-    weights = None if sigma is None else _gaussian(worker, ids, similarities, sigma)
-    checked = write_graph(
-        worker.job, ids, weights=weights, order=order, budget=worker.budget, threads=worker.threads, advance=worker.advance
-    )
+    weights = None if weigh is None else _weights(worker, ids, similarities, weigh)
+    options: dict[str, Any] = {"budget": worker.budget, "threads": worker.threads, "advance": worker.advance}
+    checked = write_graph(worker.job, ids, weights=weights, order=order, mutual=mutual, **options)
     return {"nodes": len(ids), "k": k, **about, **checked}
 
 
@@ -191,10 +218,27 @@ def _check_tables(worker: Worker, store: Store, *, weighted: bool) -> None:
                     pass
 
 
-def _gaussian(worker: Worker, ids: np.ndarray, similarities: np.ndarray, sigma: float) -> np.ndarray:
+def _weights(worker: Worker, ids: np.ndarray, similarities: np.ndarray, weigh: Weigh) -> np.ndarray:
+    """Write the weights of a table (N, k), float32, to disk; 0 where there is no neighbor."""
     weights = worker.job.array("table/weights", "<f4", ids.shape, scratch=True)
     for first in range(weights.rows, len(ids), BLOCK_ROWS):
         # unit vectors: x² = 2 - 2 s, which rounding may take below 0
         squared = np.maximum(0.0, 2.0 - 2.0 * similarities[first : first + BLOCK_ROWS].astype(np.float64))
-        weights.append(np.where(ids[first : first + BLOCK_ROWS] < 0, 0.0, np.exp(-squared / sigma**2)).astype(np.float32))
+        squared[ids[first : first + BLOCK_ROWS] < 0] = np.nan
+        block = weigh(squared)
+        weights.append(np.where(block >= _LEAST_WEIGHT, block, 0.0).astype(np.float32))
     return weights.view()
+
+
+def _gaussian(squared: np.ndarray, sigma: float) -> np.ndarray:
+    return np.exp(-squared / sigma**2)
+
+
+def _meaningful(squared: np.ndarray, rate: float) -> np.ndarray:
+    distances = np.sqrt(squared)
+    found = ~np.isnan(distances)
+    first = np.min(distances, axis=1, keepdims=True, initial=np.inf, where=found)
+    last = np.max(distances, axis=1, keepdims=True, initial=0.0, where=found)
+    span = last - first
+    s = np.divide(last - distances, span, out=np.ones_like(distances), where=span > 0)
+    return np.where(found, s * (1.0 - np.exp(-rate * s)) ** squared.shape[1], np.nan)

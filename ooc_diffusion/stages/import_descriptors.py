@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import BadInput
-from ..features import check_descriptors
-from ..store import Store, append_strings, path_key
-from .listing import refuse_to_lose
+from ..features import DescriptorFile, check_descriptors, open_descriptors
+from ..store import Store, append_strings, load_npy, path_key
+from .listing import refuse_names_twice, refuse_to_lose
 from .plans import BLOCK_ROWS, plan_import
 from .settings import Record, Settings, Worker, check_role, run_stage
+
+# Names that are looked at together.
+_NAMES = 8192
+
+# How to add the same descriptors again, should somebody mean it.
+TWICE = "as it stands; import other images, or tell these apart by --names"
 
 
 def import_descriptors(
@@ -21,24 +27,35 @@ def import_descriptors(
     *,
     store: str | Path,
     role: str = "background",
+    format: str | None = None,
+    dim: int | None = None,
+    field: str | None = None,
     names: str | Path | None = None,
+    names_field: str | None = None,
     truth: str | Path | None = None,
+    truth_field: str | None = None,
     settings: Settings | None = None,
 ) -> Record:
-    """Copy descriptors from an ``.npy`` file into a store, checked and as float32.
+    """Copy descriptors from a file into a store, checked and as float32.
 
     Parameters
     ----------
     file : str or Path
-        Array of shape (n, d), floats or integers; NaN and infinity are refused.
+        Descriptors of n images, floats or integers; NaN and infinity are refused.
     store : str or Path
         The store; made where there is none.
     role : {"background", "seeds", "tests", "added"}
         What the descriptors are for. Default ``"background"``.
+    format, dim, field : optional
+        What kind of file it is, and what to read of it; see `open_descriptors`.
     names : str or Path, optional
         Text file with one name per row, sorted. Default: the row numbers are the names.
+    names_field : str, optional
+        The column of a parquet file with the names, instead.
     truth : str or Path, optional
         ``.npy`` file of shape (n,) with the class of each row for `evaluate`; -1 = unknown.
+    truth_field : str, optional
+        Where these are in an HDF5 or parquet file, instead; ``all_labels`` of an HDF5 file with ``all_feats`` are read anyhow.
     settings : Settings, optional
         Options of the run.
 
@@ -50,32 +67,36 @@ def import_descriptors(
     """
     settings = settings or Settings()
     check_role(role)
-    values = load_npy(file)
-    if values.ndim != 2 or values.dtype.kind not in "fiu" or 0 in values.shape:
-        raise BadInput(f"{file} holds {values.dtype} {values.shape}; descriptors are numbers of shape (images, dimensions)")
+    for given, in_file, what in ((names, names_field, "names"), (truth, truth_field, "truth")):
+        if given is not None and in_file is not None:
+            raise BadInput(f"give either {what} or {what}_field, not both: {given} and {in_file!r}")
     files = {"file": file, "names": names, "truth": truth}
+    source = open_descriptors(file, format=format, dim=dim, field=field, truth_field=truth_field, names_field=names_field)
     parameters = {key: file_identity(path) for key, path in files.items() if path is not None}
-    classes = None if truth is None else _load_truth(truth, len(values))
+    parameters |= source.parameters
+    n, d = source.shape
+    has_names = names is not None or names_field is not None
+    given_classes = None if truth is None else _open_truth(truth, n)
 
     def work(worker: Worker) -> dict[str, Any]:
         refuse_to_lose(worker, worker.job.store, role)
-        target = worker.job.array(f"{role}/descriptors", "<f4", values.shape)
+        if role == "added" and not has_names:
+            _refuse_file_twice(worker, parameters["file"])
+        _copy_classes(worker, role, given_classes, source, str(truth or file))
+        target = worker.job.array(f"{role}/descriptors", "<f4", (n, d))
         worker.advance(target.rows)
-        for first in range(target.rows, len(values), BLOCK_ROWS):
-            block = _as_float32(values[first : first + BLOCK_ROWS], first, str(file))
+        for values in source.blocks(target.rows, BLOCK_ROWS):
+            block = _as_float32(values, target.rows, str(file))
             target.append(block)
             worker.job.checkpoint()
             worker.advance(len(block))
-        if classes is not None:
-            worker.job.put(f"{role}/truth", classes)
-        if names is not None:
-            worker.job.drop(f"{role}/path_bytes")
-            worker.job.drop(f"{role}/path_offsets")
-            _copy_names(worker, role, Path(names), len(values))
+        _copy_names(worker, role, source, names, str(names or file))
+        if has_names:
+            refuse_names_twice(worker, role)
         refuse_changed(worker, files, parameters)
-        return {"images": len(values), "dim": values.shape[1]}
+        return {"images": n, "dim": d}
 
-    plan = plan_import(*values.shape, budget=settings.budget)
+    plan = plan_import(n, d, budget=settings.budget, held_bytes=source.held_bytes(BLOCK_ROWS))
     if settings.dry_run:
         return {"stage": f"import.{role}", "plan": vars(plan)}
     return run_stage(
@@ -85,9 +106,20 @@ def import_descriptors(
         plan=plan,
         parameters=parameters,
         replaces=[f"extract.{role}", f"list.{role}"],
-        total=len(values),
+        total=n,
         work=work,
     )
+
+
+def _refuse_file_twice(worker: Worker, file: dict[str, Any]) -> None:
+    """Refuse to add a file that the background came from, or that was added before: without names nothing else tells."""
+    stages = worker.job.store.manifest.stages
+    imported = stages.get("import.background", {"parameters": {}})["parameters"]
+    listed = [stages[stage]["record"] for stage in ("import.background", "list.background") if stage in stages]
+    files = [imported.get("file"), *(part.get("file") for record in listed for part in record.get("added", []))]
+    if file in files:
+        worker.job.discard()
+        raise BadInput(f"{file['path']} is part of the background already, {TWICE}")
 
 
 def refuse_changed(worker: Worker, files: Mapping[str, str | Path | None], identities: Mapping[str, Any]) -> None:
@@ -96,22 +128,6 @@ def refuse_changed(worker: Worker, files: Mapping[str, str | Path | None], ident
     if changed:
         worker.job.discard()
         raise BadInput(f"{changed[0]} has changed while it was copied; run the command again")
-
-
-def load_npy(file: str | Path) -> np.ndarray:
-    """Map an ``.npy`` file read-only; `BadInput` where it is none, is truncated, or holds Python objects."""
-    try:
-        with np.errstate(over="raise"):  # a header may state more bytes than can be counted
-            values = np.load(file, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise BadInput(f"{file} does not exist; check the path") from None
-    except (OSError, ValueError, EOFError, ArithmeticError) as error:
-        pickled = "allow_pickle" in str(error) or "Python objects" in str(error)
-        reason = "it holds Python objects, which are never loaded" if pickled else str(error).splitlines()[0]
-        raise BadInput(f"{file} cannot be read as an .npy array ({reason}); save plain numbers with numpy.save") from None
-    if not isinstance(values, np.ndarray):
-        raise BadInput(f"{file} is an archive of arrays; save the one that is meant with numpy.save")
-    return values
 
 
 def _as_float32(block: np.ndarray, first: int, what: str) -> np.ndarray:
@@ -123,33 +139,60 @@ def _as_float32(block: np.ndarray, first: int, what: str) -> np.ndarray:
     return block
 
 
-def _load_truth(truth: str | Path, n: int) -> np.ndarray:
+def _open_truth(truth: str | Path, n: int) -> np.ndarray:
     classes = load_npy(truth)
     if classes.shape != (n,) or classes.dtype.kind not in "iu":
         raise BadInput(f"{truth} holds {classes.dtype} {classes.shape}; give the classes as integers of shape ({n},)")
-    wrong = np.flatnonzero((classes < -1) | (classes > np.iinfo(np.int32).max))
-    if len(wrong):
-        raise BadInput(f"{truth} row {wrong[0]} is {classes[wrong[0]]}; classes are 0, 1, ..., and -1 for unknown")
-    return classes.astype(np.int32)
+    return classes
 
 
-def _copy_names(worker: Worker, role: str, file: Path, n: int) -> None:
-    batch: list[str] = []
+def _copy_classes(worker: Worker, role: str, given: np.ndarray | None, source: DescriptorFile, what: str) -> None:
+    """Write the classes, those of a file of their own where that is given; the work is thrown away where one is none."""
+    blocks = source.classes(BLOCK_ROWS)
+    if given is not None:
+        blocks = (given[first : first + BLOCK_ROWS] for first in range(0, len(given), BLOCK_ROWS))
+    if blocks is None:
+        return
+    worker.job.drop(f"{role}/truth")
+    target = worker.job.array(f"{role}/truth", "<i4", (source.shape[0],))
+    for classes in blocks:
+        wrong = np.flatnonzero((classes < -1) | (classes > np.iinfo(np.int32).max))
+        if len(wrong):
+            row = target.rows + wrong[0]
+            worker.job.discard()
+            raise BadInput(f"{what} row {row} is {classes[wrong[0]]}; classes are 0, 1, ..., and -1 for unknown")
+        target.append(np.ascontiguousarray(classes, np.int32))
+
+
+def _copy_names(worker: Worker, role: str, source: DescriptorFile, file: str | Path | None, what: str) -> None:
+    """Write the names, those of a text file where that is given, sorted as they must be."""
+    found: Iterable[list[str]] | None = source.names(_NAMES) if file is None else _lines(Path(file))
+    if found is None:
+        return
+    worker.job.drop(f"{role}/path_bytes")
+    worker.job.drop(f"{role}/path_offsets")
     rows, before = 0, b""
-    with file.open(encoding="utf-8", errors="surrogateescape") as lines:
-        for line in lines:
-            name = line.rstrip("\n")
+    for batch in found:
+        for name in batch:
             key = name.encode(errors="surrogateescape")
             if rows and path_key(key) <= path_key(before):
-                raise BadInput(f"{file} line {rows + 1}: {name!r} is given twice or out of order; sort the rows by name")
+                place = f"row {rows}" if file is None else f"line {rows + 1}"
+                raise BadInput(f"{what} {place}: {name!r} is given twice or out of order; sort the rows by name")
             before, rows = key, rows + 1
-            batch.append(name)
-            if len(batch) == BLOCK_ROWS:
-                append_strings(worker.job, f"{role}/path", batch)
+        append_strings(worker.job, f"{role}/path", batch)
+    if rows != source.shape[0]:
+        raise BadInput(f"{what} has {rows} names for {source.shape[0]} descriptors; give one name per line and row")
+
+
+def _lines(file: Path) -> Iterator[list[str]]:
+    batch: list[str] = []
+    with file.open(encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            batch.append(line.rstrip("\n"))
+            if len(batch) == _NAMES:
+                yield batch
                 batch = []
-    append_strings(worker.job, f"{role}/path", batch)
-    if rows != n:
-        raise BadInput(f"{file} has {rows} names for {n} descriptors; give one name per line and row")
+    yield batch
 
 
 def file_identity(path: str | Path) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..diffusion import check_precision, resolve_device
 from ..errors import BadInput, DoesNotFit
 from ..features import Extractor, choose_model, make_extractor
-from ..images import ImageSource
+from ..images import ImageSource, held_bytes
 from ..memory import StagePlan
 from ..report import write_page
 from ..store import Store
@@ -17,15 +18,16 @@ from .classify import classify
 from .diffuse import diffuse
 from .extract import describe, plan_description
 from .graph import graph
-from .labels import count_classes, read_labels
+from .labels import Labels, count_classes, read_labels
 from .listing import list_images, preview
 from .neighbors import DEFAULT_K, neighbors
 from .output import check_folder, check_output, write_output
 from .page import make_page
-from .plans import check_all, plan_classify, plan_diffuse, plan_graph, plan_list, plan_neighbors, plan_reduce
+from .plans import plan_classify, plan_diffuse, plan_graph, plan_list, plan_neighbors, plan_reduce
 from .reduce import DEFAULT_DIM, reduce, resolve_dim
 from .selection import MAX_ITER, held_out_bytes
 from .settings import Record, Settings
+from .whole_plan import check_all
 
 ENTRIES_PER_NEIGHBOR = 1.8
 
@@ -48,6 +50,7 @@ def label(
     index: str = "auto",
     n_iter: int | None = None,
     method: str = "fusion",
+    precision: str = "float32",
     command: str = "",
     settings: Settings | None = None,
 ) -> Record:
@@ -69,8 +72,8 @@ def label(
         See `extract`.
     classes : str or Path, optional
         See `diffuse`.
-    dim, k, index, n_iter, method
-        See `reduce`, `neighbors`, `diffuse` and `classify`.
+    dim, k, index, n_iter, method, precision
+        See `reduce`, `neighbors`, `diffuse` and `classify`; the precision is that of the diffusion.
     command : str
         The command line, for the page.
     settings : Settings, optional
@@ -90,13 +93,17 @@ def label(
     """
     settings = settings or Settings()
     model = choose_model(model, weights)
+    check_precision(precision, unskipped=False)
+    if precision != "float32":
+        resolve_device(settings.device, precision=precision)  # refuses a GPU before any work
     options: dict[str, Any] = {"weights": weights, "image_size": image_size, "color": color, "seed": settings.seed}
     options |= {"device": settings.device, "threads": settings.threads}
     page = Path(output).with_suffix(".html") if report is None else Path(report)
-    sizes: dict[str, Any] = {"dim": dim, "k": k, "index": index, "n_iter": n_iter, "n_classes": count_classes(labels)}
+    sizes: dict[str, Any] = {"dim": dim, "k": k, "index": index, "n_iter": n_iter, "precision": precision}
+    sizes["n_classes"] = count_classes(labels)
     if settings.dry_run:
-        source, n = preview(images, root=None, split=None)
-        plans = _plans(n, make_extractor(model, source, **options), model, settings, **sizes)
+        source, n = preview(images, root=None, split=None, settings=settings)
+        plans = _plans(n, source, make_extractor(model, source, **options), model, settings, **sizes)
         record = {"stage": "label", "images": n, "memory_budget_bytes": settings.budget.total}
         return {**record, "plans": [asdict(plan) for plan in plans]}
     _check_outputs([Path(output), page], inputs=[Path(file) for file in (labels, classes) if file is not None])
@@ -104,28 +111,31 @@ def label(
         check_output(target, output, settings, report=page)
         source, extractor = _open_images(images, target, model, options, sizes, settings)
         given = read_labels(labels, target, classes=classes)
-        check_all(_plans(len(source), extractor, model, settings, **sizes), settings.budget)
+        check_all(_plans(len(source), source, extractor, model, settings, **sizes), settings.budget)
         describe(target, source, extractor, model, "background", max_failures, settings)
+        del source, extractor  # the memory is for others now
         reduce(target, dim=dim, settings=settings)
         neighbors(target, k=k, index=index, settings=settings)
         graph(target, settings=settings)
-        diffuse(target, labels=labels, classes=classes, rows="nodes", n_iter=n_iter, settings=settings)
+        diffuse(target, labels=labels, classes=classes, rows="nodes", n_iter=n_iter, precision=precision, settings=settings)
         classify(target, method=method, settings=settings)
         write_output(target, output, report=page)
         n = target.record("neighbors.background")["images"]  # with those that were added
         with os_errors(page, "writing"):
             write_page(make_page(target, title=f"Labels for {n:,} images", command=command), page)
-        stages = {name: made["record"] for name, made in target.manifest.stages.items()}
+        return {**_summary(target, given), "output": str(output), "report": str(page), "store": str(target.path)}
+
+
+def _summary(store: Store, given: Labels) -> Record:
+    """Return what the stages say of the images, and their records."""
+    stages = {name: made["record"] for name, made in store.manifest.stages.items()}
     return {
-        "images": n,
+        "images": stages["neighbors.background"]["images"],  # with those that were added
         "classes": given.class_names,
         "seeds": stages["diffuse"]["seeds"],
         "unreached": stages["classify"]["unreached"],
         "unreadable": stages["extract.background"]["unreadable"],
         "peak_memory_bytes": max(stage.get("peak_memory_bytes", 0) for stage in stages.values()),
-        "output": str(output),
-        "report": str(page),
-        "store": str(target.path),
         "stages": stages,
     }
 
@@ -147,13 +157,15 @@ def _open_images(
         source = list_images(images, store=store, role="background", root=None, split=None, settings=settings)
         return source, make_extractor(model, source, **options)
     except DoesNotFit:
-        source, n = preview(images, root=None, split=None)  # name the budget that does for all stages, not only for the first
-        check_all(_plans(n, make_extractor(model, source, **options), model, settings, **sizes), settings.budget)
+        source, n = preview(images, root=None, split=None, settings=settings)
+        # name the budget that does for all stages, not only for the first
+        check_all(_plans(n, source, make_extractor(model, source, **options), model, settings, **sizes), settings.budget)
         raise
 
 
 def _plans(
     n: int,
+    source: ImageSource,
     extractor: Extractor,
     model: str,
     settings: Settings,
@@ -163,17 +175,18 @@ def _plans(
     index: str,
     n_classes: int,
     n_iter: int | None,
+    precision: str,
 ) -> list[StagePlan]:
     budget, d = settings.budget, extractor.dim
     if n < 2:
         raise BadInput("there is one image only; a graph needs at least two")
-    if k >= n:
-        raise BadInput(f"k is {k}, but there are only {n} images; give --k of at most {n - 1}")
+    if k > n:
+        raise BadInput(f"k is {k}, but there are only {n} images; give --k of at most {n}")
     kept, most_iter = resolve_dim(dim, n, d), MAX_ITER if n_iter is None else n_iter
     entries = int(ENTRIES_PER_NEIGHBOR * n * k)
     return [
-        plan_list(n, budget=budget),
-        plan_description(n, extractor, model, settings),
+        plan_list(n, budget=budget, held_bytes=held_bytes(source)),
+        plan_description(n, extractor, model, settings, held=held_bytes(source)),
         plan_reduce(n, d, kept, train=dim > 0, budget=budget),
         plan_neighbors(n, n, kept, k=k, index=index, train=True, budget=budget),
         plan_graph(n, k, budget=budget),
@@ -186,6 +199,7 @@ def _plans(
             budget=budget,
             folds=5,
             held_out=held_out_bytes(n, n_classes, most_iter),
+            precision=precision,
         ),
         plan_classify(n, d, n_classes, network=True, budget=budget),
     ]

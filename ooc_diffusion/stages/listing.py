@@ -15,8 +15,11 @@ from ..images import (
     ImageSource,
     JoinedSource,
     ScanFingerprint,
+    held_bytes,
+    is_archive,
     is_folder,
     open_source,
+    printable,
     scan_folder,
 )
 from ..store import Store, Strings, append_strings
@@ -31,6 +34,8 @@ def list_images(
     role: str,
     root: str | None,
     split: str | None,
+    layout: str | None = None,
+    number: int | None = None,
     settings: Settings,
     class_folders: bool = False,
 ) -> ImageSource:
@@ -39,12 +44,12 @@ def list_images(
     Parameters
     ----------
     images : str
-        A folder, ``digits``, or the name of a torchvision data set.
+        A folder, an archive, ``digits``, or the name of a torchvision data set.
     store : Store
         Where the names go.
     role : str
         ``background``, ``seeds`` or ``tests``.
-    root, split : str, optional
+    root, split, layout, number : optional
         See `open_source`.
     settings : Settings
         Options of the run.
@@ -61,13 +66,15 @@ def list_images(
     A folder is walked once for its fingerprint, which tells whether it is still the one that an earlier run saw, and a second
     time only where its names are to be written.
     """
-    if is_folder(images):
+    if _is_plain_folder(images, layout, number):
         if root is not None or split is not None:
             raise BadInput(f"--root and --split are for data sets; leave them out with the folder {images}")
         return _list_folder(images, store, role, class_folders, settings)
     if class_folders:
-        raise BadInput(f"--class-folders is for folders; {images} is a data set, which knows its classes: leave it out")
-    source = open_source(images, root=root, split=split)
+        raise BadInput(
+            f"--class-folders is for folders; {images} is a data set, which knows its classes, or an archive: leave it out"
+        )
+    source = _open(images, root, split, layout, number, settings)
     parameters = {"images": dict(source.description), "fingerprint": source.fingerprint}
 
     def work(worker: Worker) -> dict[str, Any]:
@@ -76,11 +83,12 @@ def list_images(
             rows = range(first, min(first + BLOCK_ROWS, len(source)))
             append_strings(worker.job, f"{role}/path", [source.name(i) for i in rows])
             worker.advance(len(rows))
+        refuse_names_twice(worker, role)
         if source.truth is not None:
             worker.job.put(f"{role}/truth", source.truth.astype(np.int32))
         return {"images": len(source), "class_names": source.class_names}
 
-    plan = plan_list(len(source), budget=settings.budget)
+    plan = plan_list(len(source), budget=settings.budget, held_bytes=held_bytes(source))
     run_stage(
         store,
         f"list.{role}",
@@ -95,6 +103,17 @@ def list_images(
     return _with_added(store, role, source)
 
 
+def _is_plain_folder(images: str, layout: str | None, number: int | None) -> bool:
+    return is_folder(images) and not is_archive(images) and layout is None and number is None
+
+
+def _open(
+    images: str, root: str | None, split: str | None, layout: str | None, number: int | None, settings: Settings
+) -> ImageSource:
+    most_bytes = max(0, settings.budget.total - settings.budget.overhead())
+    return open_source(images, root=root, split=split, layout=layout, number=number, most_bytes=most_bytes)
+
+
 def reopen(store: Store, role: str) -> ImageSource | None:
     """Open the images of a role again; None where its descriptors came without images."""
     stage = f"list.{role}"
@@ -107,7 +126,7 @@ def reopen(store: Store, role: str) -> ImageSource | None:
 def _reopen(
     store: Store, role: str, images: dict[str, Any], fingerprint: str, *, first: int = 0, end: int | None = None
 ) -> ImageSource:
-    if is_folder(images["spec"]):
+    if _is_plain_folder(images["spec"], images.get("layout"), None):
         return _open_folder(store, role, images["spec"], fingerprint, first=first, end=end)
     return open_source(**images)
 
@@ -129,7 +148,8 @@ def _with_added(store: Store, role: str, source: ImageSource) -> ImageSource:
         source = _open_folder(store, role, str(source.root), source.fingerprint, end=ends[0])
     parts: list[ImageSource | int] = [source]
     for part, end in zip(added, ends[1:], strict=True):
-        parts.append(end - part["first"] if part["images"] is None else _reopen(store, role, **part, end=end))
+        images, first = part["images"], part["first"]
+        parts.append(end - first if images is None else _reopen(store, role, images, part["fingerprint"], first=first, end=end))
     return JoinedSource(parts)
 
 
@@ -145,10 +165,41 @@ def refuse_to_lose(worker: Worker, store: Store, role: str) -> None:
             )
 
 
-def preview(images: str, *, root: str | None, split: str | None) -> tuple[ImageSource, int]:
+def refuse_names_twice(worker: Worker, role: str) -> None:
+    """Compare the names that a job has just written for images to add with those of the background, which it throws away then."""
+    store = worker.job.store
+    if role != "added" or "background/path_offsets" not in store:
+        return
+    written = (worker.job.array(f"added/path_{part}", dtype, (None,)) for part, dtype in (("bytes", "|u1"), ("offsets", "<i8")))
+    try:
+        compare_names(Strings.open(store, "background/path"), Strings(*(array.view() for array in written)))
+    except BadInput:
+        worker.job.discard()
+        raise
+
+
+def compare_names(known: Strings, added: Strings) -> None:
+    """Raise `BadInput` where an image to add has the name of one of the background."""
+    for row in range(len(added)):
+        if known.bisect(added[row]) >= 0:
+            raise BadInput(
+                f"{printable(added[row])!r} is the name of an image of the background and of an added one; "
+                "leave out what is there already, and give new images new paths or names"
+            )
+
+
+def preview(
+    images: str,
+    *,
+    root: str | None,
+    split: str | None,
+    layout: str | None = None,
+    number: int | None = None,
+    settings: Settings,
+) -> tuple[ImageSource, int]:
     """Open images without writing anything, for a plan: the source (the first rows of a folder) and the number of images."""
-    if not is_folder(images):
-        source = open_source(images, root=root, split=split)
+    if not _is_plain_folder(images, layout, number):
+        source = _open(images, root, split, layout, number, settings)
         return source, len(source)
     first = None
     n = 0
@@ -192,6 +243,7 @@ def _list_folder(folder: str, store: Store, role: str, class_folders: bool, sett
         if seen.hexdigest() != fingerprint:
             worker.job.discard()
             raise BadInput(f"{folder} changes while it is being listed; wait until nothing writes there and run again")
+        refuse_names_twice(worker, role)
         return {"images": n, "skipped": skipped} | ({"class_names": classes.names} if class_folders else {})
 
     run_stage(

@@ -72,7 +72,8 @@ class _How:
     @property
     def better(self) -> str:
         """What would give a higher recall."""
-        return "give another table or index" if self.own else "give more --probes, or a higher --target-recall, with --overwrite"
+        more = "give another table or index" if self.own else "give more --probes, or a higher --target-recall"
+        return f"{more}, with --overwrite"
 
 
 def neighbors(
@@ -86,6 +87,7 @@ def neighbors(
     precision: str = "float32",
     table: str | Path | None = None,
     similarities: str | Path | None = None,
+    table_width: int | None = None,
     index_file: str | Path | None = None,
     settings: Settings | None = None,
 ) -> Record:
@@ -115,6 +117,9 @@ def neighbors(
         They are taken in place of a search; seeds and tests are searched by ``index`` as always.
     similarities : str or Path, optional
         ``.npy`` file of shape (n, w), floats: the inner products of the table. Default: they are computed.
+    table_width : int, optional
+        The w of files without a header, int32 and float32. Default: the number at the end of names like ``x.int32`` and
+        ``x.float32``, as in the files of the paper; all others are ``.npy`` files.
     index_file : str or Path, optional
         A file that ``faiss.write_index`` wrote, of an index by inner product or L2 that holds the vectors of the background in
         their order. Everything is searched with it, in a process of its own; ``probes`` counts its lists.
@@ -140,8 +145,8 @@ def neighbors(
     n = target.entry("background/vectors").shape[0]
     if k < 1:
         raise BadInput(f"k is {k}; give at least 1 neighbor")
-    if k >= n:
-        raise BadInput(f"k is {k}, but there are only {n} background images; give a k of at most {n - 1}")
+    if k > n:
+        raise BadInput(f"k is {k}, but there are only {n} background images; give a k of at most {n}")
     device = resolve_device(settings.device)
     index = grown_index(target) if index == "auto" and index_file is None else index
     if index_file is None:
@@ -151,7 +156,7 @@ def neighbors(
         chosen = _OF_FILE
     if chosen in ("list-major", _OF_FILE) and not settings.device.startswith("cuda"):
         device = "cpu"  # where they are searched; a GPU that was asked for trains and assigns
-    own = _open_own(table, similarities, index_file, index, n, k)
+    own = _open_own(table, similarities, table_width, index_file, index, n, k)
     how = _How(k, chosen, device, settings.seed, precision, probes, target_recall, min_recall, own)
     _check(how, n)
     roles = [role for role in ROLES if f"{role}/vectors" in target]
@@ -162,12 +167,20 @@ def neighbors(
 
 
 def _open_own(
-    table: str | Path | None, similarities: str | Path | None, index_file: str | Path | None, index: str, n: int, k: int
+    table: str | Path | None,
+    similarities: str | Path | None,
+    width: int | None,
+    index_file: str | Path | None,
+    index: str,
+    n: int,
+    k: int,
 ) -> OwnTable | OwnIndex | None:
     if similarities is not None and table is None:
         raise BadInput("similarities are those of a table; give --table as well")
+    if width is not None and table is None:
+        raise BadInput("table_width is that of a table; give --table as well")
     if index_file is None:
-        return None if table is None else open_table(table, similarities, n=n, k=k)
+        return None if table is None else open_table(table, similarities, n=n, k=k, width=width)
     if table is not None or index != "auto":
         raise BadInput("everything is searched with the index of the file; leave out table and index, or index_file")
     return open_index(index_file)

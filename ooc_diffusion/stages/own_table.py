@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 from ..errors import BadInput
 from ..memory import MemoryBudget, StagePlan
 from ..neighbors import SAMPLES, best_first, check_ids, check_similarities, distinct, require_products
-from .import_descriptors import file_identity, load_npy, refuse_changed
+from ..store import load_npy, load_raw
+from .import_descriptors import file_identity, refuse_changed
 from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, SLACK
 from .settings import Worker
 from .traffic import reads_without_search
@@ -19,6 +21,8 @@ from .traffic import reads_without_search
 # A block of the table is at most so many entries, however wide its rows are; what is held for each of them.
 _ENTRIES = 2**19
 _ENTRY_BYTES = 64
+# Files without a header as the paper's are named: what ends their names is the number of neighbors, not the size of a number.
+_RAW = re.compile(r"\.(?:int|float)(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,15 @@ class OwnTable:
         )
 
 
-def open_table(table: str | Path, similarities: str | Path | None, *, n: int, k: int) -> OwnTable:
-    """Map the files of a table of n rows, with k ids or more each, and check dtypes and shapes."""
+def open_table(table: str | Path, similarities: str | Path | None, *, n: int, k: int, width: int | None = None) -> OwnTable:
+    """Map the files of a table of n rows, with k ids or more each, and check dtypes and shapes.
+
+    Files named ``.int32``, ``.float32`` and the like, and all where a ``width`` is given, have no header: row after row of so
+    many int32 or float32.
+    """
     files = {"table": table} | ({} if similarities is None else {"similarities": similarities})
-    parameters = {name: file_identity(path) for name, path in files.items()}
-    ids = load_npy(table)
+    parameters = {name: file_identity(path) for name, path in files.items()} | ({} if width is None else {"table_width": width})
+    ids = _open(table, "<i4", n, width)
     if ids.ndim != 2 or ids.dtype.kind not in "iu":
         raise BadInput(f"{table} holds {ids.dtype} {ids.shape}; a neighbor table is integers of shape (images, neighbors)")
     if len(ids) != n:
@@ -74,10 +82,26 @@ def open_table(table: str | Path, similarities: str | Path | None, *, n: int, k:
         raise BadInput(f"{table} has {ids.shape[1]} neighbors in a row, fewer than k = {k}; give a wider table or a smaller --k")
     values = None
     if similarities is not None:
-        values = load_npy(similarities)
+        values = _open(similarities, "<f4", n, width)
         if values.shape != ids.shape or values.dtype.kind != "f":
             raise BadInput(f"{similarities} holds {values.dtype} {values.shape}; give floats of shape {ids.shape}, as the table")
     return OwnTable(ids, values, {name: str(path) for name, path in files.items()}, parameters)
+
+
+def _open(file: str | Path, dtype: str, n: int, width: int | None) -> np.ndarray:
+    named = _RAW.search(Path(file).name)
+    if width is None and named is None:
+        return load_npy(file)
+    wide = width if width is not None else int(named[1]) if named else 0
+    values = load_raw(file, dtype, max(1, wide), option="--table-width")
+    if len(values) != n:
+        each, more = divmod(values.nbytes, n * values.itemsize)
+        fitting = f"; --table-width {each} would fit" if each and not more else ""
+        raise BadInput(
+            f"{file} has {values.nbytes} bytes, which are {len(values)} rows of {wide} {values.dtype}, but there are {n} "
+            f"background images; give a file of {n} x {wide} x {values.itemsize} bytes, or its --table-width{fitting}"
+        )
+    return values
 
 
 def copy_table(worker: Worker, own: OwnTable, vectors: np.ndarray, *, k: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from ..memory import format_size
 from ..report import ClassPanel, Evaluation, Gallery, MethodCurve, Page, StageLine, Tile
 from ..store import Store, Strings
 from .collection import Collection
-from .evaluate import summarize_evaluation
+from .evaluate import mean_std, summarize_evaluation
 from .plans import BLOCK_ROWS
 from .settings import disk_bytes
 
@@ -65,7 +65,7 @@ def make_page(store: Store, *, title: str, command: str, notes: Sequence[str] = 
         unreadable_count=count,
         evaluation=make_evaluation(store.record("evaluate")) if "evaluate" in store.manifest.stages else None,
         notes=list(notes),
-        versions=_versions(),
+        versions=library_versions(),
         command=command,
     )
 
@@ -85,6 +85,17 @@ def make_evaluation(record: dict[str, Any]) -> Evaluation:
         for n in sizes
     }
     return Evaluation(sizes, curves, iterations)
+
+
+def make_paper_evaluation(record: dict[str, Any], group: str, *, novel: bool) -> Evaluation:
+    """Turn the record of `evaluate_paper` into the table of one group, of all its tests or of those of novel classes."""
+    places = [record["measures"].index(f"novel {top}" if novel else top) for top in ("top1", "top5")]
+    sizes = record["n_per_class"]
+    curves = []
+    for method, found in record["accuracy"][group].items():
+        top1, top5 = ([mean_std([draw[place] for draw in found[str(n)]]) for n in sizes] for place in places)
+        curves.append(MethodCurve(method, top1, top5))
+    return Evaluation(sizes, curves)
 
 
 def _chosen(how: str) -> str:
@@ -132,7 +143,8 @@ def _unreadable(store: Store) -> tuple[list[tuple[str, str]], int]:
     return shown, count
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """Return the versions of Python, of this package and of the libraries that compute."""
     versions = {"Python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
     for name in _LIBRARIES:
         try:

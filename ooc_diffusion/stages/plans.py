@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..diffusion import (
@@ -18,10 +20,11 @@ from ..diffusion import (
     reading_bytes,
     room_bytes,
     seed_bytes,
+    zhou_column_bytes,
+    zhou_columns,
 )
-from ..errors import DoesNotFit
 from ..features import NetworkCosts
-from ..graph import graph_bytes, least_memory
+from ..graph import graph_bytes, least_cluster_memory, least_memory
 from ..memory import MemoryBudget, StagePlan
 from ..neighbors import (
     MOST_MEMORY_PROBES,
@@ -46,6 +49,8 @@ _NETWORK_BYTES = 768 * 2**20
 # Decoded pictures on their way, with two threads; larger ones than 10 million pixels take more.
 _DECODING_BYTES = 128 * 2**20
 _SAMPLE_BYTES = 256 * 2**20
+# A thumbnail on its way into pictures and a page.
+_TILE_BYTES = 2**16
 SLACK = 32 * 2**20
 
 
@@ -60,10 +65,10 @@ def _room(budget: MemoryBudget, least: int) -> int:
     return MemoryBudget(max(budget.total, least)).room() - SLACK
 
 
-def plan_list(n: int, *, budget: MemoryBudget, name_bytes: int | None = None) -> StagePlan:
-    """Plan the listing of n images."""
+def plan_list(n: int, *, budget: MemoryBudget, name_bytes: int | None = None, held_bytes: int = 0) -> StagePlan:
+    """Plan the listing of n images; ``held_bytes`` for the index of an archive."""
     names = NAME_BYTES * n if name_bytes is None else name_bytes
-    peak, least = _overhead(budget, 16 * 2**20)
+    peak, least = _overhead(budget, 16 * 2**20 + held_bytes)
     return StagePlan("list", f"names of {n:,} images", peak, least, names + 12 * n + 8)
 
 
@@ -98,9 +103,9 @@ def plan_train(
     return StagePlan("train", work, peak, least, network + 16 * n, 4 * network, operations)
 
 
-def plan_import(n: int, dim: int, *, budget: MemoryBudget) -> StagePlan:
-    """Plan the copying of n descriptors."""
-    peak, least = _overhead(budget, 3 * 4 * BLOCK_ROWS * dim)
+def plan_import(n: int, dim: int, *, budget: MemoryBudget, held_bytes: int = 0) -> StagePlan:
+    """Plan the copying of n descriptors from a file whose reading takes ``held_bytes``."""
+    peak, least = _overhead(budget, 3 * 4 * BLOCK_ROWS * dim + held_bytes)
     return StagePlan("import", f"{n:,} descriptors of {dim} values", peak, least, 4 * n * (dim + 1))
 
 
@@ -226,6 +231,7 @@ def plan_graph(
     tests: int = 0,
     by_lists: bool = False,
     weighted: bool = False,
+    mutual: bool = False,
     threads: int | None = None,
     width: int | None = None,
     precision: str = "float32",
@@ -243,7 +249,7 @@ def plan_graph(
     least = budget.overhead() + max(fixed, completion) + SLACK
     wanted = fixed + 2 * 2 * n * k * (8 if weighted else 4)
     peak = max(least, min(budget.total, budget.overhead() + wanted))
-    scratch = 4 * n * k if weighted else 0
+    scratch = (4 * n * k if weighted else 0) + (4 * n if mutual else 0)
     if n_seeds and by_lists:  # positions, least similarities, counts, spans twice; entries of 8 bytes
         scratch += 44 * n + 4 * n_seeds * dim + 8 * min(n, ENTERED * n_seeds) * k
     disk = graph_bytes(n, k, weighted=weighted) + (8 * n * k + 4 * tests * k if n_seeds else 0)
@@ -288,26 +294,36 @@ def plan_diffuse(
     n_seeds: int = 0,
     weighted: bool = False,
     coupled: bool = False,
+    zhou: str | None = None,
+    estimated: int = 0,
     device: str = "cpu",
     precision: str = "float32",
 ) -> StagePlan:
     """Plan the diffusion of the classes, and of ``folds`` runs whose ``held_out`` bytes of scores are kept, over n nodes.
 
-    With ``coupled`` η takes all columns in each iteration (`Diffusion.coupled`). On a GPU the columns lie in its memory, which
-    decides how many there are at once: the host holds torch and two blocks of W, whatever n is.
+    With ``coupled`` η takes all columns in each iteration (`Diffusion.coupled`). ``zhou`` is the solver of Zhou's diffusion, and
+    ``n_iter`` its passes over W. A prior that is estimated takes logistic regression on ``estimated`` values. On a GPU the
+    columns lie in its memory, which decides how many there are at once: the host holds torch and two blocks of W, whatever n is.
     """
     scores, itemsize = 4 * rows * n_classes * kept, ELEMENTS[precision].itemsize
     operations = float(nnz) * n_classes * n_iter * (1 + folds)
+    estimating = _overhead(budget, BLOCK_ROWS * (8 * estimated + 40 * n_classes), torch=True)[0] if estimated else 0
     if device != "cpu":
         peak, least = _overhead(budget, gpu_host_bytes(n_classes) + held_out, torch=True)
+        peak, least = max(peak, estimating), max(least, estimating)
         work = f"{n_classes:,} classes in batches that fit the GPU, at most {n_iter * (1 + folds):,} passes over W for each"
         return StagePlan("diffuse", work, peak, least, scores, scores, operations)
     reading = reading_bytes(nnz, weighted=weighted)
     beside = seed_bytes(n_seeds, n_iter) + reading
-    fixed = budget.overhead() + FIXED_BYTES + masks_bytes(n) + beside + SLACK + held_out
-    least = fixed + (least_coupled_bytes(n, n_classes) if coupled else column_bytes(n))
-    left = MemoryBudget(max(budget.total, least) - SLACK - held_out)
-    if coupled:
+    overhead = budget.overhead(torch=estimated > 0)  # which stays
+    fixed = overhead + FIXED_BYTES + masks_bytes(n) + beside + SLACK + held_out
+    least = zhou_column_bytes(n, zhou) if zhou else least_coupled_bytes(n, n_classes) if coupled else column_bytes(n)
+    least = max(fixed + least, estimating)
+    left = MemoryBudget(max(budget.total, least) - SLACK - held_out - (overhead - budget.overhead()))
+    if zhou:
+        columns, on_disk = zhou_columns(n, n_classes, solver=zhou, budget=left, beside=reading), 0
+        arrays, copied = columns * zhou_column_bytes(n, zhou), 0
+    elif coupled:
         columns, on_disk = columns_at_once(n, n_classes, budget=left, beside=reading), n_classes
         arrays, copied = coupled_bytes(n, n_classes, budget=left, beside=reading), 0
     else:
@@ -315,53 +331,53 @@ def plan_diffuse(
         columns, on_disk = room.columns, 1 if room.in_memory else room.columns
         arrays, copied = room_bytes(n, room, itemsize), 0 if room.in_memory else copied_bytes(n, nnz)
     passes = -(-n_classes // columns) * n_iter * (1 + folds)
-    how = "every column in every iteration, no skipping, " if coupled else ""
+    how = "every column in every iteration, no skipping, " if coupled else "no skipping, " if zhou else ""
     work = f"{n_classes:,} classes in batches of {columns:,}, {how}at most {passes:,} passes over W"
     # panels, L_t and L_{t+1} of the columns that lie on disk, rows of W that the last iterations need
     scratch = scores + 2 * itemsize * n * on_disk + copied
-    peak = fixed + arrays
+    peak = max(fixed + arrays, estimating)
+    if estimated:
+        work = f"logistic regression over {n:,} nodes, then {work}"
+        operations += float(n) * estimated * n_classes
+        scratch += 8 * n_classes * -(-n // BLOCK_ROWS)
     return StagePlan("diffuse", work, peak, least, scores, scratch, operations)
+
+
+def plan_cluster(n: int, nnz: int, *, budget: MemoryBudget) -> StagePlan:
+    """Plan the Markov clustering of n nodes, in memory: what it takes beyond the least, nobody knows before."""
+    _, least = _overhead(budget, least_cluster_memory(n, nnz))
+    work = f"squares of W, {nnz:,} entries at first, in memory; refused where they outgrow it"
+    return StagePlan("cluster", work, max(least, budget.total), least, 4 * n, 0, float(nnz) * nnz / max(n, 1))
+
+
+def plan_paths(
+    n: int,
+    nnz: int,
+    n_classes: int,
+    n_iter: int,
+    *,
+    walks: int,
+    budget: MemoryBudget,
+    n_seeds: int,
+    weighted: bool = False,
+    precision: str = "float32",
+) -> StagePlan:
+    """Plan walks back from images: the columns of their classes are diffused again, and L_0 .. L_T of these kept on disk."""
+    sizes = {"rows": n, "kept": n_iter + 1, "n_seeds": n_seeds, "weighted": weighted, "precision": precision}
+    diffused = plan_diffuse(n, nnz, n_classes, n_iter, budget=budget, **sizes)  # type: ignore[arg-type]
+    shown, _ = _overhead(budget, _DECODING_BYTES + walks * (n_iter + 2) * _TILE_BYTES)
+    return replace(
+        diffused,
+        stage="paths",
+        work=f"{walks:,} walks, {diffused.work}",
+        memory_bytes=max(diffused.memory_bytes, shown),
+        least_bytes=max(diffused.least_bytes, shown),
+        disk_bytes=walks * (12 + 12 * (n_iter + 1)),
+        scratch_bytes=diffused.disk_bytes + diffused.scratch_bytes,
+    )
 
 
 def plan_classify(rows: int, d: int, n_classes: int, *, network: bool, budget: MemoryBudget) -> StagePlan:
     """Plan logistic regression, fusion and predictions for ``rows`` images."""
     peak, least = _overhead(budget, BLOCK_ROWS * (8 * d + 40 * n_classes), torch=network)
     return StagePlan("classify", f"{rows:,} images, {n_classes:,} classes", peak, least, 8 * rows, 0, float(rows) * d * n_classes)
-
-
-def plan_all(
-    n: int,
-    *,
-    d: int,
-    dim: int,
-    k: int,
-    n_classes: int,
-    n_iter: int,
-    budget: MemoryBudget,
-    index: str = "auto",
-    network: bool = True,
-) -> list[StagePlan]:
-    """Plan the whole way of `label` for n images with descriptors of d values."""
-    buffer = 3 * 32 * 3 * 224 * 224 * 4 if network else 3 * 256 * 4 * d
-    k = min(k, n - 1)
-    nnz = int(1.75 * n * k)
-    return [
-        plan_list(n, budget=budget),
-        plan_extract(n, d, buffer_bytes=buffer, network=network, budget=budget),
-        plan_reduce(n, d, dim, train=True, budget=budget),
-        plan_neighbors(n, n, dim, k=k, index=index, train=True, budget=budget),
-        plan_graph(n, k, budget=budget),
-        plan_diffuse(n, nnz, n_classes, n_iter, rows=n, budget=budget, folds=5),
-        plan_classify(n, d, n_classes, network=True, budget=budget),
-    ]
-
-
-def check_all(plans: list[StagePlan], budget: MemoryBudget) -> None:
-    """Raise `DoesNotFit` naming the smallest budget that would do for all stages, unless the budget is at least that."""
-    worst = max(plans, key=lambda plan: plan.least_bytes)
-    if budget.total < worst.least_bytes:
-        least = f"{-(-worst.least_bytes // 2**20)}MiB"
-        raise DoesNotFit(
-            f"the memory budget of {-(-budget.total // 2**20)}MiB is too small: stage {worst.stage} needs {least}; "
-            f"give --memory-budget {least} or more"
-        )

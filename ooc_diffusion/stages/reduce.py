@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import BadInput
-from ..features import PCA, fit_pca, normalize_rows, project, sample_rows
+from ..features import PCA, fit_pca, normalize_rows, project, read_transform, sample_rows
 from ..store import Store
+from .import_descriptors import file_identity, refuse_changed
 from .plans import BLOCK_ROWS, plan_reduce
 from .settings import DESCRIBED, Record, Settings, Worker, open_store, run_stage
 
 DEFAULT_DIM = 256
 
 
-def reduce(store: Store | str | Path, *, dim: int = DEFAULT_DIM, settings: Settings | None = None) -> Record:
+def reduce(
+    store: Store | str | Path,
+    *,
+    dim: int | None = None,
+    transform: str | Path | None = None,
+    settings: Settings | None = None,
+) -> Record:
     """Train a PCA on the background and bring the descriptors of all roles to ``dim`` dimensions and unit length.
 
     Parameters
     ----------
     store : Store or str or Path
         A store with ``background/descriptors``.
-    dim : int
+    dim : int, optional
         Dimensions to keep, at most those of the descriptors (and images in the sample); 0 leaves the PCA out. Default 256.
+    transform : str or Path, optional
+        A linear transform that ``faiss.write_VectorTransform`` wrote, instead of a PCA that is trained here. Descriptors that
+        have as many values as it gives, not as it takes, count as transformed: they are brought to unit length only.
     settings : Settings, optional
         Options of the run.
 
     Returns
     -------
     dict
-        The records of the stages ``reduce.<role>``. Arrays: ``pca/mean`` (d,), ``pca/components`` (dim, d), and
-        ``<role>/vectors`` (n, dim) for each role, all float32.
+        The records of the stages ``reduce.<role>``. Arrays: ``pca/mean`` (d,), ``pca/components`` (dim, d), ``pca/variance``
+        (dim,), ``pca/bias`` (dim,) of a transform, and ``<role>/vectors`` (n, dim) for each role, all float32.
 
     Notes
     -----
@@ -43,15 +54,42 @@ def reduce(store: Store | str | Path, *, dim: int = DEFAULT_DIM, settings: Setti
     roles = [role for role in DESCRIBED if f"{role}/descriptors" in target]
     if "background" not in roles:
         raise BadInput(f"{store} has no background descriptors; run `ooc-diffusion extract` or `import` first")
+    own = None if transform is None else _open_transform(transform)
+    if dim is not None and own is not None and dim != own.dim:
+        raise BadInput(f"dim is {dim}, but {transform} gives {own.dim} values; leave dim out")
+    dim = dim if dim is not None else DEFAULT_DIM if own is None else own.dim
     d = target.entry("background/descriptors").shape[1]
     for role in roles:
-        if target.entry(f"{role}/descriptors").shape[1] != d:
-            found = target.entry(f"{role}/descriptors").shape[1]
+        found = target.entry(f"{role}/descriptors").shape[1]
+        if own is not None and found not in (own.pca.components.shape[1], own.dim):
+            raise BadInput(
+                f"the {role} have descriptors of {found} values, but {transform} takes {own.pca.components.shape[1]} to "
+                f"{own.dim}; give the transform of these descriptors"
+            )
+        if own is None and found != d:
             raise BadInput(f"the {role} have descriptors of {found} values, the background of {d}; extract both alike")
         _require_alike(target, role)
     if dim < 0:
         raise BadInput(f"dim is {dim}; give the number of dimensions to keep, or 0 for no PCA")
-    return {role: _reduce_role(target, role, dim, settings) for role in roles}
+    return {role: _reduce_role(target, role, dim, own, settings) for role in roles}
+
+
+@dataclass(frozen=True)
+class _Own:
+    """A transform from a file, and which file that is."""
+
+    file: str | Path
+    identity: dict[str, Any]
+    pca: PCA
+
+    @property
+    def dim(self) -> int:
+        """Values that it gives."""
+        return len(self.pca.components)
+
+
+def _open_transform(file: str | Path) -> _Own:
+    return _Own(file, {"transform": file_identity(file)}, read_transform(file))
 
 
 def _require_alike(store: Store, role: str) -> None:
@@ -79,45 +117,52 @@ def _trained_on(store: Store) -> int:
     return int(reduced.get("trained_on", store.entry("background/descriptors").shape[0]))
 
 
-def _reduce_role(store: Store, role: str, dim: int, settings: Settings) -> Record:
+def _reduce_role(store: Store, role: str, dim: int, own: _Own | None, settings: Settings) -> Record:
     n, d = store.entry(f"{role}/descriptors").shape
-    kept = resolve_dim(dim, _trained_on(store), d)
-    train = role == "background" and dim > 0
+    kept = resolve_dim(dim, _trained_on(store), d) if own is None else dim
+    train = role == "background" and dim > 0 and own is None
     inputs = [f"{role}/descriptors"]
     if role != "background" and dim and not settings.dry_run:
-        inputs += ["pca/mean", "pca/components"]
+        inputs += ["pca/mean", "pca/components"] + ([] if own is None else ["pca/bias"])
     return run_stage(
         store,
         f"reduce.{role}",
         settings,
-        plan=plan_reduce(n, d, kept, train=train, budget=settings.budget),
-        parameters={"dim": kept if dim else 0, "seed": settings.seed},
+        plan=plan_reduce(n, d if own is None else max(d, *own.pca.components.shape), kept, train=train, budget=settings.budget),
+        parameters={"dim": kept if dim else 0, "seed": settings.seed} | ({} if own is None else own.identity),
         inputs=inputs,
         total=n,
-        work=lambda worker: _project(worker, store, role, kept if dim else 0, settings.seed),
+        work=lambda worker: _project(worker, store, role, kept if dim else 0, own, settings.seed),
     )
 
 
-def _project(worker: Worker, store: Store, role: str, dim: int, seed: int) -> dict[str, Any]:
+def _project(worker: Worker, store: Store, role: str, dim: int, own: _Own | None, seed: int) -> dict[str, Any]:
     descriptors = store.array(f"{role}/descriptors")
-    pca = _pca(worker, store, descriptors, role, dim, seed) if dim else None
-    vectors = worker.job.array(f"{role}/vectors", "<f4", (len(descriptors), dim or descriptors.shape[1]))
+    d = descriptors.shape[1]
+    pca = _pca(worker, store, descriptors, role, dim, own, seed) if dim else None
+    transformed = pca is not None and d != pca.components.shape[1]
+    vectors = worker.job.array(f"{role}/vectors", "<f4", (len(descriptors), dim or d))
     worker.advance(vectors.rows)
     zeros = worker.job.state.get("zero_rows", 0)
     for block in worker.checked_blocks(f"{role}/descriptors", rows=BLOCK_ROWS, start=vectors.rows):
-        reduced = project(pca, block, threads=worker.threads) if pca is not None else normalize_rows(block)
+        reduced = normalize_rows(block) if pca is None or transformed else project(pca, block, threads=worker.threads)
         zeros += int((~reduced.any(axis=1)).sum())
         vectors.append(reduced)
         worker.job.checkpoint(zero_rows=zeros)
         worker.advance(len(block))
+    if own is not None:
+        refuse_changed(worker, {"transform": own.file}, own.identity)
     return {"dim": vectors.row_shape[0], "zero_rows": zeros}
 
 
-def _pca(worker: Worker, store: Store, descriptors: np.ndarray, role: str, dim: int, seed: int) -> PCA:
+def _pca(worker: Worker, store: Store, descriptors: np.ndarray, role: str, dim: int, own: _Own | None, seed: int) -> PCA:
+    names = ["pca/mean", "pca/components", "pca/variance"] + ([] if own is None else ["pca/bias"])
     if role != "background":
-        return PCA(store.array("pca/mean"), store.array("pca/components"), store.array("pca/variance"))
-    rows = sample_rows(len(descriptors), d=descriptors.shape[1], seed=seed)
-    pca = fit_pca(np.asarray(descriptors[rows]), dim=dim)
-    names = ("pca/mean", "pca/components", "pca/variance")
-    values = (pca.mean, pca.components, pca.explained_variance_ratio)
+        return PCA(*store.arrays(*names))
+    if own is None:
+        rows = sample_rows(len(descriptors), d=descriptors.shape[1], seed=seed)
+        pca = fit_pca(np.asarray(descriptors[rows]), dim=dim)
+    else:
+        pca = own.pca
+    values = [pca.mean, pca.components, pca.explained_variance_ratio] + ([] if pca.bias is None else [pca.bias])
     return PCA(*(worker.job.put(name, value) for name, value in zip(names, values, strict=True)))

@@ -29,7 +29,7 @@ class Selection:
     n_iter : int
         Number of iterations.
     how : str
-        ``"cross-validation"``, ``"coverage"`` (no class has two seeds) or ``"given"``.
+        ``"cross-validation"``, ``"coverage"`` (no class has two seeds), ``"given"``, or ``"closed form"`` (no iterations).
     folds : numpy.ndarray of shape (m,), int8
         Fold in which each seed was held out; -1 = never.
     held_out : numpy.ndarray of shape (h,), int64
@@ -137,7 +137,8 @@ def held_out_scores(graph: Graph, seeds: Seeds, folds: np.ndarray, n_iter: int, 
         out, known = folds[held_out] == fold, folds != fold
         rows = seeds.nodes[held_out[out], None]
         what = seeds.diffusion(n_iter, rows, known=known)
-        scores[:, out] = diffuse_once(graph, replace(what, every_iteration=True), **options)
+        # where the limit is solved for, that is all there is
+        scores[:, out] = diffuse_once(graph, replace(what, every_iteration=what.solver == "iterate"), **options)
     return held_out, scores
 
 

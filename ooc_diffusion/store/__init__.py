@@ -3,6 +3,7 @@
 See ``docs/architecture.md`` for the protocol and why it survives a crash at any point.
 """
 
+from .foreign import file_bytes, load_npy, load_raw
 from .job import ArrayWriter, Job
 from .manifest import ArrayEntry, Manifest
 from .store import Store
@@ -20,6 +21,9 @@ __all__ = [
     "Strings",
     "append_strings",
     "clean",
+    "file_bytes",
+    "load_npy",
+    "load_raw",
     "path_key",
     "status",
     "verify",

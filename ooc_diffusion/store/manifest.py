@@ -65,6 +65,7 @@ class Manifest:
     generation: int = 0
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     arrays: dict[str, ArrayEntry] = field(default_factory=dict)
+    source: bytes = field(default=b"", repr=False, compare=False)  # what it was loaded from
 
     def encode(self) -> bytes:
         """Return the manifest as JSON that carries its own checksum."""
@@ -77,8 +78,8 @@ class Manifest:
         return json.dumps({"checksum": checksum(body), **body}, indent=1).encode()
 
     @classmethod
-    def load(cls, path: Path) -> Manifest:
-        """Read and check a manifest.
+    def load(cls, path: Path, *, checked: bytes = b"") -> Manifest:
+        """Read and check a manifest; bytes that were ``checked`` before, which takes most of the time, are not checked again.
 
         Raises
         ------
@@ -88,7 +89,8 @@ class Manifest:
         try:
             data = read_regular(path, limit=_SIZE_LIMIT)
             body = json.loads(data)
-            as_written = json.dumps(body, indent=1).encode() == data  # neither repeated keys nor another spelling
+            # neither repeated keys nor another spelling
+            as_written = data == checked or json.dumps(body, indent=1).encode() == data
             stated = body.pop("checksum")
             known = body["format"]
         except OSError as error:
@@ -97,11 +99,11 @@ class Manifest:
             raise CorruptStore(_damaged(path, f"{type(error).__name__}: {error}")) from None
         if known != FORMAT:
             raise CorruptStore(f"{path} is of format {known!r}, this version reads {FORMAT}; install the version that wrote it")
-        if not as_written or stated != checksum(body):
+        if data != checked and (not as_written or stated != checksum(body)):
             raise CorruptStore(_damaged(path, "its checksum differs"))
         try:
             arrays = {name: _entry(name, value) for name, value in body["arrays"].items()}
-            return cls(int(body["generation"]), dict(body["stages"]), arrays)
+            return cls(int(body["generation"]), dict(body["stages"]), arrays, data)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise CorruptStore(_damaged(path, str(error))) from None
 

@@ -60,6 +60,7 @@ class Store:
     def __init__(self, path: str | Path, *, create: bool = False) -> None:
         self.path = Path(path)
         self.lock = WriterLock(self.path / "lock")
+        self._checked = b""
         if self.path.exists() and not self.path.is_dir():
             raise BadInput(f"{self.path} is a file, but a store is a folder; give another --store")
         if not (self.path / "manifest.json").exists():
@@ -108,7 +109,9 @@ class Store:
     @property
     def manifest(self) -> Manifest:
         """The current generation, read anew each time."""
-        return Manifest.load(self.path / "manifest.json")
+        found = Manifest.load(self.path / "manifest.json", checked=self._checked)
+        self._checked = found.source
+        return found
 
     def __contains__(self, name: str) -> bool:
         return name in self.manifest.arrays

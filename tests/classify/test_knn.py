@@ -4,7 +4,7 @@ import pytest
 from ooc_diffusion.classify import knn_scores, predict
 from ooc_diffusion.classify.knn import _count
 from ooc_diffusion.errors import BadInput
-from tests.reference import naive_knn_scores
+from tests.reference import naive_knn_scores, naive_neighbors, naive_query_scores
 
 
 def unit(rng, n, d):
@@ -77,3 +77,30 @@ def test_bad_input_is_refused(rng):
     ]:
         with pytest.raises(BadInput, match=message):
             knn_scores(*args, n_classes=1, **options)
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 5, 40, 1000])
+def test_divided_votes_are_zero_iterations_of_diffusion(rng, n_neighbors):
+    """Rows of L_0, whose columns sum to 1, are added over the nearest seeds."""
+    seeds, queries, classes = unit(rng, 60, 8), unit(rng, 97, 8), np.repeat([0, 1, 2, 4], [40, 10, 8, 2])
+    scores = knn_scores(seeds, classes, queries, n_classes=5, n_neighbors=n_neighbors, by_class_size=True)
+    L = np.zeros((60, 5))
+    L[np.arange(60), classes] = 1
+    L /= np.maximum(L.sum(axis=0), 1)
+    expected = naive_query_scores(L, naive_neighbors(seeds, min(n_neighbors, 60), queries)[0])
+    np.testing.assert_allclose(scores, expected, rtol=1e-6)
+    summed = naive_knn_scores(seeds, classes, queries, 5, n_neighbors)[1]
+    for row, label in enumerate(predict(scores)[0]):
+        assert label == max(range(5), key=lambda c: (expected[row, c].round(9), summed[row, c], -c))
+    plain = knn_scores(seeds, classes, queries, n_classes=5, n_neighbors=n_neighbors)
+    if n_neighbors == 40:
+        assert (predict(plain)[0] != predict(scores)[0]).mean() > 0.2
+
+
+def test_fractions_that_differ_little_are_told_apart():
+    voters = np.repeat([0, 1], [999, 998])[None, :]
+    sims = np.repeat([0.1, 0.9], [999, 998])[None, :].astype(np.float32)
+    scores = _count(voters, sims, 2, np.array([1000, 999])).astype(np.float32)
+    assert scores[0, 0] > scores[0, 1]
+    tied = _count(np.array([[0, 1, 1]]), np.float32([[0.5, 0.4, 0.4]]), 3, np.array([3, 6, 1])).astype(np.float32)
+    assert tied[0, 1] > tied[0, 0] > 0 == tied[0, 2]

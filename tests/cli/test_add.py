@@ -133,10 +133,7 @@ def test_data_sets_are_added_with_their_classes(tmp_path):
     assert collection.image(500).size == collection.image(0).size == (8, 8)
     assert collection.truth is not None
     assert (collection.truth >= 0).all()
-    again = run("extract", "digits", "--split", "train", "--role", "added", *words)
-    assert again.code == 0
-    done("reduce", *words[:2])
-    ran = run("neighbors", *words[:2], "--add")
+    ran = run("extract", "digits", "--split", "train", "--role", "added", *words)
     assert ran.code == 3
     assert ran.error.startswith("error: 'train/00000' is the name of an image of the background and of an added one; ")
 
@@ -175,3 +172,76 @@ def test_added_images_without_a_searched_background(tmp_path):
     assert "has no background descriptors" in ran.error
     ran = run("neighbors", "--store", tmp_path / "s", "--add")
     assert (ran.code, "has no stage 'neighbors.background'; run it first" in ran.error) == (3, True)
+
+
+def test_names_that_the_background_has_are_refused_before_anything_is_described(root):
+    label(root)
+    store = root / "out.csv.store"
+    shutil.copy(root / "images" / "m" / "05.png", root / "more" / "new.png")
+    (root / "more" / "m").mkdir()
+    shutil.copy(root / "images" / "m" / "07.png", root / "more" / "m" / "07.png")
+    names = [f"n{i}" for i in range(8)]
+    (root / "names").write_text("\n".join([*names, "m/33.png"]) + "\n")
+    np.save(root / "x.npy", np.random.default_rng(0).uniform(0, 1, (9, 256)).astype(np.float32))
+    for words, twice in (
+        (["extract", root / "more", "--model", "pixels"], "m/07.png"),
+        (["import", root / "x.npy", "--names", root / "names"], "m/33.png"),
+    ):
+        ran = run(*words, "--store", store, "--role", "added")
+        assert (ran.code, ran.error) == (
+            3,
+            f"error: '{twice}' is the name of an image of the background and of an added one; leave out what is there "
+            "already, and give new images new paths or names",
+        )
+        assert list((store / "jobs").iterdir()) == []
+        assert not [name for name in Store(store).manifest.arrays if name.startswith("added/")]
+    (root / "more" / "m" / "07.png").unlink()
+    extract_more(root)
+
+
+def test_a_background_that_came_after_the_images_to_add_is_compared_too(root):
+    store, pixels = root / "s", ("--model", "pixels", "--max-failures", "0.1")
+    shutil.copy(root / "more" / "b" / "03.png", root / "images" / "m" / "x.png")
+    (root / "images" / "b").mkdir()
+    shutil.copy(root / "more" / "b" / "03.png", root / "images" / "b" / "03.png")
+    done("extract", root / "more", "--store", store, "--role", "added", *pixels)
+    done("extract", root / "images", "--store", store, *pixels)
+    done("reduce", "--store", store)
+    done("neighbors", "--store", store, "--k", "5")
+    ran = run("neighbors", "--store", store, "--add")
+    assert (ran.code, ran.error.partition(";")[0]) == (
+        3,
+        "error: 'b/03.png' is the name of an image of the background and of an added one",
+    )
+
+
+def test_the_same_descriptors_without_names_are_not_added_twice(vectors, tmp_path):
+    store = shutil.copytree(vectors, tmp_path / "s")
+    rng = np.random.default_rng(1)
+    for name in ("more", "others"):
+        np.save(tmp_path / f"{name}.npy", rng.normal(size=(9, 8)).astype(np.float32))
+    shutil.copy(vectors.parent / "x.npy", tmp_path / "copy.npy")
+    words = ["--store", store, "--role", "added"]
+    remedy = "is part of the background already, as it stands; import other images, or tell these apart by --names"
+
+    def add(file):
+        done("import", tmp_path / file, *words, "--overwrite")
+        done("reduce", *words[:2], "--dim", "4", "--overwrite")
+        return run("neighbors", *words[:2], "--add")
+
+    def refused(file):
+        ran = run("import", file, *words)
+        assert (ran.code, ran.error) == (3, f"error: {file} {remedy}")
+        assert list((store / "jobs").iterdir()) == []
+
+    refused(vectors.parent / "x.npy")
+    assert add("more.npy").code == 0
+    refused(tmp_path / "more.npy")
+    refused(vectors.parent / "x.npy")
+    assert add("others.npy").code == 0
+    shutil.copy(tmp_path / "more.npy", tmp_path / "again.npy")  # another path and time: only the content is the same
+    for file in ("copy.npy", "again.npy"):
+        ran = add(file)
+        assert ran.code == 3
+        assert ran.error.endswith(f"the added descriptors are part of the background already,{remedy.partition(',')[2]}")
+        assert len(Store(store).array("background/vectors")) == 78

@@ -12,11 +12,13 @@ import time
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 
 from ooc_diffusion.cli.main import COMMANDS, cli
+from ooc_diffusion.store import Store
 
-from .helpers import COMMAND, run, spawn
+from .helpers import COMMAND, done, files_below, read_csv, run, spawn, write_csv
 
 REPOSITORY = Path(__file__).parents[2]
 CONTEXT = click.Context(cli, info_name="ooc-diffusion")
@@ -39,7 +41,10 @@ def examples(name):
 
 
 def test_the_commands_of_the_design_are_there():
-    named = "label demo extract import reduce neighbors graph diffuse classify evaluate plan status verify doctor clean"
+    named = (
+        "label demo extract import reduce neighbors graph cluster diffuse classify evaluate split study paths "
+        "plan status verify doctor clean"
+    )
     assert list(COMMANDS) == named.split()
 
 
@@ -165,6 +170,87 @@ def test_wrong_usage_ends_before_anything_runs(arguments, named, tmp_path, monke
     assert named in ran.err.splitlines()[-1]
     assert ran.err.splitlines()[-1].startswith("Error: ")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["graph", "--sigma", "0.5"], "--sigma belongs to --weighting gaussian"),
+        (["graph", "--exact", "--target-recall", "0.99"], "--target-recall belongs to search by lists, without --exact"),
+        (["diffuse", "--labels", "l", "--power", "2"], "--power belongs to --normalization gamma"),
+        (["diffuse", "--labels", "l", "--power", "2", "--normalization", "rows"], "--power belongs to --normalization gamma"),
+        (["classify", "--method", "knn", "--coefficient", "0.5"], "--coefficient belongs to --method fusion"),
+        (["neighbors", "--similarities", "s.npy"], "--similarities belongs to --table"),
+        (["verify", "--max-seconds", "9"], "--max-seconds belongs to --data"),
+    ],
+)
+def test_options_that_nothing_would_read_are_refused(arguments, told, vectors):
+    before = files_below(vectors)
+    ran = run(arguments[0], "--store", vectors, *arguments[1:])
+    assert (ran.code, ran.error) == (2, f"error: {told}; leave it out, or give that")
+    assert files_below(vectors) == before
+
+
+def test_options_that_are_read_are_taken(vectors):
+    words = ["graph", "--store", vectors, "--dry-run"]
+    for options in (["--weighting", "gaussian", "--sigma", "0.4"], ["--target-recall", "0.99"], ["--exact"], []):
+        done(*words, *options)
+    assert done("verify", "--store", vectors, "--data", "--max-seconds", "60").startswith("1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["evaluate", "--store", "s", "--n-per-class", "1,two"], "n-per-class '1,two' is no list of numbers such as 1,2,5"),
+        (["reduce", "--store", "s", "--device", "tpu"], "device 'tpu' is not one of auto, cpu, cuda"),
+        (
+            ["plan", "1000", "--memory-budget", "foo"],
+            "size 'foo' is not a number with a unit such as 8GiB, 500MB or 80%, nor auto",
+        ),
+    ],
+)
+def test_values_that_cannot_be_read_are_wrong_usage(arguments, told):
+    ran = run(*arguments)
+    assert (ran.code, ran.error) == (2, f"error: {told}")
+
+
+def test_an_unreadable_size_in_the_environment_is_wrong_usage(tmp_path, monkeypatch):
+    monkeypatch.setenv("OOC_DIFFUSION_MEMORY_BUDGET", "foo")
+    assert run("reduce", "--store", tmp_path).code == 2
+
+
+def test_status_speaks_in_lines(vectors, tmp_path):
+    shown = done("status", "--store", vectors).splitlines()
+    assert re.match(r"import.background +[\d.]+ KiB +done +background/descriptors 60 x 8$", shown[2])
+    folder = shutil.copytree(vectors, tmp_path / "s")
+    store = Store(folder)
+    for array in ("<f4", "<i4"):
+        with store.job(f"stage{array[1]}", parameters={}) as job:
+            job.checkpoint(now=True)
+            if array == "<f4":
+                job.array("some/rows", array, (7000, 2)).append(np.zeros((1234, 2), array))
+                job.array("other/rows", array, (70,)).append(np.zeros(5, array))
+                job.checkpoint(now=True)
+    shown = done("status", "--store", folder)
+    assert re.search(r"^stagef +interrupted +some/rows 1,234 rows, other/rows 5 rows$", shown, re.MULTILINE)
+    assert re.search(r"^stagei +interrupted +nothing kept yet$", shown, re.MULTILINE)
+    assert not set("{}()[]") & set(shown)
+
+
+def test_rows_of_two_roles_without_names_are_told_apart(vectors, tmp_path):
+    store = shutil.copytree(vectors, tmp_path / "s")
+    np.save(tmp_path / "seeds.npy", np.random.default_rng(2).normal(size=(4, 8)).astype(np.float32))
+    labels = write_csv(tmp_path / "few.csv", [("0", "a"), ("3", "b")], header=("row", "label"))
+    done("import", tmp_path / "seeds.npy", "--store", store, "--role", "seeds")
+    words = ["--store", store, "--overwrite"]
+    done("reduce", *words, "--dim", "4")
+    done("neighbors", *words, "--k", "5")
+    done("graph", *words)
+    done("diffuse", *words, "--labels", labels, "--rows", "nodes", "--n-iter", "3")
+    done("classify", *words, "--method", "diffusion", "--output", tmp_path / "o.csv")
+    rows = read_csv(tmp_path / "o.csv")
+    assert [row["path"] for row in rows] == [f"seeds/{i}" for i in range(4)] + [f"background/{i}" for i in range(60)]
+    assert [row["path"] for row in rows if row["origin"] == "given"] == ["seeds/0", "seeds/3"]
 
 
 def test_json_is_all_there_is_on_stdout(tmp_path):

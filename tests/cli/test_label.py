@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ooc_diffusion import diffuse
 from ooc_diffusion.store import Store
 
 from ..report.samples import parse
@@ -344,3 +345,20 @@ def test_fashion_mnist_as_70_000_files_killed_in_each_stage(tmp_path):
     assert json.loads(ended.out)["peak_memory_bytes"] <= 2 * 2**30
     assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert contents(tmp_path / "again") == contents(tmp_path / "whole")
+
+
+def test_bfloat16_is_that_of_the_engine(collection, tmp_path):
+    root = collection[0]
+    words = ["label", root / "images", "--labels", root / "few.csv", "--output", tmp_path / "o.csv", "--model", "pixels"]
+    words += ["--k", "10", "--n-iter", "3", "--precision", "bfloat16"]
+    assert run(*words).code == 0
+    store = Store(tmp_path / "o.csv.store")
+    seeds = store.arrays("diffusion/seed_nodes", "diffusion/seed_classes")
+    options = {"n_iter": 3, "precision": "bfloat16"}
+    assert store.array("diffusion/scores").tobytes() == diffuse(store.path, *seeds, 10, **options).tobytes()
+    assert store.array("diffusion/scores").tobytes() != diffuse(store.path, *seeds, 10, n_iter=3).tobytes()
+    ran = run(*words, "--device", "cuda")
+    assert (ran.code, ran.error) == (
+        3,
+        "error: precision bfloat16 runs on the CPU, but the device is cuda; give --device cpu",
+    )

@@ -91,6 +91,16 @@ def test_equals_the_naive_product_and_the_cpu(case, device, monkeypatch, every, 
         np.testing.assert_allclose(found, on_cpu, **CLOSE)
 
 
+def test_a_prior(case, device):
+    graph, W, seeds, classes, queries = case
+    prior = np.arange(1.0, C + 1)
+    for outside in (None, queries):
+        L = naive_diffuse(W, seeds, classes, C, 2)[-1] * prior / prior.sum()
+        expected = L if outside is None else naive_query_scores(L, outside)
+        found = diffuse(graph, seeds, classes, C, queries=outside, n_iter=2, prior=prior, device="cuda")
+        np.testing.assert_allclose(found, expected, **CLOSE)
+
+
 @pytest.mark.parametrize("n_iter", [0, 1])
 def test_few_iterations(case, device, n_iter):
     graph, W, seeds, classes, queries = case

@@ -106,8 +106,8 @@ def checked(ids, rows, weights=None, values=None):
         sums = np.array([values[a:b].astype(np.float64).sum() for a, b in itertools.pairwise(indptr)])
     scale = np.divide(1, sums, out=np.zeros(n), where=sums > 0).astype(np.float32)
     graph = check.GraphArrays(same, same, indptr, indices, np.empty(0, np.float32) if values is None else values, scale)
-    pairs = int((naive_w0(ids, n).toarray() > 0).sum())
-    return check.check_graph(graph, ids, weights, pairs=pairs, threads=2, advance=lambda rows: None)
+    halves = 2 * int((naive_w0(ids, n).toarray() > 0).sum())
+    return check.check_graph(graph, ids, weights, halves=halves, threads=2, advance=lambda rows: None)
 
 
 def line():

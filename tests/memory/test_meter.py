@@ -41,6 +41,49 @@ def test_a_tree_of_processes_is_summed():
     assert abs(anonymous_bytes() - before) <= 5 * MIB
 
 
+FORK = """
+import os, sys
+kind, fifo, mebibytes = sys.argv[1], sys.argv[2], int(sys.argv[3])
+block = bytearray([1]) * (mebibytes * 2**20)
+sys.stdout.write("ready\\n"); sys.stdout.flush()
+sys.stdin.readline()
+if kind == "spawned":  # the child opens the pipe before it is another program: until then it is held in its parent's memory
+    os.waitpid(os.posix_spawn("/bin/true", ["true"], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 0, fifo, os.O_RDONLY, 0)]), 0)
+elif os.fork() == 0:
+    more = bytearray([1]) * ((50 if kind == "growing" else 0) * 2**20)
+    open(fifo).read()
+    os._exit(0)
+else:
+    os.wait()
+"""
+
+
+@pytest.mark.parametrize(("kind", "more"), [("spawned", 0), ("forked", 0), ("growing", 50)])
+def test_what_a_child_shares_with_its_parent_counts_once(tmp_path, kind, more):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", FORK, kind, str(fifo), "150"], **pipes) as process:
+        assert process.stdout.readline() == "ready\n"
+        before = anonymous_bytes(process.pid)
+        assert before >= 150 * MIB
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        children, found = Path(f"/proc/{process.pid}/task/{process.pid}/children"), 0
+        for _ in range(500):
+            time.sleep(0.01)
+            if children.read_text():
+                found = max(found, anonymous_bytes(process.pid))
+            if found >= before + more * MIB:
+                break
+        time.sleep(0.05)
+        found = max(found, anonymous_bytes(process.pid))
+        assert children.read_text()  # it is still held
+        with fifo.open("w"):
+            pass
+    assert abs(found - before - more * MIB) <= 8 * MIB
+
+
 MAP = """
 import mmap, os, sys
 from pathlib import Path

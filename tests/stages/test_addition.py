@@ -322,7 +322,6 @@ def test_names_and_classes_keep_their_order(tmp_path):
 @pytest.mark.parametrize(
     ("files", "options", "message"),
     [
-        ({"names": [f"n{i}" for i in range(5)]}, {}, "'n0' is the name of an image of the background and of an added one"),
         ({}, {}, "the background have names, the added images none; give names to both"),
         ({"names": "abcde"}, {"stated": {"k": 6}}, "k is 6, but the background was searched with 5; leave out --k with --add"),
         ({"names": "abcde"}, {"stated": {"target_recall": 0.5}}, "target_recall is 0.5, but .* with None; .* --target-recall"),

@@ -21,7 +21,7 @@ def store(tmp_path_factory):
 
 
 CASES = {
-    "k": (lambda s: neighbors(s, k=120), "k is 120, but there are only 120 background images; give a k of at most 119"),
+    "k": (lambda s: neighbors(s, k=121), "k is 121, but there are only 120 background images; give a k of at most 120"),
     "no k": (lambda s: neighbors(s, k=0), "k is 0; give at least 1"),
     "index": (lambda s: neighbors(s, index="IVFFlat"), "IVFFlat needs at least 4096 vectors, there are 120; use Flat"),
     "too many probes": (
@@ -35,7 +35,7 @@ CASES = {
     "no precision": (lambda s: neighbors(s, precision="int8"), "precision 'int8' is not one of float32, float16"),
     "recall": (lambda s: neighbors(s, min_recall=1.5), "min_recall is 1.5; give a share above 0, up to 1"),
     "graph k": (lambda s: graph(s, k=7), "k is 7, but 6 neighbors were searched for"),
-    "weighting": (lambda s: graph(s, weighting="cosine"), "weighting 'cosine' is not one of constant, gaussian"),
+    "weighting": (lambda s: graph(s, weighting="cosine"), "weighting 'cosine' is not one of constant, gaussian, meaningful"),
     "other parameters": (lambda s: graph(s, k=5), r"stage graph in .* was finished with k = 6 \(now 5\).*--overwrite"),
     "sigma": (
         lambda s: graph(s, weighting="gaussian", sigma=0.0, settings=Settings(overwrite=True)),
@@ -49,7 +49,7 @@ CASES = {
     "precision": (lambda s: diffuse(s, labels=few(s), precision="half"), "precision 'half' is not one of float32, bfloat16"),
     "precision of rows": (
         lambda s: diffuse(s, labels=few(s), normalization="rows", precision="bfloat16"),
-        "rows, sinkhorn, gamma and reset take no bfloat16; give --precision float32, or columns or none",
+        "rows, sinkhorn, gamma, reset and alpha take no bfloat16; give --precision float32",
     ),
     "precision on a GPU": (
         lambda s: diffuse(s, labels=few(s), precision="bfloat16", settings=Settings(device="cuda")),

@@ -5,14 +5,16 @@ import functools
 import numpy as np
 import pytest
 
+from ooc_diffusion import diffuse as engine
 from ooc_diffusion.classify import train_logistic
+from ooc_diffusion.diffusion import diffuse_once
 from ooc_diffusion.errors import BadInput
 from ooc_diffusion.evaluation import choose_iterations, draw_seeds, fallback_iterations, seed_folds
 from ooc_diffusion.graph import Graph
 from ooc_diffusion.stages.classify import classify
 from ooc_diffusion.stages.diffuse import diffuse
 from ooc_diffusion.stages.evaluate import evaluate, summarize_evaluation
-from ooc_diffusion.stages.graph import graph
+from ooc_diffusion.stages.graph import graph, query_table
 from ooc_diffusion.stages.neighbors import neighbors
 from ooc_diffusion.stages.reduce import reduce
 from ooc_diffusion.stages.settings import Settings
@@ -323,3 +325,51 @@ def test_given_iterations_leave_the_fusion_what_chosen_ones_do(tmp_path):
         kept.append((record["n_iter"], arrays, classify(store)["coefficient"]))
     assert len(kept[0][1][1]) == 8 * 40
     assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize("m", [0, 9])
+@pytest.mark.parametrize("k", [39, 40])
+def test_a_table_of_all_images(tmp_path, k, m):
+    """With as many neighbors as images each row lists all of them."""
+    sample = digits(40, 10, m)
+    store = build(tmp_path / "store", sample, k=k)
+    naive = naive_chain(sample, k)
+    nodes, tests = store.array(f"{'graph' if m else 'background'}/neighbor_ids"), query_table(store)
+    np.testing.assert_array_equal(nodes[:, :k], naive.table)
+    np.testing.assert_array_equal(tests[:, :k], naive.test_table)
+    np.testing.assert_allclose(as_matrix(Graph(store)), naive.W.toarray(), rtol=2e-7)
+    if k == 40:
+        assert (np.sort(store.array("background/neighbor_ids")) == np.arange(40)).all()
+
+
+def engine_runs(monkeypatch, run):
+    """Run something; return what was diffused and the scores of each of its diffusions."""
+    runs = []
+
+    def noted(graph, what, **options):
+        runs.append((what, np.array(diffuse_once(graph, what, **options))))
+        return runs[-1][1]
+
+    for module in ("selection", "evaluate"):
+        monkeypatch.setattr(f"ooc_diffusion.stages.{module}.diffuse_once", noted)
+    run()
+    return runs
+
+
+def test_evaluation_in_bfloat16_reads_what_the_engine_gives(store, evaluation, monkeypatch):
+    options = {"n_per_class": [1, 5], "draws": 1, "max_iter": 4}
+    stage = functools.partial(evaluate, store.path, **options, settings=Settings(threads=1, overwrite=True))
+    runs = engine_runs(monkeypatch, lambda: stage(precision="bfloat16"))
+    assert len(runs) == 1 + 5  # one for all n, one per fold of the larger n
+    for what, found in runs:
+        seeds = (what.seeds, what.seed_classes, what.n_classes)
+        again = functools.partial(engine, Graph(store), *seeds, queries=what.queries, n_iter=4, every_iteration=True)
+        assert found.tobytes() == again(precision="bfloat16").tobytes()
+        assert found.tobytes() != again().tobytes()
+    assert store.parameters("evaluate")["precision"] == "bfloat16"
+    with pytest.raises(BadInput, match=r"precision = bfloat16 \(now None\)"):
+        evaluate(store.path, **options, settings=Settings(threads=1))
+    stage()
+    assert "precision" not in store.parameters("evaluate")
+    with pytest.raises(BadInput, match="precision 'half' is not one of float32, bfloat16"):
+        stage(precision="half")

@@ -68,7 +68,7 @@ def test_lists_are_probed_and_the_recall_is_measured(folder):
     assert [record["probes"] for record in few.values()] == [1, 1, 1]
     assert many["background"]["probes"] == 48
     assert few["background"]["recall"]["recall"] < 0.9 < 0.99 < many["background"]["recall"]["recall"]
-    with pytest.raises(BadInput, match=r"below the 0\.99 that was asked for; give another table or index"):
+    with pytest.raises(BadInput, match=r"below the 0\.99 that was asked for; give another table or index, with --overwrite"):
         neighbors(folder, k=K, index_file=file, probes=1, min_recall=0.99, settings=again)
     for role in ("background", "seeds", "tests"):
         queries, ids, values = Store(folder).arrays(f"{role}/vectors", f"{role}/neighbor_ids", f"{role}/similarities")

@@ -193,9 +193,15 @@ def test_a_narrow_table_and_a_recall_too_low(searched, folder, tmp_path):
     ids[:, 4:] = ids[:, :3]
     np.save(tmp_path / "ids.npy", ids)
     with pytest.raises(
-        BadInput, match=r"recall is 0\.57\d+ ± 0.0000, below the 0\.9 that was asked for; give another table or index"
+        BadInput,
+        match=r"recall is 0\.57\d+ ± 0.0000, below the 0\.9 that was asked for; give another table or index, with --overwrite",
     ):
         neighbors(folder, k=K, table=tmp_path / "ids.npy", min_recall=0.9)
+    with pytest.raises(BadInput, match=r"was interrupted with .*--overwrite"):
+        neighbors(folder, k=K, table=searched.parent / "ids.npy", min_recall=0.9)
+    other = shutil.copytree(folder, tmp_path / "other")
+    better = {"table": searched.parent / "ids.npy", "min_recall": 0.9, "settings": Settings(overwrite=True)}
+    assert neighbors(other, k=K, **better)["background"]["recall"]["recall"] == 1
     record = neighbors(folder, k=K, table=tmp_path / "ids.npy", min_recall=0.5)["background"]
     assert record["resumed"]
     assert record["short"] == 1

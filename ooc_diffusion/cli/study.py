@@ -1,0 +1,49 @@
+"""The command that repeats tables and figures of the paper."""
+
+# ruff: noqa: D301 - \b must reach click as the character that it is
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ..errors import BadOption
+from .options import command_line, common_options
+
+
+@click.command("study")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--data", required=True, help="A data set with training images and tests (digits, fashion-mnist), or a store.")
+@click.option("--output", required=True, type=click.Path(), metavar="DIR", help="Folder for tables, plots and the page.")
+@click.option("--background", metavar="DATA", help="Another collection: a store, or a data set where the images are pixels.")
+@click.option("--size", type=click.IntRange(min=1), help="Most images of the other collection, the first.  [default: all]")
+@click.option("--split", type=click.Path(), help="JSON file with base and novel classes.  [default: at random, by the seed]")
+@click.option("--root", metavar="DIR", help="For data sets: where their files are or are downloaded to.")
+@click.option("--n-per-class", default="1,2,5,10,20", show_default=True, metavar="N,N,...", help="Labels per novel class.")
+@click.option("--draws", type=click.IntRange(min=1), default=5, show_default=True, help="Draws of the labelled images.")
+@click.option("--k", type=click.IntRange(min=1), default=30, show_default=True, help="Neighbors per image.")
+@click.option("--max-iter", type=click.IntRange(min=1), default=15, show_default=True, help="Largest number of iterations.")
+@click.option("--dim", type=click.IntRange(min=0), default=64, show_default=True, help="Dimensions after PCA; 0: no PCA.")
+@common_options
+def study_command(names: tuple[str, ...], n_per_class: str, **options: Any) -> dict[str, Any]:
+    """Repeat tables and figures of the paper on images with classes.
+
+    NAME is table1 to table5, figure2, figure3, figure5, figure6, knn, transductive, smooth, or all.
+
+    A store without tests is halved: the later images of each class, in the order of their names, are the tests. What was
+    run before is not run again; the same seed gives the same numbers, but for the times in table4.
+
+    \b
+    Examples:
+      ooc-diffusion study table2 --data digits --output digits-study --k 10
+      ooc-diffusion study all --data digits --background fashion-mnist --output digits-study --k 10
+      ooc-diffusion study all --data omniglot.store --background others.store --output omniglot-study
+    """
+    from ..stages.study import study
+
+    try:
+        sizes = [int(n) for n in n_per_class.split(",")]
+    except ValueError:
+        raise BadOption(f"n-per-class {n_per_class!r} is no list of numbers such as 1,2,5") from None
+    return study(names, n_per_class=sizes, command=command_line(), **options)

@@ -1,0 +1,142 @@
+"""`evaluate --protocol paper`: all methods in one setting, with hyper-parameters of the first group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import BadInput
+from ..evaluation import MEASURES
+from ..store import Store
+from .low_shot import N_PER_CLASS, make_protocol
+from .low_shot_background import open_background
+from .low_shot_diffusion import COEFFICIENTS, MAX_ITER, SETTINGS, Variant, low_shot
+from .low_shot_knn import low_shot_knn
+from .low_shot_logistic import low_shot_logistic
+from .neighbors import DEFAULT_K
+from .settings import Record, Settings
+
+TRANSDUCTIVE = "transductive"
+METHODS = ("kNN", "diffusion", "logistic regression", "fusion")
+
+
+def evaluate_paper(
+    store: str | Path,
+    *,
+    split: str | Path,
+    setting: str = "none",
+    background: str | Path | None = None,
+    size: int | None = None,
+    k: int = DEFAULT_K,
+    n_per_class: Sequence[int] = N_PER_CLASS,
+    draws: int = 5,
+    max_iter: int = MAX_ITER,
+    settings: Settings | None = None,
+) -> Record:
+    """Measure kNN, diffusion, logistic regression and fusion as in section 4.1 of the paper.
+
+    Parameters
+    ----------
+    store : str or Path
+        A store with training images as background, and tests; both reduced, with true classes.
+    split : str or Path
+        Which classes are base and which novel, in two groups; see `read_split`.
+    setting : {"none", "in-domain", "out-of-domain", "transductive"}
+        The background: no images but the labelled ones; the unlabelled training images of novel classes; those of another store.
+        Transductive: the tests join the graph, over the images of another store where one is given. Default ``"none"``.
+    background : str or Path, optional
+        The other store.
+    size : int, optional
+        Take its first images only. Default: all.
+    k : int
+        Neighbors per node, default 30.
+    n_per_class : sequence of int
+        Labelled images per novel class, default 1, 2, 5, 10, 20.
+    draws : int
+        Draws of the labelled images, nested in n and the same for all methods. Default 5.
+    max_iter : int
+        Largest number of iterations, default 15.
+    settings : Settings, optional
+        Options of the run.
+
+    Returns
+    -------
+    dict
+        ``chosen``: what group 1 chose for each n; ``accuracy``: for each group, method and n the accuracies of each draw,
+        those of ``measures``.
+
+    Notes
+    -----
+    All training images of base classes are labelled, and n of each novel class. Tests are those of all classes of a group, and
+    predictions compete among these. Numbers of iterations and of neighbors, settings of logistic regression and fusion weights
+    are chosen on group 1, by the mean top-5 accuracy over the draws (top-1 with fewer than 20 classes), and frozen for group 2.
+    """
+    settings = settings or Settings()
+    if setting not in (*SETTINGS, TRANSDUCTIVE):
+        raise BadInput(f"setting {setting!r} is not one of {', '.join((*SETTINGS, TRANSDUCTIVE))}")
+    target = Store(store)
+    sizes = tuple(sorted(set(n_per_class)))
+    protocol = make_protocol(target, split, seed=settings.seed, n_per_class=sizes, draws=draws)
+    other = None if background is None else open_background(target, background, size=size)
+    if size is not None and other is None:
+        raise BadInput("size is a number of images of a background; give --background as well")
+    over = ("out-of-domain" if other else "none") if setting == TRANSDUCTIVE else setting
+    variant = Variant(over, setting == TRANSDUCTIVE, k=k, max_iter=max_iter)
+    options: dict[str, Any] = {"settings": settings}
+    records = {
+        "diffusion": low_shot(target, protocol, variant, background=other, **options),
+        "logistic": low_shot_logistic(target, protocol, **options),
+        "knn": low_shot_knn(target, protocol, **options),
+    }
+    if settings.dry_run:
+        return {"stage": "evaluate", "plans": [record["plan"] for _, record in records.values()]}
+    chosen = {
+        str(n): {
+            **records["diffusion"][1]["chosen"][str(n)],
+            "neighbors": records["knn"][1]["chosen"][str(n)],
+            "logistic": records["logistic"][1]["chosen"][str(n)],
+        }
+        for n in sizes
+    }
+    return {
+        "stage": "evaluate-paper",
+        "setting": setting,
+        "background": None if other is None else other.n,
+        "n_per_class": list(sizes),
+        "methods": list(METHODS),
+        "measures": list(MEASURES),
+        "by": records["diffusion"][1]["by"],
+        "chosen": chosen,
+        "accuracy": _accuracies(target, records, chosen, sizes, draws),
+        "seconds": sum(record["seconds"] for _, record in records.values()),
+        "peak_memory_bytes": max(record["peak_memory_bytes"] for _, record in records.values()),
+    }
+
+
+def _accuracies(
+    store: Store, records: dict[str, tuple[str, Record]], chosen: dict[str, Any], sizes: tuple[int, ...], draws: int
+) -> dict[str, Any]:
+    """Return ``{group: {method: {n: [accuracies of a draw, ...]}}}``."""
+    curves, fusion = (store.array(f"{records['diffusion'][0]}/{name}") for name in ("curves", "fusion"))
+    logistic, knn = (store.array(f"{records[name][0]}/accuracy") for name in ("logistic", "knn"))
+    neighbors = records["knn"][1]["neighbors"]
+    result: dict[str, Any] = {}
+    for number in range(len(curves) // (draws * len(sizes))):
+        runs = slice(number * draws * len(sizes), (number + 1) * draws * len(sizes))
+        found: dict[str, dict[str, list[list[float]]]] = {method: {} for method in METHODS}
+        for place, n in enumerate(map(str, sizes)):
+            mine = slice(runs.start + place, runs.stop, len(sizes))
+            coefficient = int(np.argmin(np.abs(COEFFICIENTS - chosen[n]["coefficient"])))
+            of_method = (
+                knn[mine, neighbors.index(chosen[n]["neighbors"])],
+                curves[mine, chosen[n]["n_iter"]],
+                logistic[mine],
+                fusion[mine, coefficient],
+            )
+            for method, values in zip(METHODS, of_method, strict=True):
+                found[method][n] = np.asarray(values).tolist()
+        result[f"group {number + 1}"] = found
+    return result

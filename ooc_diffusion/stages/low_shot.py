@@ -1,0 +1,163 @@
+"""What all runs of the protocol share: the classes of the groups, the draws, and where images lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import BadInput
+from ..evaluation import Group, Split, choosing_measure, draw_novel, read_split
+from ..store import Store
+from .stage_names import digest
+
+N_PER_CLASS = (1, 2, 5, 10, 20)
+# Arrays of the store that each run reads.
+INPUTS = [f"{role}/{name}" for role in ("background", "tests") for name in ("vectors", "descriptors", "truth")]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Training images that are labelled in one draw.
+
+    Parameters
+    ----------
+    rows : numpy.ndarray of shape (m,), int64
+        Rows of the training images, ascending.
+    columns : numpy.ndarray of shape (m,), int64
+        Columns of their classes.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+
+
+class LowShot:
+    """The low-shot problem of a group of classes.
+
+    Parameters
+    ----------
+    group : Group
+        Its classes.
+    truth, test_truth : numpy.ndarray of int
+        True classes of all training images and of all tests.
+    sizes : sequence of int
+        Labelled images per novel class.
+    seed : int
+        Seed of the first draw; that of draw i is ``seed + i``.
+    """
+
+    def __init__(self, group: Group, truth: np.ndarray, test_truth: np.ndarray, sizes: Sequence[int], seed: int) -> None:
+        self.n_base, self.n_classes = len(group.base), len(group.classes)
+        self.by = choosing_measure(self.n_classes)
+        self._sizes, self._seed = sizes, seed
+        self._columns = group.columns(truth)
+        test_columns = group.columns(test_truth)
+        self._check(group, sizes)
+        self.train_rows = np.flatnonzero(self._columns >= 0)
+        self.test_rows = np.flatnonzero(test_columns >= 0)
+        self.test_columns = test_columns[self.test_rows]
+        if len(self.test_rows) == 0:
+            raise BadInput("no test is of a class of the split; give tests of these classes")
+
+    def _check(self, group: Group, sizes: Sequence[int]) -> None:
+        counts = np.bincount(self._columns[self._columns >= 0], minlength=self.n_classes)
+        least = np.where(np.arange(self.n_classes) < self.n_base, 1, max(sizes))
+        short = np.flatnonzero(counts < least)
+        if len(short):
+            c = short[0]
+            raise BadInput(
+                f"class {group.classes[c]} has {counts[c]} training images, {least[c]} are to be labelled; lower the largest "
+                "number per class, or leave the class out of the split"
+            )
+
+    @property
+    def most_per_class(self) -> int:
+        """Training images of the novel class that has fewest."""
+        novel = self._columns[self._columns >= self.n_base] - self.n_base
+        return int(np.bincount(novel, minlength=self.n_classes - self.n_base).min())
+
+    def labelled(self, draw: int) -> list[Labelled]:
+        """Return what is labelled in a draw, for each number of images per novel class; nested, the same for all methods."""
+        drawn = draw_novel(self._columns, self.n_base, n_per_class=max(self._sizes), seed=self._seed + draw)
+        base = np.flatnonzero((self._columns >= 0) & (self._columns < self.n_base))
+        result = []
+        for n in self._sizes:
+            rows = np.sort(np.concatenate([base, drawn[:, :n].ravel()]))
+            result.append(Labelled(rows, self._columns[rows]))
+        return result
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How often, on what, and how much is drawn: the same for all methods that are compared.
+
+    Parameters
+    ----------
+    split : Split
+        The classes of both groups.
+    n_per_class : tuple of int
+        Labelled images per novel class, ascending.
+    draws : int
+        Draws of the labelled images.
+    groups : tuple of int
+        Groups that are run, from 1 on. Hyper-parameters are chosen on group 1, which comes first.
+    seed : int
+        Seed of the first draw.
+    """
+
+    split: Split
+    n_per_class: tuple[int, ...] = N_PER_CLASS
+    draws: int = 5
+    groups: tuple[int, ...] = (1, 2)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.n_per_class or min(self.n_per_class) < 1 or self.draws < 1:
+            raise BadInput("n_per_class and draws must be at least 1")
+        if self.groups not in ((1,), (1, 2)):
+            raise BadInput(f"groups are {self.groups}; give 1, or 1 and 2: hyper-parameters are chosen on group 1")
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What determines results, as JSON values."""
+        chosen = {"n_per_class": list(self.n_per_class), "draws": self.draws, "groups": list(self.groups), "seed": self.seed}
+        return {"split": digest(self.split.as_json()), **chosen}
+
+    def problems(self, store: Store) -> list[LowShot]:
+        """Return the problem of each group, after what the store holds was checked."""
+        truth, test_truth = store.arrays("background/truth", "tests/truth")
+        groups = [self.split.groups[number - 1] for number in self.groups]
+        return [LowShot(group, truth, test_truth, self.n_per_class, self.seed) for group in groups]
+
+
+def make_protocol(store: Store, split: str | Path, *, seed: int, **options: Any) -> Protocol:
+    """Read the split file for the classes of a store, and return the protocol."""
+    check_store(store)
+    truth, test_truth = store.arrays("background/truth", "tests/truth")
+    names = class_names(store)
+    known = max(int(max(truth.max(), test_truth.max())) + 1, len(names or []))
+    return Protocol(read_split(split, n_classes=known, class_names=names), seed=seed, **options)
+
+
+def class_names(store: Store) -> list[str] | None:
+    """Return the names of the classes of the background, where they are known."""
+    stages = store.manifest.stages
+    return stages["list.background"]["record"].get("class_names") if "list.background" in stages else None
+
+
+def check_store(store: Store) -> None:
+    """Raise `BadInput` unless a store has training images and tests, described and with their classes."""
+    for role in ("background", "tests"):
+        if f"{role}/vectors" not in store:
+            raise BadInput(f"{store.path} has no {role} with vectors; extract (or import) them with --role {role}, then reduce")
+        if f"{role}/truth" not in store:
+            raise BadInput(
+                f"{store.path} does not know the true classes of its {role}; extract a data set with classes, or import "
+                "descriptors with --truth"
+            )
+    if "seeds/vectors" in store:
+        raise BadInput(f"{store.path} has seeds apart from the background, but the protocol draws them; use a store without")

@@ -1,0 +1,354 @@
+"""The protocol of the paper for one setting: diffusion, alone and fused with logistic regression."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..classify import LogisticModel, fuse, log_scores, softmax
+from ..diffusion import Diffusion, check_normalization, diffuse_once
+from ..errors import BadInput
+from ..evaluation import MEASURES, choose_place, count_hits, shares
+from ..graph import Graph
+from ..store import Store
+from .low_shot import INPUTS, Labelled, LowShot, Protocol
+from .low_shot_background import Background
+from .low_shot_logistic import low_shot_logistic, stored_model
+from .low_shot_plan import plan_low_shot
+from .plans import BLOCK_ROWS
+from .settings import Record, Settings, Worker, run_stage
+from .stage_names import stage_name
+from .temporary_graphs import GraphKeeper, Part, TemporaryGraphs
+
+SETTINGS = ("none", "in-domain", "out-of-domain")
+MAX_ITER = 15
+COEFFICIENTS = np.linspace(0.0, 1.0, 21)
+# Nodes whose rows are looked at for the share of entries that are not zero.
+_REACHED_NODES = 1000
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is diffused over.
+
+    Parameters
+    ----------
+    setting : {"none", "in-domain", "out-of-domain"}
+        The background: no images but the labelled ones; the training images of novel classes that are not labelled; the images of
+        another collection.
+    transductive : bool
+        The tests are nodes of the graph.
+    k : int
+        Neighbors per node.
+    weights : dict
+        Arguments of `graph` that say how edges are weighted. Default: constant.
+    eta : dict
+        Fields of `Diffusion` that say what η is. Default: columns.
+    prior_power : float, optional
+        Power of the frequencies of the classes that logistic regression predicts over the whole graph, by which columns are
+        multiplied. Default: no prior.
+    max_iter : int
+        Largest number of iterations.
+    """
+
+    setting: str = "none"
+    transductive: bool = False
+    k: int = 30
+    weights: Mapping[str, Any] = field(default_factory=dict)
+    eta: Mapping[str, Any] = field(default_factory=dict)
+    prior_power: float | None = None
+    max_iter: int = MAX_ITER
+
+    def check(self, background: Background | None) -> None:
+        """Raise `BadInput` where an option is none of those allowed."""
+        if self.setting not in SETTINGS:
+            raise BadInput(f"setting {self.setting!r} is not one of {', '.join(SETTINGS)}")
+        if (self.setting == "out-of-domain") != (background is not None):
+            raise BadInput("a background goes with the setting out-of-domain, and this with a background; give both or neither")
+        if self.k < 1 or self.max_iter < 0:
+            raise BadInput("k must be at least 1, and max_iter at least 0")
+        check_normalization(self.eta.get("normalization", "columns"), self.eta.get("power", 2.0))
+
+
+def low_shot(
+    store: Store,
+    protocol: Protocol,
+    variant: Variant,
+    *,
+    background: Background | None = None,
+    fusion: bool = True,
+    keeper: GraphKeeper | None = None,
+    settings: Settings,
+) -> tuple[str, Record]:
+    """Run the protocol of section 4.1 for one setting.
+
+    Parameters
+    ----------
+    store : Store
+        Training images (``background``) and tests: vectors, descriptors, true classes.
+    protocol : Protocol
+        Groups, draws, numbers of labelled images.
+    variant : Variant
+        What is diffused over.
+    background : Background, optional
+        Images of another collection, for the setting out-of-domain.
+    fusion : bool
+        Fuse with logistic regression, which is trained before where it has not been. Default True.
+    keeper : GraphKeeper, optional
+        Keeps graphs for later runs.
+    settings : Settings
+        Options of the run.
+
+    Returns
+    -------
+    name : str
+        Of the stage, and of the folder of its arrays, whose rows are the runs, group by group, draw by draw, from few to many
+        labelled images: ``curves`` (runs, max_iter + 1, 4), accuracies after each iteration; ``reached`` (runs, max_iter + 1),
+        share of the entries of L_t that are not zero (of up to 1000 nodes); ``fusion`` (runs, 21, 4), accuracies for each
+        coefficient after the chosen number of iterations.
+    record : dict
+        ``chosen``: iterations and coefficient for each number of labelled images, by the accuracy on group 1.
+    """
+    variant.check(background)
+    parameters = {**protocol.parameters, **asdict(variant), "background": background.parameters if background else None}
+    needed = fusion or variant.prior_power is not None
+    logistic = low_shot_logistic(store, protocol, settings=settings)[0] if needed else None
+    parameters |= {"logistic": logistic, "fusion": fusion}
+    name = stage_name(f"low-shot-{variant.setting}", parameters)
+    problems = protocol.problems(store)
+    inputs = [*INPUTS]
+    if logistic is not None and not settings.dry_run:
+        inputs += [f"{logistic}/models_{number}" for number in protocol.groups]
+    sizes = {"n_classes": max(problem.n_classes for problem in problems), "tests": max(len(p.test_rows) for p in problems)}
+
+    def work(worker: Worker) -> Record:
+        runs = _Runs(worker, store, protocol, problems, variant, name, logistic, fusion=fusion)
+        with contextlib.nullcontext(keeper) if keeper else GraphKeeper() as kept:
+            return runs.run(background, kept, settings)
+
+    record = run_stage(
+        store,
+        name,
+        settings,
+        plan=plan_low_shot(store, variant, problems, background.n if background else 0, fusion=fusion, settings=settings),
+        parameters=parameters,
+        inputs=inputs,
+        total=len(problems) * protocol.draws,
+        unit="draws",
+        work=work,
+    )
+    return name, {**record, **sizes}
+
+
+class _Runs:
+    """The runs of one setting, group by group, draw by draw, from few to many labelled images."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        store: Store,
+        protocol: Protocol,
+        problems: list[LowShot],
+        variant: Variant,
+        name: str,
+        logistic: str | None,
+        *,
+        fusion: bool,
+    ) -> None:
+        self.worker, self.store, self.protocol, self.problems, self.variant = worker, store, protocol, problems, variant
+        self.name, self.logistic, self.fuses = name, logistic, fusion
+        self.sizes = protocol.n_per_class
+        self.group_runs = protocol.draws * len(self.sizes)
+        job, runs, t = worker.job, len(problems) * self.group_runs, variant.max_iter + 1
+        shape = (len(COEFFICIENTS), len(MEASURES))
+        self.curves = job.array(f"{name}/curves", "<f8", (runs, t, len(MEASURES)))
+        self.reached = job.array(f"{name}/reached", "<f8", (runs, t))
+        if fusion:
+            self.fusion = job.array(f"{name}/fusion", "<f8", (runs, *shape))
+            # before the iterations are chosen, all of them are fused
+            self.surface = job.array("surface", "<f8", (self.group_runs, t, *shape), scratch=True)
+        self.seconds: dict[str, float] = job.state.get("seconds", {"graph": 0.0, "diffusion": 0.0})
+        self.graphs = int(job.state.get("graphs", 0))
+        self.test_rows = np.unique(np.concatenate([problem.test_rows for problem in problems]))
+
+    def run(self, background: Background | None, keeper: GraphKeeper, settings: Settings) -> dict[str, Any]:
+        graphs = keeper.graphs(
+            self.store,
+            tests=(self.store.array("tests/vectors"), self.test_rows),
+            fixed=None if background is None else lambda: background.vectors(self.worker, self.store),
+            fixed_name=None if background is None else tuple(background.parameters.values()),
+            k=self.variant.k,
+            settings=settings,
+        )
+        done = self.curves.rows // len(self.sizes)
+        self.worker.advance(done)
+        for number, draw in self._left(done):
+            self._draw(graphs, number, draw, background)
+            self.worker.job.checkpoint(now=True, seconds=self.seconds, graphs=self.graphs)
+            self.worker.advance(1)
+        self._fuse_first_group()
+        return self._summary()
+
+    def _left(self, done: int) -> Iterator[tuple[int, int]]:
+        for place in range(done, len(self.problems) * self.protocol.draws):
+            yield divmod(place, self.protocol.draws)
+
+    def _draw(self, graphs: TemporaryGraphs, number: int, draw: int, background: Background | None) -> None:
+        """Run one draw of a group for all numbers of labelled images."""
+        problem = self.problems[number]
+        if number:
+            self._fuse_first_group()
+        for place, labelled in enumerate(problem.labelled(draw)):
+            rows = problem.train_rows if self.variant.setting == "in-domain" else labelled.rows
+            started = time.monotonic()
+            graph, queries = self._graph(graphs, rows, problem)
+            built = time.monotonic()
+            model = self._model(number, draw * len(self.sizes) + place)
+            prior = None if self.variant.prior_power is None else self._prior(model, rows, problem, background)
+            scores, reached = self._diffuse(graph, queries, rows, labelled, problem, prior)
+            self.seconds["graph"] += built - started
+            self.seconds["diffusion"] += time.monotonic() - built
+            self.curves.append(_measure(scores, problem)[None])
+            self.reached.append(reached[None])
+            if not self.fuses:
+                continue
+            assert model is not None
+            if number == 0:
+                self.surface.append(self._fused(scores, model, problem)[None])
+            else:
+                n_iter = self._n_iter(place)
+                self.fusion.append(self._fused(scores[n_iter : n_iter + 1], model, problem))
+
+    def _graph(self, graphs: TemporaryGraphs, rows: np.ndarray, problem: LowShot) -> tuple[Graph, np.ndarray]:
+        """Return the graph of some training images (first) and what each test of the group is read by."""
+        parts = [(self.store.array("background/vectors"), rows)]
+        if self.variant.transductive:
+            parts.append((self.store.array("tests/vectors"), problem.test_rows))
+        if len(rows) + len(problem.test_rows) * self.variant.transductive <= self.variant.k and graphs.fixed is None:
+            raise BadInput(
+                f"k is {self.variant.k}, but with few labels there are {len(rows)} images in the graph; give a smaller k"
+            )
+        before = graphs.built
+        graph, queries = graphs.build(parts, self.variant.weights)
+        self.graphs += graphs.built - before
+        if self.variant.transductive:
+            return graph, len(rows) + np.arange(len(problem.test_rows))[:, None]
+        return graph, queries[np.searchsorted(self.test_rows, problem.test_rows)]
+
+    def _diffuse(
+        self,
+        graph: Graph,
+        queries: np.ndarray,
+        rows: np.ndarray,
+        labelled: Labelled,
+        problem: LowShot,
+        prior: np.ndarray | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the scores of the tests after each iteration, (T + 1, q, C), and the share of entries of L_t above zero."""
+        nodes = np.unique(np.linspace(0, graph.n - 1, min(_REACHED_NODES, graph.n)).astype(np.int64))
+        own = np.full((len(nodes), queries.shape[1]), -1, queries.dtype)
+        own[:, 0] = nodes
+        what = Diffusion(
+            np.searchsorted(rows, labelled.rows),
+            labelled.columns,
+            problem.n_classes,
+            self.variant.max_iter,
+            np.concatenate([queries, own]),
+            every_iteration=True,
+            prior=prior,
+            **self.variant.eta,
+        )
+        scores = diffuse_once(graph, what, budget=self.worker.budget, threads=self.worker.threads)
+        reached = np.array([np.count_nonzero(block[len(queries) :]) for block in scores]) / (len(nodes) * problem.n_classes)
+        return scores[:, : len(queries)], reached
+
+    def _model(self, number: int, run: int) -> LogisticModel | None:
+        """Return the logistic regression of a run of a group; None where there is none."""
+        if self.logistic is None:
+            return None
+        return stored_model(self.store.array(f"{self.logistic}/models_{self.protocol.groups[number]}"), run)
+
+    def _prior(
+        self, model: LogisticModel | None, rows: np.ndarray, problem: LowShot, background: Background | None
+    ) -> np.ndarray:
+        """Return the mean probabilities of the classes over the nodes of the graph, raised to the power of the variant."""
+        assert model is not None
+        assert self.variant.prior_power is not None
+        parts: list[Part] = [(self.store.array("background/descriptors"), rows)]
+        if self.variant.transductive:
+            parts.append((self.store.array("tests/descriptors"), problem.test_rows))
+        if background is not None:
+            parts.append((background.descriptors(self.store), None))
+        sums = np.zeros(problem.n_classes)
+        for array, which in parts:
+            for first in range(0, len(array if which is None else which), BLOCK_ROWS):
+                block = slice(first, first + BLOCK_ROWS)
+                descriptors = np.asarray(array[block if which is None else which[block]])
+                sums += softmax(model.log_probabilities(descriptors)).sum(axis=0, dtype=np.float64)
+        # a frequency that a large power turned into nothing is still one
+        return np.maximum((sums / sums.max()) ** self.variant.prior_power, np.finfo(np.float32).tiny)
+
+    def _fused(self, scores: np.ndarray, model: LogisticModel, problem: LowShot) -> np.ndarray:
+        """Return the accuracies of the fusion, (iterations, coefficients, 4)."""
+        descriptors = self.store.array("tests/descriptors")
+        counts = np.zeros((len(scores), len(COEFFICIENTS), len(MEASURES)), np.int64)
+        for first in range(0, len(problem.test_rows), BLOCK_ROWS):
+            block = slice(first, first + BLOCK_ROWS)
+            columns, n_base = problem.test_columns[block], problem.n_base
+            log_logistic = model.log_probabilities(descriptors[problem.test_rows[block]])
+            for t, of_iteration in enumerate(scores):
+                alone = np.asarray(of_iteration[block])
+                log_diffusion = log_scores(alone)
+                # with coefficient 0 it is diffusion itself, for which a class that nothing reached is never right
+                counts[t, 0] += count_hits(alone, columns, n_base)
+                for place, coefficient in enumerate(COEFFICIENTS[1:], start=1):
+                    fused = fuse(log_logistic, log_diffusion, float(coefficient))
+                    counts[t, place] += count_hits(fused, columns, n_base, logarithms=True)
+        return shares(counts, problem.test_columns, problem.n_base)
+
+    def _fuse_first_group(self) -> None:
+        """Write the fusions of the first group, now that their iterations are chosen."""
+        if not self.fuses or self.fusion.rows:
+            return
+        for run, of_run in enumerate(self.surface.view()):
+            self.fusion.append(np.array(of_run[self._n_iter(run % len(self.sizes))])[None])
+
+    def _n_iter(self, place: int) -> int:
+        """Return the number of iterations that is best on the first group."""
+        return choose_place(self._of_first_group(self.curves.view())[:, place], self.problems[0].by)
+
+    def _of_first_group(self, values: np.ndarray) -> np.ndarray:
+        """Return results of the first group as (draws, sizes, ...)."""
+        return np.asarray(values[: self.group_runs]).reshape(self.protocol.draws, len(self.sizes), *values.shape[1:])
+
+    def _summary(self) -> dict[str, Any]:
+        chosen: dict[str, dict[str, Any]] = {str(n): {"n_iter": self._n_iter(place)} for place, n in enumerate(self.sizes)}
+        if self.fuses:
+            fusion = self._of_first_group(self.fusion.view())
+            for place, n in enumerate(self.sizes):
+                best = choose_place(fusion[:, place], self.problems[0].by)
+                chosen[str(n)]["coefficient"] = round(float(COEFFICIENTS[best]), 2)
+        return {
+            "sizes": list(self.sizes),
+            "chosen": chosen,
+            "by": self.problems[0].by,
+            "logistic": self.logistic,
+            "graphs": self.graphs,
+            "runs": self.curves.rows,
+            "seconds_of": self.seconds,
+        }
+
+
+def _measure(scores: np.ndarray, problem: LowShot) -> np.ndarray:
+    """Return the accuracies after each iteration, (T + 1, 4)."""
+    counts = np.zeros((len(scores), len(MEASURES)), np.int64)
+    for t, of_iteration in enumerate(scores):
+        for first in range(0, len(of_iteration), BLOCK_ROWS):
+            block = slice(first, first + BLOCK_ROWS)
+            counts[t] += count_hits(np.asarray(of_iteration[block]), problem.test_columns[block], problem.n_base)
+    return shares(counts, problem.test_columns, problem.n_base)

@@ -1,0 +1,112 @@
+"""The kNN classifier of the protocol: no iteration of diffusion and no graph, but more neighbors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..evaluation import MEASURES, choose_place, count_hits, shares
+from ..memory import StagePlan
+from ..neighbors import DATABASE_ROWS, index_bytes, search, search_bytes
+from ..parallel import resolve_threads
+from ..store import Store
+from .low_shot import INPUTS, Labelled, LowShot, Protocol
+from .plans import BLOCK_ROWS, SLACK
+from .settings import Record, Settings, Worker, run_stage
+from .stage_names import stage_name
+
+NEIGHBORS = (1, 5, 10, 30, 100, 300, 1000)
+
+
+def low_shot_knn(store: Store, protocol: Protocol, *, settings: Settings) -> tuple[str, Record]:
+    """Measure the kNN classifier for several numbers of neighbors.
+
+    Parameters
+    ----------
+    store : Store
+        With vectors and classes of background and tests.
+    protocol : Protocol
+        What is drawn.
+    settings : Settings
+        Options of the run.
+
+    Returns
+    -------
+    name : str
+        Of the stage, and of the folder of its array ``accuracy`` (groups * draws * sizes, numbers of neighbors, 4).
+    record : dict
+        ``chosen``: the number of neighbors for each number of labelled images, by the accuracy on group 1.
+
+    Notes
+    -----
+    The end of section 4.3: the scores of diffusion after 0 iterations, with η = columns, so that a neighbor counts the less the
+    more images its class has. More neighbors than labelled images are all of them.
+    """
+    parameters = {**protocol.parameters, "neighbors": list(NEIGHBORS)}
+    name = stage_name("low-shot-knn", parameters)
+    problems = protocol.problems(store)
+    record = run_stage(
+        store,
+        name,
+        settings,
+        plan=_plan(store, problems, settings),
+        parameters=parameters,
+        inputs=INPUTS,
+        total=len(problems) * protocol.draws,
+        unit="draws",
+        work=lambda worker: _measure(worker, store, protocol, problems, name),
+    )
+    return name, record
+
+
+def _plan(store: Store, problems: list[LowShot], settings: Settings) -> StagePlan:
+    dim, k = store.entry("background/vectors").shape[1], max(NEIGHBORS)
+    most, m = max(p.n_classes for p in problems), max(len(p.train_rows) for p in problems)
+    arrays = index_bytes(DATABASE_ROWS, dim, inverted=False) + search_bytes(dim, k, threads=resolve_threads(settings.threads))
+    arrays += BLOCK_ROWS * (24 * k + 48 * most) + 64 * m
+    least = settings.budget.overhead() + arrays + SLACK
+    work = f"up to {k} neighbors among {m:,} labelled images"
+    return StagePlan("low-shot-knn", work, least, least, 0, 4 * m * dim)
+
+
+def _measure(worker: Worker, store: Store, protocol: Protocol, problems: list[LowShot], name: str) -> dict[str, Any]:
+    sizes = protocol.n_per_class
+    accuracy = worker.job.array(
+        f"{name}/accuracy", "<f8", (len(problems) * protocol.draws * len(sizes), len(NEIGHBORS), len(MEASURES))
+    )
+    worker.advance(accuracy.rows // len(sizes))
+    for place in range(accuracy.rows // len(sizes), len(problems) * protocol.draws):
+        number, draw = divmod(place, protocol.draws)
+        for labelled in problems[number].labelled(draw):
+            accuracy.append(_accuracy(worker, store, labelled, problems[number])[None])
+        worker.job.checkpoint(now=True)
+        worker.advance(1)
+    first = accuracy.view()[: protocol.draws * len(sizes)].reshape(protocol.draws, len(sizes), len(NEIGHBORS), len(MEASURES))
+    chosen = {str(n): NEIGHBORS[choose_place(first[:, i], problems[0].by)] for i, n in enumerate(sizes)}
+    return {"sizes": list(sizes), "chosen": chosen, "by": problems[0].by, "neighbors": list(NEIGHBORS)}
+
+
+def _accuracy(worker: Worker, store: Store, labelled: Labelled, problem: LowShot) -> np.ndarray:
+    """Return the accuracies for each number of neighbors, (numbers, 4)."""
+    train, tests = store.array("background/vectors"), store.array("tests/vectors")
+    worker.job.drop("labelled")
+    vectors = worker.job.array("labelled", "<f4", (len(labelled.rows), train.shape[1]), scratch=True)
+    for first in range(0, len(labelled.rows), BLOCK_ROWS):
+        vectors.append(np.ascontiguousarray(train[labelled.rows[first : first + BLOCK_ROWS]]))
+    share = 1.0 / np.bincount(labelled.columns, minlength=problem.n_classes)[labelled.columns]
+    counts = np.zeros((len(NEIGHBORS), len(MEASURES)), np.int64)
+    for first in range(0, len(problem.test_rows), BLOCK_ROWS):
+        block = np.ascontiguousarray(tests[problem.test_rows[first : first + BLOCK_ROWS]])
+        found = search(vectors.view(), block, k=min(max(NEIGHBORS), len(labelled.rows)))
+        ids = np.concatenate([ids for ids, _ in found])
+        for place, k in enumerate(NEIGHBORS):
+            scores = _votes(labelled.columns[ids[:, :k]], share[ids[:, :k]], problem.n_classes)
+            counts[place] += count_hits(scores, problem.test_columns[first : first + len(block)], problem.n_base)
+    return shares(counts, problem.test_columns, problem.n_base)
+
+
+def _votes(columns: np.ndarray, share: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return the sums (b, C) of what the neighbors of each test, (b, k), give to their classes."""
+    cells = columns + n_classes * np.arange(len(columns))[:, None]
+    return np.bincount(cells.ravel(), share.ravel(), minlength=len(columns) * n_classes).reshape(-1, n_classes)

@@ -1,0 +1,62 @@
+"""What a run of the protocol costs: the largest of its graphs and diffusions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..memory import StagePlan
+from ..store import Store
+from .low_shot import LowShot
+from .plans import BLOCK_ROWS, plan_diffuse, plan_graph, plan_neighbors
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .low_shot_diffusion import Variant
+
+
+def plan_low_shot(
+    store: Store, variant: Variant, problems: list[LowShot], n_background: int, *, fusion: bool, settings: Settings
+) -> StagePlan:
+    """Plan the protocol for one setting; with fusion, or a prior, logistic regression is asked block by block."""
+    dim = store.entry("background/vectors").shape[1]
+    tests, n_classes = max(len(p.test_rows) for p in problems), max(p.n_classes for p in problems)
+    moving = max(len(p.train_rows) for p in problems) + (tests if variant.transductive else 0)
+    n = moving + n_background
+    # rows, columns, node ids and queries of the images, beside what the stages plan
+    d = store.entry("background/descriptors").shape[1]
+    beside = 32 * n + 16 * tests * (variant.k + 2)
+    if fusion or variant.prior_power is not None:  # a block of descriptors, and of scores in float64
+        beside += BLOCK_ROWS * (12 * d + 64 * n_classes)
+    weighted = variant.weights.get("weighting", "constant") != "constant"
+    k = min(variant.k, n - 1)
+    plans = [
+        plan_neighbors(
+            n_background or n, n, dim, k=k, index="auto", train=True, budget=settings.budget, threads=settings.threads
+        ),
+        plan_graph(
+            n,
+            k,
+            budget=settings.budget,
+            n_seeds=moving if n_background else 0,
+            dim=dim,
+            tests=tests,
+            weighted=weighted,
+            threads=settings.threads,
+        ),
+        plan_diffuse(
+            n,
+            int(1.75 * n * k),
+            n_classes,
+            variant.max_iter,
+            rows=tests + 1000,
+            budget=settings.budget,
+            kept=variant.max_iter + 1,
+            n_seeds=moving,
+            weighted=weighted,
+            coupled=variant.eta.get("normalization", "columns") not in ("columns", "none") or bool(variant.eta.get("reset")),
+        ),
+    ]
+    scratch = sum(plan.disk_bytes for plan in plans) + max(plan.scratch_bytes for plan in plans) + 4 * n * dim
+    peak, least = (max(getattr(plan, name) for plan in plans) + beside for name in ("memory_bytes", "least_bytes"))
+    work = f"{n:,} nodes, {n_classes:,} classes, {tests:,} tests"
+    return StagePlan("low-shot", work, peak, least, 0, scratch, sum(plan.operations for plan in plans))

@@ -1,0 +1,236 @@
+"""Tables 2, 3 and 5: accuracy by number of labelled images, for all methods and backgrounds; and two lines beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+
+from ...evaluation import paper
+from ...report import Chapter, Chart, Claim, Grid, Line
+from .claims import WITHIN, Values, against, better, decide, mean, not_worse, shown
+from .runs import Found, Runs, summary
+
+NO_BACKGROUND = "there is no other collection; give --background"
+ABOUT = (
+    "All training images of the base classes are labelled, and n of each novel class. Hyper-parameters are chosen on group 1, "
+    "the figures are those of group 2."
+)
+# By name of the column: a function of the number of labelled images.
+Columns = Mapping[str, Callable[[int], Values]]
+
+
+def table2(runs: Runs) -> Chapter:
+    """No background and the images of the domain, against logistic regression and fused with it."""
+    measure = runs.measure
+    none, inside, logistic = runs.diffusion("none"), runs.diffusion("in-domain"), runs.logistic()
+    columns: Columns = {
+        "none": lambda n: none.diffusion(n, measure),
+        "in-domain": lambda n: inside.diffusion(n, measure),
+        "logistic": lambda n: logistic.accuracy(n, measure),
+        "in-domain + logistic": lambda n: inside.fusion(n, measure),
+    }
+    most = max(problem.most_per_class for problem in runs.protocol.problems(runs.store))
+    unlabelled = [n for n in runs.n_tables if n < most]
+    few, many = [n for n in runs.n_tables if n <= 2], [n for n in runs.n_tables if n >= 10]
+    claims = [
+        _everywhere(
+            unlabelled,
+            columns["in-domain"],
+            columns["none"],
+            "Table 2",
+            "In-domain images help diffusion at every n (that leaves any without label).",
+        ),
+        _everywhere(
+            few,
+            columns["in-domain"],
+            columns["logistic"],
+            "Table 2, 4.4",
+            "Diffusion over in-domain images beats logistic regression for one and two labelled images.",
+        ),
+        _everywhere(
+            many,
+            columns["logistic"],
+            columns["in-domain"],
+            "Table 2",
+            "From ten labelled images on logistic regression alone beats diffusion over in-domain images.",
+        ),
+        fusion_claim(runs, inside, logistic, "Table 2, 4.4", "in-domain images"),
+    ]
+    return _chapter(runs, "table2", "Table 2: in-domain diffusion", columns, paper.TABLE_2, claims, measure)
+
+
+def table3(runs: Runs) -> Chapter:
+    """Backgrounds of growing size from another collection, against logistic regression and fused with it."""
+    measure = runs.measure
+    none, logistic = runs.diffusion("none"), runs.logistic()
+    others = {size: runs.diffusion("out-of-domain", size) for size in runs.sizes}
+    columns: dict[str, Callable[[int], Values]] = {"none": lambda n: none.diffusion(n, measure)}
+    for size, found in others.items():
+        columns[f"other {size:,}"] = lambda n, found=found: found.diffusion(n, measure)  # type: ignore[misc]
+    columns["logistic"] = lambda n: logistic.accuracy(n, measure)
+    for size, found in others.items():
+        columns[f"other {size:,} + logistic"] = lambda n, found=found: found.fusion(n, measure)  # type: ignore[misc]
+    claims = [_growing(runs, columns)]
+    largest = columns[f"other {runs.sizes[-1]:,}"] if runs.sizes else None
+    claims.append(
+        _everywhere(
+            [n for n in runs.n_tables if n <= 2],
+            largest,
+            columns["logistic"],
+            "Table 3",
+            "Diffusion over the largest background beats logistic regression for one and two labelled images.",
+        )
+    )
+    if runs.sizes:
+        largest_run = others[runs.sizes[-1]]
+        claims.append(fusion_claim(runs, largest_run, logistic, "Table 3, 4.4", "the largest background"))
+    return _chapter(runs, "table3", "Table 3: backgrounds of growing size", columns, paper.TABLE_3, claims, measure)
+
+
+def table5(runs: Runs) -> Chapter:
+    """The tests of novel classes alone."""
+    measure = f"novel {runs.measure}"
+    logistic = runs.logistic()
+    found = {name: runs.diffusion(setting, size) for name, setting, size in runs.settings_of()}
+    columns: dict[str, Callable[[int], Values]] = {
+        name: lambda n, one=one: one.diffusion(n, measure)  # type: ignore[misc]
+        for name, one in found.items()
+    }
+    columns["logistic"] = lambda n: logistic.accuracy(n, measure)
+    for name, one in found.items():
+        if name != "none":
+            columns[f"{name} + logistic"] = lambda n, one=one: one.fusion(n, measure)  # type: ignore[misc]
+    n = runs.n_parameters
+    on_all, on_novel = (
+        mean(found["in-domain"].diffusion(n, which)) - mean(found["none"].diffusion(n, which))
+        for which in (runs.measure, measure)
+    )
+    claims = [
+        decide(
+            "Tables 2 and 5",
+            "What a background gains is larger on the novel classes than on all.",
+            f"in-domain less none at n = {n}, on novel classes above that on all",
+            on_novel > on_all,
+            [f"{100 * on_novel:.1f} points on novel classes, {100 * on_all:.1f} on all"],
+        )
+    ]
+    return _chapter(runs, "table5", "Table 5: novel classes alone", columns, paper.TABLE_5, claims, measure)
+
+
+def transductive(runs: Runs) -> Chapter:
+    """The tests as nodes of the graph."""
+    measure, n = runs.measure, runs.n_parameters
+    settings: list[tuple[str, str, int | None]] = [("none", "none", None)]
+    if runs.sizes:
+        settings.append((f"other {runs.sizes[-1]:,}", "out-of-domain", runs.sizes[-1]))
+    columns: dict[str, Callable[[int], Values]] = {}
+    claims = []
+    for name, setting, size in settings:
+        outside, inside = runs.diffusion(setting, size), runs.diffusion(setting, size, transductive=True)
+        columns[name] = lambda n, one=outside: one.diffusion(n, measure)  # type: ignore[misc]
+        columns[f"{name}, tests in the graph"] = lambda n, one=inside: one.diffusion(n, measure)  # type: ignore[misc]
+        a, b = inside.diffusion(n, measure), outside.diffusion(n, measure)
+        claims.append(
+            decide(
+                "4.4",
+                f"Test images in the graph help (over the background {name}).",
+                f"the mean over the draws at n = {n} is higher than without",
+                better(a, b),
+                [against(f"n = {n}", a, b)],
+            )
+        )
+    reported = {"F1M, tests in the graph": ("", paper.TRANSDUCTIVE, "", "", ""), "F1M": ("", paper.TABLE_3["F1M"][1], "", "", "")}
+    return _chapter(runs, "transductive", "Transductive diffusion", columns, reported, claims, measure)
+
+
+def knn(runs: Runs) -> Chapter:
+    """The kNN classifier: no iteration, but more neighbors."""
+    measure, n = runs.measure, runs.n_parameters
+    found, none = runs.knn(), runs.diffusion("none")
+    neighbors = found.record["neighbors"]
+    place = ("top1", "top5").index(measure)
+
+    def of(k: int) -> Callable[[int], Values]:
+        return lambda n: found.values("accuracy", n)[:, neighbors.index(k), place].tolist()
+
+    columns: dict[str, Callable[[int], Values]] = {f"{k} neighbors": of(k) for k in neighbors}
+    columns["chosen"] = lambda n: of(found.record["chosen"][str(n)])(n)
+    columns["diffusion, none"] = lambda n: none.diffusion(n, measure)
+    claims = [
+        decide(
+            "4.3",
+            "Diffusion over the labelled images alone beats the kNN classifier with k = 1000.",
+            f"the mean over the draws at n = {n} is higher",
+            better(columns["diffusion, none"](n), columns["1000 neighbors"](n)),
+            [against(f"n = {n}", columns["diffusion, none"](n), columns["1000 neighbors"](n))],
+        )
+    ]
+    reported = {"1000 neighbors": ("", paper.KNN, "", "", ""), "diffusion, none": ("", paper.TABLE_2["none"][1], "", "", "")}
+    return _chapter(runs, "knn", "The kNN classifier", columns, reported, claims, measure)
+
+
+def fusion_claim(runs: Runs, found: Found, logistic: Found, source: str, over: str) -> Claim:
+    """The fusion is at least as good as the better of its two inputs."""
+    measure = runs.measure
+    pairs = {
+        n: (found.fusion(n, measure), max(found.diffusion(n, measure), logistic.accuracy(n, measure), key=mean))
+        for n in runs.n_tables
+    }
+    return decide(
+        source,
+        f"Fusion is at least as good as the better of its inputs at every n (over {over}).",
+        f"at each n the fusion is not below the better of both, {WITHIN}",
+        all(not_worse(fused, best) for fused, best in pairs.values()),
+        [against(f"n = {n}", fused, best) for n, (fused, best) in pairs.items()],
+    )
+
+
+def _everywhere(
+    sizes: Sequence[int], a: Callable[[int], Values] | None, b: Callable[[int], Values], source: str, text: str
+) -> Claim:
+    """A is better than b at each of some numbers of labelled images."""
+    if a is None or not sizes:
+        missing = "no such number of labelled images was run" if a is not None else NO_BACKGROUND
+        return decide(source, text, "", None, [], missing=missing)
+    rule = f"the mean over the draws is higher at each n of {', '.join(map(str, sizes))}"
+    return decide(source, text, rule, all(better(a(n), b(n)) for n in sizes), [against(f"n = {n}", a(n), b(n)) for n in sizes])
+
+
+def _growing(runs: Runs, columns: Columns) -> Claim:
+    text = "The larger the background, the better: the accuracy grows with it at every n."
+    names = ["none", *(f"other {size:,}" for size in runs.sizes)]
+    rule = f"at each n no step to a larger background loses {WITHIN}, and the largest is better than none"
+    if len(names) < 2:
+        return decide("Table 3, 4.3", text, rule, None, [], missing=NO_BACKGROUND)
+    good = {
+        n: all(not_worse(columns[b](n), columns[a](n)) for a, b in pairwise(names))
+        and better(columns[names[-1]](n), columns["none"](n))
+        for n in runs.n_tables
+    }
+    figures = [f"n = {n}: {', '.join(shown(columns[name](n)) for name in names)}" for n in runs.n_tables]
+    return decide("Table 3, 4.3", text, rule, all(good.values()), figures)
+
+
+def _chapter(
+    runs: Runs,
+    name: str,
+    title: str,
+    columns: Columns,
+    reported: Mapping[str, Sequence[float | str]],
+    claims: Sequence[Claim],
+    measure: str,
+) -> Chapter:
+    label = runs.label if measure == runs.measure else f"{runs.label} novel"
+    heads = ["", *(f"n = {n}" for n in runs.n_tables)]
+    rows = [(method, [summary(of(n)) for n in runs.n_tables]) for method, of in columns.items()]
+    lines = [Line(method, list(runs.n_tables), [summary(of(n)) for n in runs.n_tables]) for method, of in columns.items()]
+    beside = [(method, [str(value) for value in values]) for method, values in reported.items()]
+    return Chapter(
+        name,
+        title,
+        ABOUT,
+        [Grid(f"{label} accuracy in %", heads, rows)],
+        [Chart(title, "labelled images per novel class", f"{label} accuracy (%)", lines, log=2)],
+        [Grid("In the paper: top-5 accuracy in %", ["", *(f"n = {n}" for n in paper.N_PER_CLASS)], beside)],
+        claims,
+    )

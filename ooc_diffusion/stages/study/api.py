@@ -1,0 +1,173 @@
+"""The door of the study."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ...errors import BadInput
+from ...report import Chapter, StudyPage, chapter_csv, chapter_text, write_study
+from ...report.page import replace_text
+from ...report.plots import chart_svg, standalone
+from ...store import Store
+from ..low_shot import make_protocol
+from ..low_shot_diffusion import MAX_ITER
+from ..neighbors import DEFAULT_K
+from ..page import library_versions
+from ..settings import Record, Settings
+from ..temporary_graphs import GraphKeeper
+from .accuracies import knn, table2, table3, table5, transductive
+from .data import open_images, open_other, split_file
+from .graphs import figure2, figure3, figure6, table4
+from .parameters import figure5, smooth, table1
+from .planning import plan_study
+from .runs import Runs
+
+CHAPTERS = {
+    "table1": table1,
+    "table2": table2,
+    "table3": table3,
+    "table4": table4,
+    "table5": table5,
+    "figure2": figure2,
+    "figure3": figure3,
+    "figure5": figure5,
+    "figure6": figure6,
+    "knn": knn,
+    "transductive": transductive,
+    "smooth": smooth,
+}
+ALL = "all"
+DEFAULT_DIM = 64
+
+
+def study(
+    names: Sequence[str],
+    *,
+    data: str,
+    output: str | Path,
+    background: str | None = None,
+    size: int | None = None,
+    split: str | None = None,
+    root: str | None = None,
+    n_per_class: Sequence[int] = (1, 2, 5, 10, 20),
+    draws: int = 5,
+    k: int = DEFAULT_K,
+    max_iter: int = MAX_ITER,
+    dim: int = DEFAULT_DIM,
+    command: str = "",
+    settings: Settings | None = None,
+) -> Record:
+    """Repeat tables and figures of the paper on a set of images with classes.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of `CHAPTERS`, or ``"all"``.
+    data : str
+        A data set with training images and tests, described by its pixels, or the folder of a store. Where that has no tests,
+        they are the later half of the images of each class.
+    output : str or Path
+        Folder for what is made.
+    background : str, optional
+        Another collection: a store whose descriptors are like those of the images, or, where these are pixels, a data set.
+        Without it the parts that need one are left out.
+    size : int, optional
+        Most images of it, the first ones. Default: all.
+    split : str, optional
+        File with the split of the classes. Default: one at random, by the seed.
+    root : str, optional
+        Where the files of data sets are.
+    n_per_class : sequence of int
+        Labelled images per novel class; those that a class has not are left out. Default 1, 2, 5, 10, 20.
+    draws : int
+        Draws of the labelled images, default 5.
+    k : int
+        Neighbors per node, default 30.
+    max_iter : int
+        Largest number of iterations, default 15.
+    dim : int
+        Dimensions after PCA where vectors are made here, default 64.
+    command : str
+        The command line, for the page.
+    settings : Settings, optional
+        Options of the run.
+
+    Returns
+    -------
+    dict
+        Tables as text, claims with their verdicts, and the page; written are, too, for each name ``NAME.json``, ``NAME.csv`` and
+        an SVG for each plot.
+    """
+    settings = settings or Settings()
+    chosen = list(CHAPTERS) if ALL in names else list(dict.fromkeys(names))
+    unknown = [name for name in chosen if name not in CHAPTERS]
+    if unknown or not chosen:
+        raise BadInput(f"study {unknown[0] if unknown else ''!r} is not one of {', '.join((*CHAPTERS, ALL))}")
+    folder = Path(output)
+    if settings.dry_run:
+        return plan_study(data, background, split, n_per_class=n_per_class, draws=draws, k=k, dim=dim, settings=settings)
+    started = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    images = open_images(data, folder, root=root, dim=dim, settings=settings)
+    other = open_other(background, images, folder, root=root, settings=settings)
+    file = split_file(split, images, folder, seed=settings.seed)
+    sizes = possible_sizes(images, file, n_per_class, settings.seed)
+    protocol = make_protocol(images, file, seed=settings.seed, n_per_class=sizes, draws=draws)
+    chapters = []
+    with GraphKeeper() as keeper:
+        runs = Runs(images, protocol, other, size, k, max_iter, settings, keeper)
+        for name in chosen:
+            chapters.append(CHAPTERS[name](runs))
+            _write(chapters[-1], folder)
+    page = folder / ("study.html" if len(chosen) > 1 else f"{chosen[0]}.html")
+    write_study(StudyPage(_title(data), _summary(runs, data, background), chapters, library_versions(), command), page)
+    return {
+        "stage": "study",
+        "tables": [chapter_text(chapter) for chapter in chapters],
+        "claims": [asdict(claim) for chapter in chapters for claim in chapter.claims],
+        "measure": runs.measure,
+        "seconds": time.monotonic() - started,
+        "report": str(page),
+        "folder": str(folder),
+    }
+
+
+def possible_sizes(images: Store, split: Path, n_per_class: Sequence[int], seed: int) -> tuple[int, ...]:
+    """Return the numbers of labelled images that each novel class has."""
+    one = make_protocol(images, split, seed=seed, n_per_class=(1,), draws=1)
+    most = min(problem.most_per_class for problem in one.problems(images))
+    sizes = tuple(sorted({n for n in n_per_class if 1 <= n <= most}))
+    if not sizes:
+        raise BadInput(f"a novel class has {most} training images, less than each of {list(n_per_class)}; give a smaller n")
+    return sizes
+
+
+def _title(data: str) -> str:
+    return f"Study: {Path(data).name}"
+
+
+def _summary(runs: Runs, data: str, background: str | None) -> list[tuple[str, str | int]]:
+    groups = runs.protocol.split.groups
+    return [
+        ("Images", data),
+        ("Other collection", background or "none"),
+        ("Group 1: base + novel classes", f"{len(groups[0].base)} + {len(groups[0].novel)}"),
+        ("Group 2: base + novel classes", f"{len(groups[1].base)} + {len(groups[1].novel)}"),
+        ("Neighbors", runs.k),
+        ("Draws", runs.protocol.draws),
+        ("Accuracy", runs.label),
+        ("Seed", str(runs.protocol.seed)),
+    ]
+
+
+def _write(chapter: Chapter, folder: Path) -> None:
+    """Write JSON, CSV and plots of a chapter."""
+    replace_text(json.dumps(asdict(chapter), indent=1, ensure_ascii=False) + "\n", folder / f"{chapter.name}.json")
+    replace_text(chapter_csv(chapter), folder / f"{chapter.name}.csv")
+    for number, chart in enumerate(chapter.charts, start=1):
+        svg = standalone(chart_svg(chart, prefix=f"{chapter.name}-{number}-"))
+        replace_text(svg, folder / f"{chapter.name}-{number}.svg")

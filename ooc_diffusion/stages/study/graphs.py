@@ -1,0 +1,199 @@
+"""Table 4 and figures 2, 3 and 6: iterations, sizes of graphs, how L fills up, and the weight of the fusion."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...evaluation import MEASURES, paper
+from ...report import Cell, Chapter, Chart, Grid, Line
+from ..low_shot_diffusion import COEFFICIENTS
+from .accuracies import NO_BACKGROUND
+from .claims import decide
+from .runs import Runs, summary
+
+# Neighbors per node in figure 2.
+_NEIGHBORS = (3, 5, 10, 20, 30, 50)
+# L counts as full from this share of its largest fill on.
+_FULL = 0.99
+
+
+def table4(runs: Runs) -> Chapter:
+    """Best iteration, and how long the steps take."""
+    settings, n = runs.settings_of(), runs.n_parameters
+    found = {name: runs.diffusion(setting, size) for name, setting, size in settings}
+    logistic = runs.logistic()
+    seconds = {name: _seconds(one.record) for name, one in found.items()}
+    each = logistic.record["seconds"] / max(1, len(logistic.store.array(f"{logistic.name}/accuracy")))
+    names = list(found)
+    rows = [(f"best iteration, n = {m}", [str(found[name].chosen(m)["n_iter"]) for name in names]) for m in runs.n_tables]
+    rows += [
+        (what, [f"{seconds[name][place]:.2f} s" for name in names])
+        for place, what in enumerate(("a graph", "a diffusion, all iterations"))
+    ]
+    rows.append(("logistic regression, settings tried included", [f"{each:.2f} s", *[""] * (len(names) - 1)]))
+    reported = [
+        ("best iteration", [str(value) for value in paper.ITERATIONS]),
+        *((what, [f"{value} s" for value in values]) for what, values in paper.SECONDS.items()),
+        ("logistic regression", [f"{paper.LOGISTIC_SECONDS[0]} to {paper.LOGISTIC_SECONDS[1]} s", "", "", ""]),
+    ]
+    outside = [name for name in names if name != "in-domain"]
+    best = [found[name].chosen(n)["n_iter"] for name in outside]
+    claims = [
+        decide(
+            "Table 4, 4.5",
+            "The larger the background, the more iterations are best.",
+            f"at n = {n} the chosen number never falls from one background to the next larger one, and grows from none to the "
+            "largest",
+            best == sorted(best) and best[-1] > best[0] if len(best) > 1 else None,
+            [", ".join(f"{name}: {value}" for name, value in zip(outside, best, strict=True))],
+            missing=NO_BACKGROUND,
+        ),
+        decide(
+            "Table 4, 4.5",
+            "Diffusion takes less time than completing the graph.",
+            f"seconds of a diffusion of all {runs.max_iter} iterations below those of building a graph, for each background",
+            all(not a <= b for a, b in seconds.values()),
+            [f"{name}: {b:.2f} s against {a:.2f} s" for name, (a, b) in seconds.items()],
+        ),
+    ]
+    return Chapter(
+        "table4",
+        "Table 4: iterations and times",
+        "Chosen on group 1; means over all runs of this machine, so they are the only figures here that another run changes.",
+        [Grid("Iterations and seconds", ["", *names], rows)],
+        [],
+        [Grid("In the paper, on 24 cores", ["", *paper.TABLE_4_COLUMNS], reported)],
+        claims,
+    )
+
+
+def _seconds(record: dict) -> tuple[float, float]:  # type: ignore[type-arg]
+    """Return the mean seconds of a graph, NaN where another run had built all of them, and of a diffusion."""
+    graphs, spent = record["graphs"], record["seconds_of"]
+    return spent["graph"] / graphs if graphs else math.nan, spent["diffusion"] / max(1, record["runs"])
+
+
+def figure2(runs: Runs) -> Chapter:
+    """Accuracy over the number of edges."""
+    n, measure = runs.n_parameters, runs.measure
+    lines, best = [], {}
+    problem = runs.protocol.problems(runs.store)[0]
+    for name, setting, size in runs.settings_of():
+        labelled = len(problem.labelled(0)[0].rows)
+        nodes = {"none": labelled, "in-domain": len(problem.train_rows), "out-of-domain": labelled + (size or 0)}[setting]
+        tried = [k for k in _NEIGHBORS if k < min(size or nodes, nodes)]
+        values = [runs.parameter(setting, size, k=k).diffusion(n, measure) for k in tried]
+        lines.append(Line(name, [float(k * nodes) for k in tried], [summary(each) for each in values]))
+        best[name] = tried[int(np.argmax([round(float(np.mean(each)), 12) for each in values]))]
+    rows = [
+        (line.name, [f"{x:,.0f}: {100 * y[0]:.1f}" for x, y in zip(line.x, line.y, strict=True)] + [""] * (6 - len(line.x)))
+        for line in lines
+    ]
+    claims = [
+        decide(
+            "Figure 2, 4.3",
+            "The best number of neighbors is the same for all sizes of the background (k = 30 in the paper).",
+            f"the k with the best mean over the draws at n = {n} is the same for none and each size of the other collection",
+            len({k for name, k in best.items() if name != "in-domain"}) == 1 if runs.sizes else None,
+            [", ".join(f"{name}: k = {k}" for name, k in best.items())],
+            missing=NO_BACKGROUND,
+        )
+    ]
+    return Chapter(
+        "figure2",
+        "Figure 2: accuracy over the number of edges",
+        f"{n} labelled images per novel class, group 1; edges are nodes times k, with k of {', '.join(map(str, _NEIGHBORS))}.",
+        [Grid(f"edges: {runs.label} accuracy in %", ["", *(f"k = {k}" for k in _NEIGHBORS)], rows)],
+        [Chart("Accuracy over the number of edges", "k × nodes", f"{runs.label} accuracy (%)", lines, log=10)],
+        [],
+        claims,
+    )
+
+
+def figure3(runs: Runs) -> Chapter:
+    """How L fills up, and accuracy, by iteration."""
+    n, place = runs.n_parameters, MEASURES.index(runs.measure)
+    full, curves, figures, near = [], [], [], []
+    for name, setting, size in runs.settings_of():
+        found = runs.parameter(setting, size)
+        share, curve = found.values("reached", n), found.values("curves", n)[:, :, place]
+        t = list(range(share.shape[1]))
+        full.append(Line(name, t, [summary(share[:, i].tolist()) for i in t]))
+        curves.append(Line(name, t, [summary(curve[:, i].tolist()) for i in t]))
+        means = share.mean(axis=0)
+        filled, best = int(np.argmax(means >= _FULL * means[-1])), found.chosen(n)["n_iter"]
+        near.append(abs(best - filled) <= 1)
+        figures.append(f"{name}: best after {best}, full after {filled}")
+    claims = [
+        decide(
+            "Figure 3, 4.6",
+            "The best iteration is about the one at which L becomes full.",
+            f"in each setting the best iteration is at most one from the first with {_FULL:.0%} of the entries that are ever "
+            "above zero",
+            all(near),
+            figures,
+        )
+    ]
+    heads = ["iteration", *(str(t) for t in range(len(full[0].x)))]
+    return Chapter(
+        "figure3",
+        "Figure 3: how L fills up",
+        f"{n} labelled images per novel class, group 1; the share of entries above zero is that of up to 1000 nodes.",
+        [
+            Grid("Entries of L above zero in %", heads, [(line.name, line.y) for line in full]),
+            Grid(f"{runs.label} accuracy in %", heads, [(line.name, line.y) for line in curves]),
+        ],
+        [
+            Chart("Entries of L above zero", "iteration", "entries above zero (%)", full),
+            Chart("Accuracy by iteration", "iteration", f"{runs.label} accuracy (%)", curves),
+        ],
+        [],
+        claims,
+    )
+
+
+def figure6(runs: Runs) -> Chapter:
+    """Accuracy over the weight of logistic regression in the fusion."""
+    place = MEASURES.index(runs.measure)
+    settings = runs.settings_of()
+    charts, grids, figures, grows = [], [], [], []
+    for name, setting, size in [*settings[-2:-1][: len(runs.sizes)], settings[-1]]:
+        found = runs.diffusion(setting, size)
+        lines = [
+            Line(
+                f"n = {n}",
+                COEFFICIENTS.tolist(),
+                [summary(column.tolist()) for column in found.values("fusion", n, group=1)[:, :, place].T],
+            )
+            for n in runs.n_tables
+        ]
+        chosen = [found.chosen(n)["coefficient"] for n in runs.n_tables]
+        grows.append(chosen == sorted(chosen) and chosen[-1] > chosen[0])
+        figures.append(f"{name}: {', '.join(f'{a:g}' for a in chosen)}")
+        charts.append(Chart(f"Fusion, {name}", "weight of logistic regression", f"{runs.label} accuracy (%)", lines))
+        tenths = range(0, len(COEFFICIENTS), 4)
+        heads = ["weight", *(f"{COEFFICIENTS[i]:.1f}" for i in tenths), "chosen"]
+        rows: list[tuple[str, list[Cell]]] = [
+            (line.name, [*(line.y[i] for i in tenths), f"{a:g}"]) for line, a in zip(lines, chosen, strict=True)
+        ]
+        grids.append(Grid(f"{name}: {runs.label} accuracy in %", heads, rows))
+    claims = [
+        decide(
+            "Figure 6, appendix C",
+            "The weight of logistic regression in the fusion grows with the number of labelled images.",
+            "in each setting the chosen weight never falls with n, and is larger for the most than for the fewest",
+            all(grows),
+            figures,
+        )
+    ]
+    return Chapter(
+        "figure6",
+        "Figure 6: the weight of the fusion",
+        "Group 1, on which the weights are chosen; 0 is diffusion alone, 1 logistic regression alone.",
+        grids,
+        charts,
+        [],
+        claims,
+    )

@@ -1,0 +1,64 @@
+"""What a study costs at most: the largest of its graphs, diffusions and trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ...evaluation import random_split
+from ...features import make_extractor
+from ...images import open_source
+from ...store import Store
+from ..low_shot import Protocol, class_names, make_protocol
+from ..low_shot_background import open_background
+from ..low_shot_diffusion import Variant, low_shot
+from ..low_shot_knn import low_shot_knn
+from ..low_shot_logistic import low_shot_logistic
+from ..settings import Record, Settings
+from ..whole_plan import plan_all
+from .data import SPLITS
+from .runs import store_at
+
+_MOST_ITER = 30
+
+
+def plan_study(
+    data: str,
+    background: str | None,
+    split: str | None,
+    *,
+    n_per_class: Sequence[int],
+    draws: int,
+    k: int,
+    dim: int,
+    settings: Settings,
+) -> Record:
+    """Plan a study without writing anything; of a data set, or a store that is to be halved, from numbers of images alone."""
+    if not store_at(data) or "tests/vectors" not in Store(data):
+        n, d = _count(data)
+        plans = plan_all(n, d=d, dim=dim or d, k=k, n_classes=500, n_iter=_MOST_ITER, budget=settings.budget, network=True)
+        return {"stage": "study", "images": n, "plans": [asdict(plan) for plan in plans]}
+    images = Store(data)
+    known: dict[str, Any] = {"n_per_class": tuple(sorted(set(n_per_class)))[:1], "draws": draws}
+    if split is None:
+        truth = images.array("background/truth")
+        protocol = Protocol(random_split(len(class_names(images) or range(int(truth.max()) + 1)), seed=settings.seed), **known)
+    else:
+        protocol = make_protocol(images, split, seed=settings.seed, **known)
+    options: dict[str, Any] = {"settings": settings}
+    runs = [low_shot(images, protocol, Variant("in-domain", k=k), **options)]
+    if background is not None and store_at(background):
+        other = open_background(images, background)
+        runs.append(low_shot(images, protocol, Variant("out-of-domain", True, k=k), background=other, **options))
+    runs += [low_shot_logistic(images, protocol, **options), low_shot_knn(images, protocol, **options)]
+    return {"stage": "study", "plans": [record["plan"] for _, record in runs]}
+
+
+def _count(data: str) -> tuple[int, int]:
+    """Return the number of images, and of values of a descriptor."""
+    if store_at(data):
+        n, d = Store(data).entry("background/descriptors").shape
+        return int(n), int(d)
+    sources = [open_source(data, split=part) for part in SPLITS.values()]
+    return sum(map(len, sources)), make_extractor("pixels", sources[0]).dim

@@ -1,0 +1,199 @@
+"""Runs of the protocol as the study asks for them: by setting and option, each one once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...evaluation import MEASURES
+from ...report import Accuracy
+from ...store import Store
+from ..evaluate import mean_std
+from ..low_shot import Protocol
+from ..low_shot_background import Background, open_background
+from ..low_shot_diffusion import COEFFICIENTS, Variant, low_shot
+from ..low_shot_knn import low_shot_knn
+from ..low_shot_logistic import low_shot_logistic
+from ..low_shot_smooth import low_shot_smooth
+from ..settings import Record, Settings
+from ..temporary_graphs import GraphKeeper
+
+# Backgrounds of growing size: shares of all images of the other collection.
+_SHARES = (1 / 16, 1 / 4, 1)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The results of one stage of the protocol.
+
+    Parameters
+    ----------
+    store : Store
+        Where its arrays are.
+    name : str
+        Of the stage.
+    record : dict
+        Its record.
+    protocol : Protocol
+        What was drawn.
+    """
+
+    store: Store
+    name: str
+    record: Record
+    protocol: Protocol
+
+    def values(self, array: str, n: int, *, group: int | None = None) -> np.ndarray:
+        """Return an array for one number of labelled images and a group (default: the last that was run), (draws, ...)."""
+        sizes = self.protocol.n_per_class
+        runs = self.protocol.draws * len(sizes)
+        first = ((group or self.protocol.groups[-1]) - 1) * runs
+        return np.asarray(self.store.array(f"{self.name}/{array}")[first + sizes.index(n) : first + runs : len(sizes)])
+
+    def chosen(self, n: int) -> dict[str, Any]:
+        """Return what group 1 chose."""
+        return self.record["chosen"][str(n)]
+
+    def diffusion(self, n: int, measure: str, *, group: int | None = None) -> list[float]:
+        """Return the accuracies of diffusion in each draw, after the chosen number of iterations."""
+        return self.values("curves", n, group=group)[:, self.chosen(n)["n_iter"], MEASURES.index(measure)].tolist()
+
+    def fusion(self, n: int, measure: str) -> list[float]:
+        """Return the accuracies of the fusion in each draw, with the chosen coefficient."""
+        place = int(np.argmin(np.abs(COEFFICIENTS - self.chosen(n)["coefficient"])))
+        return self.values("fusion", n)[:, place, MEASURES.index(measure)].tolist()
+
+    def accuracy(self, n: int, measure: str) -> list[float]:
+        """Return the accuracies of logistic regression in each draw."""
+        return self.values("accuracy", n)[:, MEASURES.index(measure)].tolist()
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What the study runs on.
+
+    Parameters
+    ----------
+    store : Store
+        Training images and tests.
+    protocol : Protocol
+        Draws on both groups.
+    background : Store, optional
+        Another collection.
+    most : int, optional
+        Images of it that are taken, the first ones. Default: all.
+    k : int
+        Neighbors per node.
+    max_iter : int
+        Largest number of iterations.
+    settings : Settings
+        Options of the run.
+    keeper : GraphKeeper
+        Graphs that runs share.
+    """
+
+    store: Store
+    protocol: Protocol
+    background: Store | None
+    most: int | None
+    k: int
+    max_iter: int
+    settings: Settings
+    keeper: GraphKeeper
+
+    @cached_property
+    def measure(self) -> str:
+        """Which accuracy the study speaks of: that by which hyper-parameters are chosen."""
+        return self.protocol.problems(self.store)[0].by
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Images of the other collection, ascending; none where there is no other collection."""
+        if self.background is None:
+            return []
+        n = self._open(self.most).n
+        return sorted({size for share in _SHARES if (size := round(share * n)) > max(self.k, 1)})
+
+    @cached_property
+    def label(self) -> str:
+        """The measure as people write it, such as top-5."""
+        return self.measure.replace("top", "top-")
+
+    @property
+    def n_tables(self) -> tuple[int, ...]:
+        """Numbers of labelled images per novel class."""
+        return self.protocol.n_per_class
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of labelled images in studies of parameters: 2, as in the paper, or the nearest there is."""
+        return min(self.n_tables, key=lambda n: (abs(n - 2), n))
+
+    def _open(self, size: int | None) -> Background:
+        assert self.background is not None
+        return open_background(self.store, self.background.path, size=size)
+
+    def diffusion(
+        self,
+        setting: str,
+        size: int | None = None,
+        *,
+        transductive: bool = False,
+    ) -> Found:
+        """Run diffusion and fusion on both groups for all numbers of labelled images."""
+        variant = Variant(setting, transductive, self.k, max_iter=self.max_iter)
+        return self._run(self.protocol, variant, size, fusion=True)
+
+    def parameter(
+        self,
+        setting: str,
+        size: int | None = None,
+        *,
+        k: int | None = None,
+        weights: Mapping[str, Any] | None = None,
+        eta: Mapping[str, Any] | None = None,
+        prior_power: float | None = None,
+    ) -> Found:
+        """Run diffusion alone on group 1, for the number of labelled images of studies of parameters."""
+        variant = Variant(setting, False, k or self.k, weights or {}, eta or {}, prior_power, self.max_iter)
+        protocol = replace(self.protocol, n_per_class=(self.n_parameters,), groups=(1,))
+        return self._run(protocol, variant, size, fusion=False)
+
+    def _run(self, protocol: Protocol, variant: Variant, size: int | None, *, fusion: bool) -> Found:
+        background = self._open(size) if variant.setting == "out-of-domain" else None
+        options: dict[str, Any] = {"background": background, "fusion": fusion, "keeper": self.keeper}
+        return Found(self.store, *low_shot(self.store, protocol, variant, settings=self.settings, **options), protocol)
+
+    def logistic(self) -> Found:
+        """Run logistic regression."""
+        return Found(self.store, *low_shot_logistic(self.store, self.protocol, settings=self.settings), self.protocol)
+
+    def smooth(self) -> Found:
+        """Run graph-regularized logistic regression on group 1, for the number of labelled images of studies of parameters."""
+        protocol = replace(self.protocol, n_per_class=(self.n_parameters,), groups=(1,))
+        options: dict[str, Any] = {"k": self.k, "keeper": self.keeper, "settings": self.settings}
+        return Found(self.store, *low_shot_smooth(self.store, protocol, **options), protocol)
+
+    def knn(self) -> Found:
+        """Run the kNN classifier."""
+        return Found(self.store, *low_shot_knn(self.store, self.protocol, settings=self.settings), self.protocol)
+
+    def settings_of(self) -> list[tuple[str, str, int | None]]:
+        """Return name, setting and size of the backgrounds of tables: none, growing other collections, in-domain."""
+        others = [(f"other {size:,}", "out-of-domain", size) for size in self.sizes]
+        return [("none", "none", None), *others, ("in-domain", "in-domain", None)]
+
+
+def summary(values: Sequence[float]) -> Accuracy:
+    """Return mean and standard deviation over the draws."""
+    return mean_std(values)
+
+
+def store_at(path: str | Path) -> bool:
+    """Return whether a path is that of a store."""
+    return (Path(path) / "manifest.json").exists()

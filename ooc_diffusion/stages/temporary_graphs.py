@@ -1,0 +1,150 @@
+"""Graphs over changing sets of images, built by the stages of the chain in a temporary store."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from ..graph import Graph
+from ..store import Store, clean
+from .graph import graph, open_graph, query_table
+from .neighbors import neighbors, search_again
+from .plans import BLOCK_ROWS
+from .settings import Settings
+
+# Rows of an array.
+Rows = tuple[np.ndarray, np.ndarray]
+# The same, or None for all rows.
+Part = tuple[np.ndarray, np.ndarray | None]
+
+
+@dataclass
+class TemporaryGraphs:
+    """Builds one graph after the other in the same store.
+
+    Parameters
+    ----------
+    store : Store
+        Temporary; its lock is held.
+    tests : (numpy.ndarray of shape (n, d), numpy.ndarray of shape (q,))
+        Vectors outside the graphs: rows of an array.
+    fixed : numpy.ndarray of shape (n, d), float32, or None
+        Vectors that are in each graph, searched among themselves once.
+    k : int
+        Neighbors per node.
+    settings : Settings
+        Options of the run.
+    built : int
+        Graphs that were built.
+
+    Notes
+    -----
+    With ``fixed``, a background, the nodes that change are the seeds of the chain: they come first, and the tables are merged as
+    in section 3.5 of the paper. Without it they are the background.
+    """
+
+    store: Store
+    tests: Rows
+    fixed: np.ndarray | None
+    k: int
+    settings: Settings
+    built: int = 0
+    _nodes: list[str] = field(default_factory=list)
+    _weights: dict[str, Any] | None = None
+
+    def build(self, parts: Sequence[Rows], weights: Mapping[str, Any]) -> tuple[Graph, np.ndarray]:
+        """Build the graph of some vectors, and those that are fixed, unless it is the last one that was built.
+
+        Parameters
+        ----------
+        parts : sequence of (numpy.ndarray, numpy.ndarray of int64)
+            The vectors, rows of the same arrays each time, in the order of the node ids from 0 on. Fixed ones come behind.
+        weights : mapping
+            How edges are weighted: arguments of `graph`.
+
+        Returns
+        -------
+        graph : Graph
+            Valid until the next is built, its maps for good.
+        queries : numpy.ndarray of shape (q, k), int32
+            Neighbors of the tests.
+        """
+        nodes = [xxhash.xxh3_128_hexdigest(rows.data) for _, rows in parts]
+        if (nodes, dict(weights)) != (self._nodes, self._weights):
+            self.built += 1
+            if nodes != self._nodes:
+                self._search(parts)
+            graph(self.store, **weights, settings=self.settings)
+            clean(self.store)
+            self._nodes, self._weights = nodes, dict(weights)
+        return open_graph(self.store), query_table(self.store)[:, : self.k]
+
+    def _search(self, parts: Sequence[Part]) -> None:
+        if self.built == 1:
+            self._publish("tests", [self.tests])
+            if self.fixed is not None:
+                self._publish("background", [(self.fixed, None)])
+        self._publish("background" if self.fixed is None else "seeds", parts)
+        if self.built > 1 and self.fixed is not None:
+            search_again(self.store, self.settings)
+        else:
+            neighbors(self.store, k=self.k, settings=self.settings)
+
+    def _publish(self, role: str, parts: Sequence[Part]) -> None:
+        """Write vectors as those of a role, in place of those before."""
+        with self.store.job(f"reduce.{role}", parameters={"built": self.built}, overwrite=True) as job:
+            lengths = [len(array if rows is None else rows) for array, rows in parts]
+            vectors = job.array(f"{role}/vectors", "<f4", (sum(lengths), parts[0][0].shape[1]))
+            for (array, rows), length in zip(parts, lengths, strict=True):
+                for first in range(0, length, BLOCK_ROWS):
+                    block = slice(first, min(first + BLOCK_ROWS, length))
+                    vectors.append(np.ascontiguousarray(array[block if rows is None else rows[block]]))
+            job.publish({})
+
+
+class GraphKeeper(contextlib.ExitStack):
+    """Keeps `TemporaryGraphs` while several runs share them, so that a background is searched among itself once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: dict[tuple[Any, ...], TemporaryGraphs] = {}
+
+    def graphs(
+        self,
+        store: Store,
+        *,
+        tests: Rows,
+        fixed: Callable[[], np.ndarray] | None,
+        fixed_name: Any,
+        k: int,
+        settings: Settings,
+    ) -> TemporaryGraphs:
+        """Return graphs in a temporary store inside of another, those of an earlier run where all is the same.
+
+        Parameters
+        ----------
+        store : Store
+            The other store.
+        tests : (numpy.ndarray, numpy.ndarray of int64)
+            Vectors outside the graphs.
+        fixed : callable, optional
+            Returns vectors that are in each graph; called where they are not kept.
+        fixed_name : hashable
+            Tells them apart from others.
+        k : int
+            Neighbors per node.
+        settings : Settings
+            Options of the run.
+        """
+        key = (store.path, xxhash.xxh3_128_hexdigest(tests[1].data), fixed_name, k)
+        if key not in self._kept:
+            quiet = replace(settings, overwrite=True, dry_run=False, progress=Settings.progress)
+            temporary = Store.temporary(inside=store.path / "jobs")
+            self.enter_context(temporary.lock)
+            self._kept[key] = TemporaryGraphs(temporary, tests, fixed() if fixed else None, k, quiet)
+        return self._kept[key]

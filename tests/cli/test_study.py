@@ -1,0 +1,123 @@
+"""The protocol of the paper from the command line: split, evaluate --protocol paper, study."""
+
+import json
+import re
+
+import pytest
+
+from ooc_diffusion.stages import low_shot_logistic
+
+from ..stages.low_shot_chain import SPLIT, import_clusters
+from .helpers import digit_images, done, run, write_images
+
+BUDGET = ("--memory-budget", "2GiB", "--device", "cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_steps():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(low_shot_logistic, "STEPS", 30)
+        yield
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    root = tmp_path_factory.mktemp("images")
+    import_clusters(root)
+    (root / "split.json").write_text(json.dumps(SPLIT.as_json()))
+    return root
+
+
+def evaluate(images, *options):
+    paper = ("--protocol", "paper", "--split", images / "split.json", "--k", "3", "--n-per-class", "1,2", "--draws", "2")
+    return run("evaluate", "--store", images / "s", *paper, "--max-iter", "2", *BUDGET, *options)
+
+
+def test_a_split_of_a_data_set_and_of_folders(tmp_path):
+    printed = done("split", "digits", "--output", tmp_path / "digits.json", "--seed", "4")
+    assert "10 classes: base classes 1 2, novel classes 1 3, base classes 2 2, novel classes 2 3" in printed
+    found = json.loads((tmp_path / "digits.json").read_text())
+    assert sorted(name for part in found.values() for name in part) == list("0123456789")
+    pictures, _ = digit_images(5)
+    write_images(tmp_path / "characters", pictures, [b"a/1.png", b"b/c/1.png", b"b/d/1.png", b"e/1.png", b"e/2.png"])
+    record = json.loads(done("split", tmp_path / "characters", "--output", tmp_path / "folders.json", "--json"))
+    assert record["classes"] == 4
+    parts = json.loads((tmp_path / "folders.json").read_text()).values()
+    assert sorted(name for part in parts for name in part) == ["a", "b/c", "b/d", "e"]
+
+
+def test_a_split_replaces_nothing_unasked(tmp_path):
+    file = tmp_path / "split.json"
+    file.write_text("mine")
+    ran = run("split", "digits", "--output", file)
+    assert (ran.code, ran.error) == (3, f"error: {file} exists; give another --output, or --overwrite to replace it")
+    assert file.read_text() == "mine"
+    done("split", "digits", "--output", file, "--overwrite")
+    assert file.read_text().startswith("{")
+
+
+def test_the_table_of_the_protocol_says_what_the_record_says(images):
+    ran, printed = evaluate(images, "--setting", "in-domain", "--json"), evaluate(images, "--setting", "in-domain")
+    assert (ran.code, ran.err, printed.code) == (0, "", 0)
+    record = json.loads(ran.out)
+    assert list(record["chosen"]) == ["1", "2"]
+    for group, found in record["accuracy"].items():
+        for novel, heading in ((0, "all classes"), (2, "novel classes alone")):
+            part = printed.out.split(f"{group}, tests of {heading}\n")[1]
+            for method, of_n in found.items():
+                (line,) = [line for line in part.split("\n\n")[0].splitlines() if line.startswith(method)]
+                means = [sum(draw[novel] for draw in of_n[n]) / 2 for n in ("1", "2")]
+                assert re.findall(r"(\d+\.\d) ±", line) == [f"{100 * mean:.1f}" for mean in means]
+    assert "chosen on group 1 by top1" in printed.out
+
+
+def test_every_setting_has_a_door(images):
+    others = ("--background", images / "others", "--size", "40", "--n-per-class", "1", "--draws", "1")
+    for options in (("--setting", "none"), ("--setting", "out-of-domain", *others), ("--setting", "transductive", *others)):
+        record = json.loads(evaluate(images, *options, "--json").out)
+        assert record["setting"] == options[1]
+        assert record["background"] == (None if options[1] == "none" else 40)
+
+
+def test_a_dry_run_plans_and_writes_nothing(images):
+    before = (images / "s" / "manifest.json").read_bytes()
+    ran = evaluate(images, "--seed", "5", "--dry-run", "--json")
+    assert [plan["stage"] for plan in json.loads(ran.out)["plans"]] == ["low-shot", "low-shot-logistic", "low-shot-knn"]
+    assert (images / "s" / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("code", "options", "message"),
+    [
+        (2, ("--protocol", "paper"), "protocol paper needs --split FILE"),
+        (2, ("--k", "5"), "--k is for --protocol paper"),
+        (2, ("--protocol", "paper", "--split", "SPLIT", "--precision", "bfloat16"), "--precision is not for --protocol paper"),
+        (3, ("--protocol", "paper", "--split", "none.json"), "none.json cannot be read"),
+        (3, ("--protocol", "paper", "--split", "SPLIT", "--size", "4"), "give --background as well"),
+        (3, ("--protocol", "paper", "--split", "SPLIT", "--setting", "out-of-domain"), "a background goes with the setting"),
+    ],
+)
+def test_options_that_do_not_go_together(images, code, options, message):
+    words = [images / "split.json" if word == "SPLIT" else word for word in options]
+    ran = run("evaluate", "--store", images / "s", "--n-per-class", "1", *words, *BUDGET)
+    assert ran.code == code
+    assert message in ran.error
+
+
+def test_a_study_prints_its_tables_and_writes_its_page(images, tmp_path):
+    command = ["study", "knn", "table2", "--data", images / "s", "--output", tmp_path / "out", "--k", "3"]
+    options = ["--split", images / "split.json", "--n-per-class", "1,2", "--draws", "1", "--max-iter", "2", *BUDGET]
+    printed = done(*command, *options)
+    assert "The kNN classifier" in printed
+    assert "Table 2: in-domain diffusion" in printed
+    assert f"report: {tmp_path / 'out' / 'study.html'}" in printed
+    record = json.loads(done(*command, *options, "--json"))
+    assert record["tables"][0] in printed
+    assert {claim["verdict"] for claim in record["claims"]} <= {"holds here", "does not hold here", "cannot be tested here"}
+
+
+def test_a_study_that_there_is_not(tmp_path):
+    ran = run("study", "table9", "--data", "digits", "--output", tmp_path / "out")
+    assert ran.code == 3
+    assert ran.error.startswith("error: study 'table9' is not one of table1")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,164 @@
+"""The study end to end, on clusters and on digits."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ooc_diffusion.errors import BadInput
+from ooc_diffusion.evaluation import MEASURES
+from ooc_diffusion.report import HOLDS, UNTESTED
+from ooc_diffusion.stages import low_shot_logistic
+from ooc_diffusion.stages.settings import Settings
+from ooc_diffusion.stages.study import CHAPTERS, graphs, parameters, study
+from ooc_diffusion.store import Store
+
+from ...report.samples import parse
+from ..low_shot_chain import import_clusters
+
+QUICK = Settings(memory_budget="2GiB", threads=2, device="cpu")
+OPTIONS = {"n_per_class": (1, 2, 50), "draws": 1, "k": 3, "max_iter": 3, "settings": QUICK}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(low_shot_logistic, "STEPS", 30)
+        patch.setattr(parameters, "SWEPT", tuple(replace(swept, values=swept.values[:1]) for swept in parameters.SWEPT))
+        patch.setattr(graphs, "_NEIGHBORS", (2, 3))
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Everything on clusters of the tests' own."""
+    root = tmp_path_factory.mktemp("study")
+    store, others = import_clusters(root / "images")
+    return root, store, study(["all"], data=str(store.path), background=str(others.path), output=root / "out", **OPTIONS)
+
+
+def test_each_chapter_has_its_files_and_its_part_of_the_page(whole):
+    root, _, record = whole
+    names = {path.name for path in (root / "out").iterdir()}
+    page = parse((root / "out" / "study.html").read_text(encoding="utf-8"))
+    for name in CHAPTERS:
+        assert {f"{name}.json", f"{name}.csv"} <= names
+        chapter = json.loads((root / "out" / f"{name}.json").read_text())
+        assert chapter["grids"]
+        assert sum(file.startswith(f"{name}-") and file.endswith(".svg") for file in names) == len(chapter["charts"])
+        section = page.one("section", id=name)
+        assert len(section.find("svg")) == len(chapter["charts"])
+        assert len(section.find("table", cls="grid")) == len(chapter["grids"]) + len(chapter["paper"])
+        assert [row.children[0].text.split(" ", 1)[1] for row in _claim_rows(section)] == [
+            c["verdict"] for c in chapter["claims"]
+        ]
+    assert len(record["claims"]) > 20
+    summary = page.one("section", id="summary").text
+    assert all(" ".join(claim["text"].split()) in summary for claim in record["claims"])
+    assert page.find("script") == []
+    assert "http://" not in (root / "out" / "study.html").read_text(encoding="utf-8")
+
+
+def _claim_rows(section):
+    return [row for table in section.find("table", cls="claims") for row in table.one("tbody").find("tr")]
+
+
+def test_cells_are_the_accuracies_of_the_runs(whole):
+    root, store, _ = whole
+    with (root / "out" / "table2.csv").open() as file:
+        cells = {(row["row"], row["column"]): row for row in csv.DictReader(file) if row["source"] == "here"}
+    stages = {name: made for name, made in store.manifest.stages.items() if name.startswith("low-shot-in-domain")}
+    (name,) = [
+        name
+        for name, made in stages.items()
+        if made["parameters"]["fusion"] and made["parameters"]["groups"] == [1, 2] and not made["parameters"]["transductive"]
+    ]
+    curves, chosen = store.array(f"{name}/curves"), stages[name]["record"]["chosen"]
+    for place, n in enumerate((1, 2)):
+        value = curves[2 + place, chosen[str(n)]["n_iter"], MEASURES.index("top1")]
+        assert float(cells["in-domain", f"n = {n}"]["mean"]) == value
+    assert ("in-domain", "n = 50") not in cells
+
+
+def test_the_same_seed_gives_the_same_figures_but_for_the_times(whole, tmp_path):
+    root, store, _ = whole
+    store, others = import_clusters(tmp_path / "images")
+    names = ["table3", "table4", "knn"]
+    study(names, data=str(store.path), background=str(others.path), output=tmp_path / "out", **OPTIONS)
+    for name in names:
+        same = (tmp_path / "out" / f"{name}.csv").read_text() == (root / "out" / f"{name}.csv").read_text()
+        assert same == (name != "table4")
+
+
+def test_what_was_run_is_not_run_again(whole, monkeypatch):
+    root, store, first = whole
+    generation = Store(store.path).manifest.generation
+    others = root / "images" / "others"
+    again = study(["table5"], data=str(store.path), background=str(others), output=root / "out", **OPTIONS)
+    assert Store(store.path).manifest.generation == generation
+    assert again["tables"][0] in first["tables"]
+
+
+def test_digits_from_their_pixels(tmp_path):
+    record = study(
+        ["table2", "knn"], data="digits", output=tmp_path / "out", **{**OPTIONS, "n_per_class": (2,), "k": 10, "draws": 2}
+    )
+    assert record["measure"] == "top1"
+    claims = {claim["text"]: claim["verdict"] for claim in record["claims"]}
+    assert claims["Diffusion over in-domain images beats logistic regression for one and two labelled images."] == HOLDS
+    assert UNTESTED in claims.values()
+    assert "none" in record["tables"][0]
+
+
+def test_a_dry_run_plans_and_writes_nothing(whole, tmp_path):
+    root, store, _ = whole
+    before = (store.path / "manifest.json").read_bytes()
+    options = {**OPTIONS, "settings": replace(QUICK, dry_run=True), "output": tmp_path / "out"}
+    others = str(root / "images" / "others")
+    for data, background, stages in (
+        (str(store.path), others, ["low-shot", "low-shot", "low-shot-logistic", "low-shot-knn"]),
+        ("digits", None, ["list", "extract", "reduce", "neighbors", "graph", "diffuse", "classify"]),
+    ):
+        plans = study(["all"], data=data, background=background, **options)["plans"]
+        assert [plan["stage"] for plan in plans] == stages
+        assert min(plan["memory_bytes"] for plan in plans) > 0
+    assert not (tmp_path / "out").exists()
+    assert (store.path / "manifest.json").read_bytes() == before
+
+
+def test_without_another_collection_its_claims_cannot_be_tested(whole, tmp_path):
+    store = whole[1]
+    record = study(["table3"], data=str(store.path), output=tmp_path / "out", **OPTIONS)
+    assert [claim["verdict"] for claim in record["claims"]] == [UNTESTED, UNTESTED]
+
+
+def test_a_store_without_tests_is_halved_class_by_class(tmp_path):
+    store, _ = import_clusters(tmp_path / "images")
+    alone = Store(tmp_path / "alone", create=True)
+    X, truth = store.array("background/descriptors"), store.array("background/truth")
+    with alone.job("import.background", parameters={}) as job:
+        job.put("background/descriptors", np.array(X))
+        job.put("background/truth", np.array(truth))
+        job.publish({})
+    study(["knn"], data=str(alone.path), output=tmp_path / "out", **{**OPTIONS, "n_per_class": (1,), "draws": 1})
+    made = Store(tmp_path / "out" / "images.store")
+    for c in range(12):
+        rows = np.flatnonzero(truth == c)
+        for role, expected in (("background", rows[:4]), ("tests", rows[4:])):
+            found = made.array(f"{role}/descriptors")[made.array(f"{role}/truth") == c]
+            np.testing.assert_array_equal(found, X[expected])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"names": ["table9"]}, "study 'table9' is not one of table1, table2"),
+        ({"n_per_class": (50,)}, "a novel class has 9 training images, less than each of"),
+        ({"background": "digits"}, "digits is a data set, but the images are not described by pixels"),
+    ],
+)
+def test_what_cannot_be_studied_is_refused(whole, tmp_path, options, message):
+    with pytest.raises(BadInput, match=message):
+        study(**{"names": ["table2"], "data": str(whole[1].path), "output": tmp_path / "out", **OPTIONS, **options})

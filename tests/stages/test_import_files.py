@@ -1,0 +1,152 @@
+"""Importing from files of any format gives what importing the same numbers from an .npy gives."""
+
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+
+from ooc_diffusion.errors import BadInput, DoesNotFit
+from ooc_diffusion.stages.import_descriptors import import_descriptors
+from ooc_diffusion.stages.settings import Settings
+from ooc_diffusion.store import Store
+from tests.features.test_descriptor_files import CLASSES, N, X, write_hdf5, write_parquet, write_vecs
+from tests.stages.chain import published_bytes
+from tests.stages.test_same_bytes import interrupted
+
+NAMES = [f"{row:04d}.jpg" for row in range(N)]
+
+
+def hdf5(folder):
+    write_hdf5(folder / "x.hdf5", chunks=(8, 6))
+    return {"file": folder / "x.hdf5"}
+
+
+def raw(folder):
+    X.tofile(folder / "x.raw")
+    np.save(folder / "truth.npy", CLASSES)
+    return {"file": folder / "x.raw", "dim": X.shape[1], "truth": folder / "truth.npy"}
+
+
+def fvecs(folder):
+    write_vecs(folder / "x.fvecs", X, np.float32)
+    return {"file": folder / "x.fvecs"}
+
+
+def parquet(folder):
+    write_parquet(folder / "x.parquet", row_group_size=11)
+    return {"file": folder / "x.parquet", "truth_field": "label", "names_field": "path"}
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr("ooc_diffusion.store.job._SECONDS_BETWEEN_CHECKPOINTS", 0)
+    monkeypatch.setattr("ooc_diffusion.stages.import_descriptors.BLOCK_ROWS", 9)
+    monkeypatch.setattr("ooc_diffusion.stages.import_descriptors._NAMES", 10)
+
+
+@pytest.mark.parametrize("write", [hdf5, raw, fvecs, parquet])
+def test_any_format_is_imported_like_npy(tmp_path, monkeypatch, write):
+    given = write(tmp_path)
+    np.save(tmp_path / "x.npy", X)
+    np.save(tmp_path / "c.npy", CLASSES)
+    (tmp_path / "names.txt").write_text("\n".join(NAMES) + "\n")
+    others = {} if write is fvecs else {"truth": tmp_path / "c.npy"}
+    others |= {"names": tmp_path / "names.txt"} if write is parquet else {}
+    import_descriptors(tmp_path / "x.npy", store=tmp_path / "plain", **others)
+    expected = published_bytes(Store(tmp_path / "plain"))
+    appends = interrupted(monkeypatch, lambda: import_descriptors(**given, store=tmp_path / "s"), -1)
+    assert published_bytes(Store(tmp_path / "s")) == expected
+    assert import_descriptors(**given, store=tmp_path / "s")["skipped"]
+    for at in range(2, appends - 1):
+        interrupted(monkeypatch, lambda at=at: import_descriptors(**given, store=tmp_path / f"{at}"), at)
+        import_descriptors(**given, store=tmp_path / f"{at}")
+        assert published_bytes(Store(tmp_path / f"{at}")) == expected, at
+
+
+def test_what_is_read_of_a_file_is_a_parameter(tmp_path):
+    X.tofile(tmp_path / "x.raw")
+    import_descriptors(tmp_path / "x.raw", dim=6, store=tmp_path / "s")
+    with pytest.raises(BadInput, match=r"was finished with dim = 6 \(now 3\)"):
+        import_descriptors(tmp_path / "x.raw", dim=3, store=tmp_path / "s")
+    import_descriptors(tmp_path / "x.raw", dim=3, store=tmp_path / "s", settings=Settings(overwrite=True))
+    assert Store(tmp_path / "s").array("background/descriptors").shape == (2 * N, 3)
+
+
+@pytest.mark.parametrize("bad", [-5, 2**31])
+def test_classes_of_no_class(tmp_path, bad):
+    write_hdf5(tmp_path / "x.h5")
+    with h5py.File(tmp_path / "x.h5", "r+") as f:
+        labels = f["all_labels"][:].astype(np.int64)
+        labels[30] = bad
+        del f["all_labels"]
+        f["all_labels"] = labels
+    with pytest.raises(BadInput, match=rf"x.h5 row 30 is {bad}; classes are 0, 1, ..., and -1 for unknown"):
+        import_descriptors(tmp_path / "x.h5", store=tmp_path / "s")
+    assert list((tmp_path / "s" / "jobs").iterdir()) == []
+    np.save(tmp_path / "c.npy", CLASSES)
+    import_descriptors(tmp_path / "x.h5", truth=tmp_path / "c.npy", store=tmp_path / "s")
+    np.testing.assert_array_equal(Store(tmp_path / "s").array("background/truth"), CLASSES)
+
+
+@pytest.mark.parametrize("write", [hdf5, raw, fvecs, parquet])
+def test_numbers_that_are_not_finite(tmp_path, monkeypatch, write):
+    broken = X.copy()
+    broken[40, 3] = np.nan
+    monkeypatch.setitem(globals(), "X", broken)
+    given = {} if write in (raw, fvecs) else {"values": broken}
+    file = {hdf5: write_hdf5, parquet: write_parquet}.get(write)
+    made = write(tmp_path)
+    if file:
+        file(made["file"], **given)
+    with pytest.raises(BadInput, match=r"row 40 holds nan at column 3"):
+        import_descriptors(**made, store=tmp_path / "s")
+
+
+def test_names_out_of_order(tmp_path):
+    write_parquet(tmp_path / "x.parquet")
+    import pyarrow as pa
+    from pyarrow import parquet as pq
+
+    table = pq.read_table(tmp_path / "x.parquet")
+    names = [*NAMES[:30], NAMES[29], *NAMES[31:]]
+    pq.write_table(table.set_column(0, "path", pa.array(names)), tmp_path / "x.parquet")
+    with pytest.raises(BadInput, match=r"x.parquet row 30: '0029.jpg' is given twice or out of order"):
+        import_descriptors(tmp_path / "x.parquet", names_field="path", store=tmp_path / "s")
+
+
+def test_either_a_file_or_a_field(tmp_path):
+    write_parquet(tmp_path / "x.parquet")
+    with pytest.raises(BadInput, match="give either truth or truth_field, not both"):
+        import_descriptors(tmp_path / "x.parquet", truth="c.npy", truth_field="label", store=tmp_path / "s")
+
+
+def test_a_file_that_changed_is_not_gone_on_with(tmp_path, monkeypatch):
+    given = hdf5(tmp_path)
+    interrupted(monkeypatch, lambda: import_descriptors(**given, store=tmp_path / "s"), 9)
+    write_hdf5(given["file"], values=X + 1)
+    with pytest.raises(BadInput, match=r"was interrupted with file = .*--overwrite"):
+        import_descriptors(**given, store=tmp_path / "s")
+
+
+@pytest.mark.parametrize("kind", ["hdf5", "hdf5 in large chunks", "parquet", "parquet in one group", "wide parquet"])
+def test_memory_stays_under_the_plan(tmp_path, monkeypatch, kind):
+    monkeypatch.undo()
+    wide = kind == "wide parquet"
+    values = np.random.default_rng(0).normal(size=(9000 if wide else 150_000, 2048 if wide else 128)).astype(np.float32)
+    if kind.startswith("hdf5"):
+        chunks = {"chunks": (70_000, 128), "compression": "lzf"} if "large" in kind else {}
+        write_hdf5(tmp_path / "x.h5", values=values, classes=0, count=len(values), capacity=len(values), **chunks)
+        file = tmp_path / "x.h5"
+    else:
+        file = tmp_path / "x.parquet"
+        rows = len(values)
+        monkeypatch.setitem(write_parquet.__globals__, "CLASSES", np.zeros(rows, int))
+        write_parquet(file, values=values, row_group_size=rows if "one" in kind else 20_000)
+    del values
+    plan = import_descriptors(file, store=tmp_path / "s", settings=Settings(dry_run=True))["plan"]
+    with pytest.raises(DoesNotFit):
+        import_descriptors(file, store=tmp_path / "s", settings=Settings(memory_budget=plan["least_bytes"] - 1))
+    record = import_descriptors(file, store=tmp_path / "s", settings=Settings(memory_budget=plan["least_bytes"]))
+    assert record["peak_memory_bytes"] <= plan["least_bytes"]
+    shutil.rmtree(tmp_path / "s")

@@ -1,0 +1,194 @@
+"""The protocol of the paper on a tiny problem, against the same thing by dense NumPy."""
+
+import numpy as np
+import pytest
+
+from ooc_diffusion.classify import fuse, log_scores
+from ooc_diffusion.errors import BadInput, DoesNotFit
+from ooc_diffusion.stages import low_shot_diffusion, low_shot_logistic
+from ooc_diffusion.stages.low_shot_background import open_background
+from ooc_diffusion.stages.low_shot_diffusion import COEFFICIENTS, Variant, low_shot
+from ooc_diffusion.stages.low_shot_logistic import stored_model
+from ooc_diffusion.stages.settings import Settings
+from ooc_diffusion.store import Store
+
+from .low_shot_chain import (
+    MAX_ITER,
+    QUICK,
+    SPLIT,
+    K,
+    clusters,
+    import_clusters,
+    naive_accuracies,
+    naive_bounds,
+    naive_draws,
+    naive_scores,
+    protocol,
+)
+
+VARIANTS = {
+    "none": {},
+    "in-domain": {"setting": "in-domain"},
+    "out-of-domain": {"setting": "out-of-domain", "others": 40},
+    "transductive": {"transductive": True},
+    "transductive over others": {"setting": "out-of-domain", "transductive": True, "others": 60},
+    "rows": {"normalization": "rows"},
+    "gamma": {"setting": "in-domain", "normalization": "gamma", "power": 1.3},
+    "no normalization": {"setting": "out-of-domain", "others": 40, "normalization": "none"},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_steps():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(low_shot_logistic, "STEPS", 50)
+        yield
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    return import_clusters(tmp_path_factory.mktemp("low-shot"))
+
+
+def variant(setting="none", transductive=False, others=0, **eta):
+    return Variant(setting, transductive, k=K, eta=eta, max_iter=MAX_ITER)
+
+
+def run(stores, options, *, fusion=False, what=None, settings=QUICK):
+    store, others = stores
+    background = open_background(store, others.path, size=options["others"]) if "others" in options else None
+    return low_shot(store, what or protocol(), variant(**options), background=background, fusion=fusion, settings=settings)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_setting_is_what_dense_numpy_says(stores, name):
+    stage, record = run(stores, VARIANTS[name])
+    curves, reached = stores[0].arrays(f"{stage}/curves", f"{stage}/reached")
+    expected, full = [], []
+    for group in SPLIT.groups:
+        for draw in range(2):
+            for labelled in naive_draws(clusters()[1], group, (1, 2), draw):
+                scores, columns, nonzero = naive_scores(clusters(), group, labelled, **VARIANTS[name])
+                expected.append([naive_bounds(each, columns, len(group.base)) for each in scores])
+                full.append(nonzero)
+    least, most = np.moveaxis(np.array(expected), 2, 0)
+    assert (curves >= least - 1e-12).all()
+    assert (curves <= most + 1e-12).all()
+    assert (least == most).mean() > 0.7  # ties are few
+    np.testing.assert_allclose(reached, full, atol=1e-12)
+    # each number of labelled images has the first of the best iterations of the first group, by top-1 where classes are few
+    means = curves[:4].reshape(2, 2, MAX_ITER + 1, 4)[..., 0].mean(axis=0)
+    assert [record["chosen"][n]["n_iter"] for n in ("1", "2")] == [int(np.argmax(np.round(row, 12))) for row in means]
+    assert np.ptp(curves[..., 0]) > 0
+    assert record["peak_memory_bytes"] <= record["plan"]["memory_bytes"]
+
+
+def test_the_fusion_is_of_the_chosen_iteration_and_its_coefficient_that_of_the_first_group(stores):
+    store = stores[0]
+    stage, record = run(stores, VARIANTS["in-domain"], fusion=True)
+    fusion, curves = store.arrays(f"{stage}/fusion", f"{stage}/curves")
+    accuracy = store.array(f"{record['logistic']}/accuracy")
+    expected = []
+    for number, group in enumerate(SPLIT.groups):
+        models = store.array(f"{record['logistic']}/models_{number + 1}")
+        for draw in range(2):
+            for place, labelled in enumerate(naive_draws(clusters()[1], group, (1, 2), draw)):
+                scores, columns, _ = naive_scores(clusters(), group, labelled, **VARIANTS["in-domain"])
+                chosen = scores[record["chosen"][str((1, 2)[place])]["n_iter"]].astype(np.float32)
+                tests = clusters()[2][[i for i, c in enumerate(clusters()[3]) if c in group.classes]]
+                logistic = stored_model(models, 2 * draw + place).log_probabilities(tests)
+                fused = [fuse(logistic, log_scores(chosen), float(a)) for a in COEFFICIENTS]
+                expected.append([naive_accuracies(each, columns, len(group.base), positive_only=False) for each in fused])
+    np.testing.assert_allclose(fusion[:, 1:], np.array(expected)[:, 1:], atol=1e-12)
+    np.testing.assert_array_equal(fusion[:, -1], accuracy)
+    for place, n in enumerate(("1", "2")):
+        np.testing.assert_array_equal(fusion[place::2, 0], curves[place::2, record["chosen"][n]["n_iter"]])
+        means = fusion[:4].reshape(2, 2, len(COEFFICIENTS), 4)[:, place, :, 0].mean(axis=0)
+        assert record["chosen"][n]["coefficient"] == round(float(COEFFICIENTS[int(np.argmax(np.round(means, 12)))]), 2)
+
+
+def test_what_is_chosen_does_not_depend_on_the_second_group(stores, tmp_path):
+    truth = clusters()[3].copy()
+    second = np.isin(truth, SPLIT.groups[1].classes)
+    truth[second] = np.roll(truth[second], 3)
+    other = import_clusters(tmp_path / "other", test_truth=truth)
+    before, after = (run(each, VARIANTS["in-domain"], fusion=True) for each in (stores, other))
+    assert before[1]["chosen"] == after[1]["chosen"]
+    curves = [each[0].array(f"{name}/curves") for each, (name, _) in zip((stores, other), (before, after), strict=True)]
+    np.testing.assert_array_equal(curves[0][:4], curves[1][:4])
+    assert (curves[0][4:] != curves[1][4:]).any()
+
+
+class _Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", ["out-of-domain", "in-domain"])
+def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(stores, tmp_path, monkeypatch, name):
+    whole = run(stores, VARIANTS[name], fusion=True)[0]
+    again = import_clusters(tmp_path / "again")
+    real, left = low_shot_diffusion.diffuse_once, [5]
+
+    def stopping(*arguments, **options):
+        left[0] -= 1
+        if left[0] < 0:
+            raise _Stop
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(low_shot_diffusion, "diffuse_once", stopping)
+    for stopped in (True, False):
+        if stopped:
+            with pytest.raises(_Stop):
+                run(again, VARIANTS[name], fusion=True)
+        left[0] = 100
+    resumed, record = run(again, VARIANTS[name], fusion=True)
+    assert record["resumed"]
+    assert 100 - left[0] == 4  # the first group of two draws was done
+    assert resumed == whole
+    for array in ("curves", "reached", "fusion"):
+        assert again[0].array(f"{resumed}/{array}").tobytes() == stores[0].array(f"{whole}/{array}").tobytes()
+    assert list((again[0].path / "jobs").iterdir()) == []
+
+
+def test_the_in_domain_graph_is_built_once_for_each_group(stores):
+    assert run(stores, VARIANTS["in-domain"])[1]["graphs"] == 2
+    assert run(stores, VARIANTS["none"])[1]["graphs"] == 8
+
+
+def test_done_before_is_not_done_again(stores):
+    assert "skipped" not in run(stores, {}, what=protocol(seed=9))[1]
+    assert run(stores, {}, what=protocol(seed=9))[1]["skipped"]
+
+
+def test_what_cannot_be_run_is_refused(stores, tmp_path):
+    store, others = stores
+    background = open_background(store, others.path)
+    refused = [
+        ({"variant": Variant("nowhere", k=K)}, "setting 'nowhere' is not one of none, in-domain, out-of-domain"),
+        ({"variant": Variant("out-of-domain", k=K)}, "a background goes with the setting out-of-domain"),
+        ({"variant": Variant("none", k=K), "background": background}, "a background goes with the setting out-of-domain"),
+        ({"variant": Variant("none", k=0)}, "k must be at least 1"),
+        ({"variant": Variant("none", k=30)}, "k is 30, but with few labels there are 21 images in the graph"),
+        ({"variant": Variant("none", k=K, eta={"normalization": "no"})}, "normalization 'no' is not one of"),
+        (
+            {"variant": Variant("none", k=K), "protocol": protocol(n_per_class=(1, 10))},
+            "class 7 has 9 training images, 10 are to be",
+        ),
+    ]
+    for options, message in refused:
+        with pytest.raises(BadInput, match=message):
+            low_shot(store, **{"protocol": protocol(), "fusion": False, "settings": QUICK, **options})
+    with pytest.raises(BadInput, match="61 images of .* are asked for, but there are 60"):
+        open_background(store, others.path, size=61)
+    with pytest.raises(BadInput, match="groups are"):
+        protocol(groups=(2,))
+    with pytest.raises(DoesNotFit):
+        low_shot(store, protocol(seed=3), Variant(k=K), fusion=False, settings=Settings(memory_budget="64MiB"))
+
+
+def test_a_dry_run_only_plans(stores):
+    store = stores[0]
+    stages = set(store.manifest.stages)
+    _, record = run(stores, {}, fusion=True, what=protocol(seed=77), settings=Settings(memory_budget="2GiB", dry_run=True))
+    assert record["plan"]["memory_bytes"] > 0
+    assert set(Store(store.path).manifest.stages) == stages

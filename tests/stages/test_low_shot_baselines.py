@@ -1,0 +1,91 @@
+"""The kNN classifier and logistic regression of the protocol, against naive ones."""
+
+import numpy as np
+import pytest
+
+from ooc_diffusion.stages import low_shot_knn as knn
+from ooc_diffusion.stages import low_shot_logistic as logistic
+from ooc_diffusion.stages.low_shot_knn import low_shot_knn
+from ooc_diffusion.stages.low_shot_logistic import GRID, low_shot_logistic, stored_model
+from ooc_diffusion.stages.low_shot_smooth import low_shot_smooth
+from tests.reference import naive_neighbors
+
+from .low_shot_chain import (
+    QUICK,
+    SPLIT,
+    K,
+    clusters,
+    import_clusters,
+    naive_accuracies,
+    naive_bounds,
+    naive_draws,
+    protocol,
+    unit,
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return import_clusters(tmp_path_factory.mktemp("baselines"))[0]
+
+
+def test_the_knn_classifier_is_diffusion_without_iterations(store, monkeypatch):
+    monkeypatch.setattr(knn, "NEIGHBORS", (1, 3, 1000))
+    name, record = low_shot_knn(store, protocol(), settings=QUICK)
+    X, truth, T, test_truth, _ = clusters()
+    bounds = []
+    for group in SPLIT.groups:
+        classes = group.classes.tolist()
+        tests = [i for i in range(len(T)) if test_truth[i] in classes]
+        for draw in range(2):
+            for labelled in naive_draws(truth, group, (1, 2), draw):
+                counts = [sum(truth[i] == c for i in labelled) for c in classes]
+                for k in (1, 3, 1000):
+                    ids, _ = naive_neighbors(unit(X[labelled]), min(k, len(labelled)), unit(T[tests]))
+                    scores = np.zeros((len(tests), len(classes)))
+                    for row, near in enumerate(ids):
+                        for j in near:
+                            c = classes.index(truth[labelled[j]])
+                            scores[row, c] += 1 / counts[c]
+                    bounds.append(naive_bounds(scores, [classes.index(test_truth[i]) for i in tests], len(group.base)))
+    found = store.array(f"{name}/accuracy").reshape(-1, 4)
+    least, most = np.moveaxis(np.array(bounds), 1, 0)
+    assert (found >= least - 1e-12).all()
+    assert (found <= most + 1e-12).all()
+    means = store.array(f"{name}/accuracy")[:4].reshape(2, 2, 3, 4)[..., 0].mean(axis=0)
+    assert list(record["chosen"].values()) == [(1, 3, 1000)[int(np.argmax(np.round(row, 12)))] for row in means]
+
+
+def test_without_weight_of_the_graph_smooth_regression_is_the_chosen_one(store, monkeypatch):
+    monkeypatch.setattr(logistic, "STEPS", 30)
+    what = protocol(groups=(1,))
+    plain = store.array(f"{low_shot_logistic(store, what, settings=QUICK)[0]}/accuracy")
+    name, record = low_shot_smooth(store, what, k=K, settings=QUICK)
+    found = store.array(f"{name}/accuracy")
+    assert record["mus"][0] == 0
+    np.testing.assert_array_equal(found[:, 0], plain)
+    assert (found[:, -1] != plain).any()
+    assert low_shot_smooth(store, what, k=K, settings=QUICK)[1]["skipped"]
+
+
+def test_logistic_regression_takes_the_settings_that_are_best_on_the_first_group(store, monkeypatch):
+    monkeypatch.setattr(logistic, "STEPS", 30)
+    name, record = low_shot_logistic(store, protocol(), settings=QUICK)
+    grid, accuracy = store.arrays(f"{name}/grid", f"{name}/accuracy")
+    means = grid.reshape(2, 2, len(GRID), 4)[..., 0].mean(axis=0)
+    assert means.shape == (2, len(GRID))
+    assert np.ptp(means) > 0
+    places = [int(np.argmax(np.round(row, 12))) for row in means]
+    assert [record["chosen"][n] for n in ("1", "2")] == [GRID[place] for place in places]
+    # on the first group the chosen models are those that were tried
+    np.testing.assert_array_equal(accuracy[:4], [grid[run, places[run % 2]] for run in range(4)])
+    T, test_truth = clusters()[2:4]
+    expected = []
+    for number, group in enumerate(SPLIT.groups):
+        tests = [i for i in range(len(T)) if test_truth[i] in group.classes]
+        columns = [group.classes.tolist().index(test_truth[i]) for i in tests]
+        for run in range(4):
+            model = stored_model(store.array(f"{name}/models_{number + 1}"), run)
+            scores = T[tests].astype(np.float64) @ model.weights + model.bias
+            expected.append(naive_accuracies(scores, columns, len(group.base), positive_only=False))
+    np.testing.assert_allclose(accuracy, expected, atol=1e-12)
