@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def make_images(n=20, n_classes=3, keep=True, preprocessing=SHOWN, broken=(), mo
 def test_the_learning_rate_rises_and_falls():
     rates = [recipe().rate(step, 100) for step in range(100)]
     np.testing.assert_allclose(rates[:6], [0.02, 0.04, 0.06, 0.08, 0.1, 0.1])
-    assert all(a > b for a, b in zip(rates[5:], rates[6:], strict=False))
+    assert all(a > b for a, b in pairwise(rates[5:]))
     assert 0 < rates[-1] < 1e-4
     assert recipe().rate(0, 1) == 0.1
 

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_no_image_of_another_class_is_opened(characters, tmp_path, monkeypatch):
     read = folder.read_image
     monkeypatch.setattr(folder, "read_image", lambda path: opened.append(os.fsdecode(path)) or read(path))
     run(characters, tmp_path, image_size=None, augmentation="affine")
-    classes = {os.path.relpath(os.path.dirname(path), characters / "images") for path in opened}
+    classes = {str(Path(path).parent.relative_to(characters / "images")) for path in opened}
     assert classes == set(BASE)
     store = Store(tmp_path / "s")
     rows, held = store.arrays("network/rows", "network/held_out_rows")
@@ -102,7 +103,7 @@ def test_same_seed_same_bytes_kept_in_memory_or_not(characters, uninterrupted, t
 
 @pytest.mark.parametrize("stop", [1, 3, 5, 6])
 def test_a_stopped_training_goes_on_and_ends_with_the_same_bytes(characters, uninterrupted, tmp_path, monkeypatch, stop):
-    where, record, expected = uninterrupted
+    _, record, expected = uninterrupted
     monkeypatch.setattr(stage, "SECONDS_BETWEEN_STATES", 0)
     write, count = stage._write_state, [0]
 
@@ -174,8 +175,8 @@ def test_a_damaged_state_and_other_options(characters, uninterrupted, tmp_path, 
     run(characters, tmp_path)
     assert "train.state is damaged; the training starts anew" in caplog.text
     assert (tmp_path / "n.safetensors").read_bytes() == uninterrupted[2]
+    monkeypatch.setattr(stage, "_write_state", stopping)
     with pytest.raises(KeyboardInterrupt):
-        monkeypatch.setattr(stage, "_write_state", stopping)
         run(characters, tmp_path / "other")
     assert "jobs/train.state" in clean(Store(tmp_path / "other" / "s"), unfinished=True).files
 
