@@ -74,7 +74,7 @@ def list_images(
     if class_folders and (not is_folder(images) or layout is not None):
         raise BadInput(f"--class-folders is for folders and archives of images; leave it out with {images}")
     source = _open(images, root, split, layout, number, settings)
-    parameters = {"images": dict(source.description), "fingerprint": source.fingerprint}
+    parameters: dict[str, Any] = {"images": dict(source.description), "fingerprint": source.fingerprint}
     parameters |= {"class_folders": True} if class_folders else {}
 
     def work(worker: Worker) -> dict[str, Any]:
