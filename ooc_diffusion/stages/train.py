@@ -304,6 +304,7 @@ def _work(
 ) -> dict[str, Any]:
     """Train, keep the state now and then, and put the network and its rows into the store."""
     state = _read_state(worker.job)
+    worker.advance(0 if state is None else state[1]["images_seen"])  # at once, so that it does not count as speed
     n, held = len(chosen.rows), len(chosen.held_rows)
     held_square = replace(shown, crop=shown.resize)  # the margin is what parts are taken from
     kept = plan.memory_bytes >= plan.least_bytes + (n + held) * shown.resize**2 * shown.channels
@@ -317,7 +318,6 @@ def _work(
     training = Training(network, images, tests, shown, recipe)
     if state is not None:
         training.load_state(*state)
-        worker.advance(training.images_seen)
     last = time.monotonic()
 
     def done(seen: int) -> None:

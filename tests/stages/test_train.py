@@ -2,6 +2,8 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,8 +120,16 @@ def test_a_stopped_training_goes_on_and_ends_with_the_same_bytes(characters, uni
         run(characters, tmp_path, augmentation="shift")
     assert not (tmp_path / "n.safetensors").exists()
     monkeypatch.setattr(stage, "_write_state", write)
-    again = run(characters, tmp_path, augmentation="shift")
+    seen = []
+
+    @contextmanager
+    def progress(name, total, unit):
+        yield lambda done: seen.append((done, total))
+
+    again = run(characters, tmp_path, augmentation="shift", settings=replace(SETTINGS, progress=progress))
     assert again["resumed"]
+    assert sum(done for done, _ in seen) == seen[0][1] == 2 * record["images"]
+    assert seen[0][0] > 0  # what was done before comes first
     assert (tmp_path / "n.safetensors").read_bytes() == expected
     assert again["curve"] == record["curve"]
     assert list((tmp_path / "s" / "jobs").iterdir()) == []
