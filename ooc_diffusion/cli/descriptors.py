@@ -66,7 +66,9 @@ DIM = click.option(
 @ROLE
 @click.option("--root", metavar="DIR", help="For data sets: where their files are or are downloaded to.")
 @click.option("--split", metavar="NAME", help="For data sets: which part, such as train or test.")
-@click.option("--class-folders", is_flag=True, help="For folders: an image is of the class of the folder that it lies in.")
+@click.option(
+    "--class-folders", is_flag=True, help="For folders and archives: an image is of the class of the folder that it lies in."
+)
 @click.option("--layout", type=click.Choice(["yfcc"]), help="Folder of zip archives: image 12345678 is 678.jpg in 12/345.zip.")
 @click.option(
     "--number", type=click.IntRange(1, 10**8), help="For --layout yfcc: images.  [default: up to the last that is there]"

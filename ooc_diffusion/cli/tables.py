@@ -148,6 +148,8 @@ def _facts(record: dict[str, Any]) -> list[tuple[str, Any]]:
 def _number(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

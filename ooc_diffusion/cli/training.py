@@ -92,12 +92,11 @@ def train_command(images: str, **options: Any) -> dict[str, Any]:
     IMAGES is a folder with a folder for each class (Greek/character01 is a class, too), digits, or the name of a torchvision
     data set. Of other classes no image is opened. Beside the weights the learning curve is written, .curve.csv and .curve.png.
     The same command goes on where an earlier one stopped, or at most a minute before. On a CPU the same seed and number of
-    threads give the same bytes on the same machine, stopped or not; on a GPU not always.
+    threads give the same bytes on the same machine, stopped or not; on a GPU not always. `extract --weights` takes the file.
 
     \b
     Examples:
       ooc-diffusion train omniglot/ --store s --classes base.txt --output net.safetensors --augment affine
-      ooc-diffusion extract omniglot/ --store s --weights net.safetensors --class-folders
       ooc-diffusion train photos/ --store s --classes split.json --model resnet18 --augment crop --flip --output net.safetensors
     """
     from ..stages.train import train

@@ -254,7 +254,13 @@ class Training:
             if momentum is not None:
                 tensors[f"momentum.{name}"] = momentum
         failures = [sorted(images.failures.copy().items()) for images in (self._images, self._held_out)]
-        return tensors, {"step": self.step, "curve": self.curve, "sums": self._sums, "failures": failures}
+        return tensors, {
+            "step": self.step,
+            "images_seen": self.images_seen,
+            "curve": self.curve,
+            "sums": self._sums,
+            "failures": failures,
+        }
 
     def load_state(self, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
         """Go on where `state` was taken."""

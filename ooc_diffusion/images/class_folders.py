@@ -8,7 +8,7 @@ from .scan import PathBatch, printable
 
 
 class ClassFolders:
-    """Numbers the folders of a scan in its order, which is that of their names.
+    """Numbers the folders of a scan, or of an archive, in its order, which is that of their names.
 
     Attributes
     ----------
@@ -23,13 +23,14 @@ class ClassFolders:
 
     def number(self, batch: PathBatch) -> np.ndarray:
         """Return the classes of the next batch of `scan_folder`, int32 (b,); -1 for images right below the root."""
-        classes = np.empty(len(batch.lengths), np.int32)
-        paths, end = batch.paths.tobytes(), 0
-        for i, length in enumerate(batch.lengths.tolist()):
-            folder = paths[end : end + length].rpartition(b"/")[0]
-            end += length
-            if folder != self._folder:  # a scan lists the files of a folder one after the other
-                self._folder = folder
-                self.names.append(printable(folder))
-            classes[i] = len(self.names) - 1
-        return classes
+        paths, ends = batch.paths.tobytes(), np.cumsum(batch.lengths)
+        starts = ends - batch.lengths
+        return np.array([self.add(paths[start:end]) for start, end in zip(starts, ends, strict=True)], np.int32)
+
+    def add(self, path: bytes) -> int:
+        """Return the class of the next image by its path relative to the root."""
+        folder = path.rpartition(b"/")[0]
+        if folder != self._folder:  # a scan lists the files of a folder one after the other
+            self._folder = folder
+            self.names.append(printable(folder))
+        return len(self.names) - 1

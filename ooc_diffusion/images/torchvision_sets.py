@@ -139,17 +139,29 @@ def _splits(kind: Any, split: str | None) -> list[tuple[str, dict[str, Any]]]:
 def _open(kind: Any, folder: Path, options: dict[str, Any]) -> Any:
     try:
         try:
-            return kind(folder, **options)
+            return _in_order(kind(folder, **options))
         except RuntimeError:  # not there, or not whole
             if "download" not in inspect.signature(kind.__init__).parameters and kind.__name__ != "EMNIST":
                 raise
         logger.info("downloading %s to %s", kind.__name__, folder)
-        return kind(folder, **options, download=True)
+        return _in_order(kind(folder, **options, download=True))
     except (OSError, RuntimeError, TypeError, ValueError, ModuleNotFoundError) as error:
         reason = " ".join(str(error).split())
         raise BadInput(
             f"{kind.__name__} cannot be opened in {folder} ({reason}); give --root FOLDER that holds it, or a folder of images"
         ) from error
+
+
+def _in_order(dataset: Any) -> Any:
+    """Put classes and images of Omniglot in the order of their names: torchvision leaves them as the file system lists them."""
+    characters = getattr(dataset, "_characters", None)
+    if characters is not None:
+        order = sorted(range(len(characters)), key=characters.__getitem__)
+        place = {old: new for new, old in enumerate(order)}
+        dataset._characters = [characters[old] for old in order]
+        images = ((place[old], image) for image, old in dataset._flat_character_images)
+        dataset._flat_character_images = [(image, number) for number, image in sorted(images)]
+    return dataset
 
 
 def _classes(parts: list[Any]) -> tuple[np.ndarray | None, list[str] | None]:

@@ -160,7 +160,7 @@ def held_out_counts(counts: np.ndarray, share: float, file: str, base: np.ndarra
     few = np.flatnonzero(counts < least)
     if len(few):
         c = base[few[0]]
-        name, images = repr(names[c]) if names else str(c), f"{counts[few[0]]} image{'s' * (counts[few[0]] != 1)}"
+        name, images = repr(names[c]) if names else str(c), "1 image" if counts[few[0]] == 1 else f"{counts[few[0]]} images"
         held = " and one to hold out (or give --held-out 0)" if share else ""
         raise BadInput(f"{file}: class {name} has {images}; a base class needs one to train on{held}")
     return np.minimum(np.maximum(np.rint(share * counts), 1 if share else 0), counts - 1).astype(np.int64)

@@ -53,7 +53,7 @@ def extract(
     layout, number : str and int, optional
         ``"yfcc"`` for a folder of zip archives of numbered images, and how many there are (default: up to the last).
     class_folders : bool
-        Of a folder: an image is of the class of the folder that it lies in. Default False.
+        Of a folder or archive: an image is of the class of the folder that it lies in. Default False.
     model : str, optional
         A classification network of torchvision or a small one, cut before its last layer, or ``"pixels"``. Default: that of the
         weights where `train` wrote them, else ``"resnet50"``.

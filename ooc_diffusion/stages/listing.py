@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def list_images(
     settings : Settings
         Options of the run.
     class_folders : bool
-        Of a folder: an image is of the class of the folder that it lies in. Default False.
+        Of a folder or archive: an image is of the class of the folder that it lies in. Default False.
 
     Returns
     -------
@@ -70,20 +71,26 @@ def list_images(
         if root is not None or split is not None:
             raise BadInput(f"--root and --split are for data sets; leave them out with the folder {images}")
         return _list_folder(images, store, role, class_folders, settings)
-    if class_folders:
-        raise BadInput(
-            f"--class-folders is for folders; {images} is a data set, which knows its classes, or an archive: leave it out"
-        )
+    if class_folders and (not is_folder(images) or layout is not None):
+        raise BadInput(f"--class-folders is for folders and archives of images; leave it out with {images}")
     source = _open(images, root, split, layout, number, settings)
-    parameters = {"images": dict(source.description), "fingerprint": source.fingerprint}
+    parameters: dict[str, Any] = {"images": dict(source.description), "fingerprint": source.fingerprint}
+    parameters |= {"class_folders": True} if class_folders else {}
 
     def work(worker: Worker) -> dict[str, Any]:
         refuse_to_lose(worker, store, role)
+        classes = ClassFolders()
         for first in range(0, len(source), BLOCK_ROWS):
             rows = range(first, min(first + BLOCK_ROWS, len(source)))
-            append_strings(worker.job, f"{role}/path", [source.name(i) for i in rows])
+            names = [source.name(i) for i in rows]
+            append_strings(worker.job, f"{role}/path", names)
+            if class_folders:
+                numbers = np.array([classes.add(os.fsencode(name)) for name in names], np.int32)
+                worker.job.array(f"{role}/truth", "<i4", (len(source),)).append(numbers)
             worker.advance(len(rows))
         refuse_names_twice(worker, role)
+        if class_folders:
+            return {"images": len(source), "class_names": classes.names}
         if source.truth is not None:
             worker.job.put(f"{role}/truth", source.truth.astype(np.int32))
         return {"images": len(source), "class_names": source.class_names}
@@ -212,20 +219,28 @@ def preview(
     return first, n
 
 
-def class_counts(images: str, *, root: str | None, split: str | None) -> tuple[np.ndarray, list[str] | None]:
+def class_counts(images: str, *, root: str | None, split: str | None, settings: Settings) -> tuple[np.ndarray, list[str] | None]:
     """Return how many images each class has, int64, and the names of the classes; nothing is written and no image opened."""
-    if not is_folder(images):
-        source = open_source(images, root=root, split=split)
-        if source.truth is None:
-            raise BadInput(f"{images} does not know the classes of its images; give a folder with a folder for each class")
-        known = source.truth[source.truth >= 0]
-        return np.bincount(known, minlength=len(source.class_names or [])), source.class_names
-    classes, counts = ClassFolders(), np.zeros(0, np.int64)
+    classes = ClassFolders()
+    if not _is_plain_folder(images, None, None):
+        source = _open(images, root, split, None, None, settings)
+        if not is_folder(images):
+            return np.bincount(known_classes(images, source.truth), minlength=len(source.class_names or [])), source.class_names
+        truth = np.array([classes.add(os.fsencode(source.name(i))) for i in range(len(source))], np.int32)
+        return np.bincount(truth[truth >= 0], minlength=len(classes.names)), classes.names
+    counts = np.zeros(0, np.int64)
     for batch in scan_folder(images):
         numbers = classes.number(batch)
         counts = np.pad(counts, (0, len(classes.names) - len(counts)))
         counts += np.bincount(numbers[numbers >= 0], minlength=len(counts))
     return counts, classes.names
+
+
+def known_classes(images: str, truth: np.ndarray | None) -> np.ndarray:
+    """Return the classes that are known of a collection; `BadInput` where there is none."""
+    if truth is None:
+        raise BadInput(f"{images} does not know the classes of its images; give a folder with a folder for each class")
+    return truth[truth >= 0]
 
 
 def _list_folder(folder: str, store: Store, role: str, class_folders: bool, settings: Settings) -> ImageSource:

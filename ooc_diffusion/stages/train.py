@@ -43,7 +43,7 @@ from ..store import Job, Store
 from ..store.files import replace_file
 from .base_classes import Chosen, choose_images, held_out_counts, read_base_classes
 from .learning_curve import write_network
-from .listing import class_counts, list_images
+from .listing import class_counts, known_classes, list_images
 from .output import check_folder
 from .plans import plan_list, plan_train
 from .settings import Record, Settings, Worker, run_stage
@@ -146,8 +146,7 @@ def train(
         _check_output(target, Path(output), settings)
         listing: dict[str, Any] = {"root": root, "split": split, "class_folders": is_folder(images), "settings": settings}
         source = list_images(images, store=target, role=ROLE, **listing)
-        if f"{ROLE}/truth" not in target:
-            raise BadInput(f"{images} does not know the classes of its images; give a folder with a folder for each class")
+        known_classes(images, target.array(f"{ROLE}/truth")[:0] if f"{ROLE}/truth" in target else None)
         truth, names = target.array(f"{ROLE}/truth"), target.record(f"list.{ROLE}")["class_names"]
         base = read_base_classes(classes, n_classes=_n_classes(truth, names), class_names=names)
         chosen = choose_images(truth, base, held_out, settings.seed, str(classes), names)
@@ -180,7 +179,7 @@ def _preview(
     settings: Settings,
 ) -> Record:
     """Plan from counts alone: no image is opened."""
-    counts, names = class_counts(images, root=root, split=split)
+    counts, names = class_counts(images, root=root, split=split, settings=settings)
     base = read_base_classes(classes, n_classes=len(counts), class_names=names)
     held = held_out_counts(counts[base], held_out, str(classes), base, names)
     shown, costs = _shape(model, len(base), None)
@@ -305,6 +304,7 @@ def _work(
 ) -> dict[str, Any]:
     """Train, keep the state now and then, and put the network and its rows into the store."""
     state = _read_state(worker.job)
+    worker.advance(0 if state is None else state[1]["images_seen"])  # at once, so that it does not count as speed
     n, held = len(chosen.rows), len(chosen.held_rows)
     held_square = replace(shown, crop=shown.resize)  # the margin is what parts are taken from
     kept = plan.memory_bytes >= plan.least_bytes + (n + held) * shown.resize**2 * shown.channels
@@ -318,7 +318,6 @@ def _work(
     training = Training(network, images, tests, shown, recipe)
     if state is not None:
         training.load_state(*state)
-        worker.advance(training.images_seen)
     last = time.monotonic()
 
     def done(seen: int) -> None:

@@ -42,7 +42,7 @@ def examples(name):
 
 def test_the_commands_of_the_design_are_there():
     named = (
-        "label demo extract import reduce neighbors graph cluster diffuse classify evaluate split study paths "
+        "label demo extract import train reduce neighbors graph cluster diffuse classify evaluate split study paths "
         "plan status verify doctor clean"
     )
     assert list(COMMANDS) == named.split()

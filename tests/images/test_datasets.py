@@ -147,6 +147,34 @@ def test_cifar_through_torchvision(tmp_path, monkeypatch):
         open_source("cifar10", root=tmp_path, split="val")
 
 
+def test_omniglot_has_classes_of_its_own_in_each_part(tmp_path, monkeypatch):
+    from torchvision.datasets import Omniglot, omniglot
+
+    parts = {"images_background": ["Latin/character01", "Greek/character02"], "images_evaluation": ["Tengwar/character01"]}
+    value = {}
+    for part, characters in parts.items():
+        for character in characters:
+            folder = tmp_path / "omniglot-py" / part / character
+            folder.mkdir(parents=True)
+            for i in (2, 1):
+                value[character, i] = len(value) + 1
+                white_image((5, 5), "L").point([value[character, i]] * 256).save(folder / f"000{i}.png")
+    monkeypatch.setattr(omniglot, "check_integrity", lambda *_: True)
+    monkeypatch.setattr(omniglot, "list_dir", lambda root: sorted((p.name for p in Path(root).iterdir()), reverse=True))
+    source = open_source("omniglot", root=tmp_path)
+    assert source.class_names == ["Greek/character02", "Latin/character01", "Tengwar/character01"]
+    np.testing.assert_array_equal(source.truth, [0, 0, 1, 1, 2, 2])
+    assert source.truth.dtype == np.int32
+    names = [(source.class_names[c], i) for c in range(3) for i in (1, 2)]
+    assert [source.read(row).getpixel((0, 0)) for row in range(6)] == [value[name] for name in names]
+    evaluation = open_source("Omniglot", root=tmp_path, split="evaluation")
+    assert (evaluation.class_names, evaluation.truth.tolist()) == (["Tengwar/character01"], [0, 0])
+    monkeypatch.setattr(Omniglot, "download", lambda self: None)
+    monkeypatch.setattr(omniglot, "check_integrity", lambda *_: False)
+    with pytest.raises(BadInput, match="Omniglot cannot be opened.*give --root"):
+        open_source("omniglot", root=tmp_path)
+
+
 def test_names_and_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("digits", "Kitti"):
