@@ -14,6 +14,7 @@ from .kernels import offer, put_rows
 from .list_major import Tiles, around, nearest_lists
 from .lists import Inverted
 from .nearest import assign_lists
+from .recall import SAMPLES
 from .search import QUERY_ROWS, inverted_index, search
 from .training import move_centroids
 
@@ -24,7 +25,7 @@ _STRETCHES = 64
 _TIMES = 2
 # Lists of a k-means of some vectors that tells how much longer than others those are that are visited.
 _SMALL_LISTS, _SMALL_ITERATIONS = 128, 4
-_QUERIES, _EXACT_QUERIES = 1024, 256
+_QUERIES, _EXACT_ROWS = 1024, 2**13
 _SPLITS = 16
 
 
@@ -144,8 +145,8 @@ def _together(call: Callable[[], object], threads: int) -> float:
 
 
 def _exact(some: np.ndarray, k: int) -> float:
-    queries = some[:_EXACT_QUERIES]
-    return _best_of(lambda: list(search(some, queries, k=min(k, len(some))))) / (len(queries) * len(some))
+    queries, database = some[:SAMPLES], some[:_EXACT_ROWS]
+    return _best_of(lambda: list(search(database, queries, k=min(k, len(database))))) / (len(queries) * len(database))
 
 
 def _flat(some: np.ndarray, k: int, threads: int) -> float:
