@@ -49,12 +49,39 @@ def _show_plans(plans: list[dict[str, Any]], record: dict[str, Any]) -> None:
         if plan["reads"]:
             steps = ", ".join(f"{step} {format_size(size)}" for step, size in plan["reads"].items())
             click.echo(f"{plan['stage']} reads at most: {steps}")
+    if record.get("expected_reads"):
+        click.echo(f"of which searching reads about {format_size(record['expected_reads']['searching'])}, as its lists tell")
     peak, least = (max(plan[key] for plan in plans) for key in ("memory_bytes", "least_bytes"))
     disk = sum(plan["disk_bytes"] for plan in plans) + max(plan["scratch_bytes"] for plan in plans)
-    seconds = sum(step["seconds"] for step in record.get("planned", []))
-    time = f"{seconds:.1f} s for one diffusion, without choices by cross-validation" if seconds else "time unknown"
-    click.echo(f"all: memory {format_size(peak)}, smallest budget {format_size(least)}, disk {format_size(disk)}; {time}")
+    click.echo(
+        f"all: memory {format_size(peak)}, smallest budget {format_size(least)}, disk {format_size(disk)}; {_time(record)}"
+    )
+    _show_seconds(record)
     _show_steps(record)
+
+
+def _time(record: dict[str, Any]) -> str:
+    """Say how long it will take, as far as that is known."""
+    diffusing = sum(step["seconds"] for step in record.get("planned", []))
+    if diffusing:
+        return f"{diffusing:.1f} s for one diffusion, without choices by cross-validation"
+    by_stage = record.get("seconds_by_stage") or {record.get("stage", ""): record.get("planned_seconds", {})}
+    known = {stage: sum(seconds.values()) for stage, seconds in by_stage.items() if seconds}
+    if not known:
+        return "time unknown"
+    assumed = f", if {record['probes_assumed']} lists are probed" if "probes_assumed" in record else ""
+    return ", ".join(f"{stage} about {seconds:.1f} s" for stage, seconds in known.items()) + assumed
+
+
+def _show_seconds(record: dict[str, Any]) -> None:
+    """Print the seconds of steps, those planned beside those taken."""
+    by_stage = record.get("seconds_by_stage") or {"": record.get("planned_seconds", {})}
+    planned = {f"{stage} {step}".strip(): seconds for stage, of in by_stage.items() for step, seconds in of.items()}
+    taken = record.get("step_seconds", {})
+    if not planned:
+        return
+    rows = [[step, *(f"{of[step]:.2f}" if step in of else "-" for of in (planned, taken))] for step in {**planned, **taken}]
+    _table(["step", "planned seconds", "seconds"], rows)
 
 
 def _show_stage(record: dict[str, Any]) -> None:
@@ -64,6 +91,7 @@ def _show_stage(record: dict[str, Any]) -> None:
     if record.get("steps"):
         facts.append("steps " + " + ".join(f"{number:,} {kind}" for kind, number in record["steps"].items()))
     click.echo(f"{record['stage']}: {', '.join([*facts, figures])}")
+    _show_seconds(record)
     _show_steps(record)
 
 
@@ -79,7 +107,9 @@ def _traffic(record: dict[str, Any]) -> str:
             ("written_bytes", "written", plan["write_bytes"]),
         )
     )
-    return f", {read}, {written}"
+    expected = record.get("expected_reads")
+    about = f", of which about {format_size(sum(expected.values()))} were expected" if expected else ""
+    return f", {read}{about}, {written}"
 
 
 def _show_steps(record: dict[str, Any]) -> None:

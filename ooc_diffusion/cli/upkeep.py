@@ -31,17 +31,21 @@ from .options import STORE, output_options, print_record, read_budget, refuse_un
 def plan_command(n_images: int, d: int, dim: int, k: int, classes: int, n_iter: int, index: str, memory_budget: str) -> Any:
     """Say what labelling N images would cost in memory, disk and work, stage by stage.
 
-    Of neighbors and graph also what they would read from disk and write to it, were nothing kept in memory by the system.
+    Of neighbors and graph also what they would read from disk and write to it, were nothing kept in memory by the system, and
+    how long they would take, as random vectors show that are measured for a second or two.
 
     \b
     Example:
       ooc-diffusion plan 1000000 --classes 500 --memory-budget 8GiB
     """
+    from ..stages.forecast import plan_seconds
     from ..stages.whole_plan import plan_all
 
     budget = read_budget(memory_budget)
     plans = plan_all(n_images, d=d, dim=dim, k=k, n_classes=classes, n_iter=n_iter, budget=budget, index=index)
-    return {"stage": "plan", "memory_budget_bytes": budget.total, "plans": [asdict(plan) for plan in plans]}
+    seconds = plan_seconds(plans, n_images, dim=dim, k=k, index=index, budget=budget)
+    about = {"memory_budget_bytes": budget.total, "seconds_by_stage": seconds}
+    return {"stage": "plan", **about, "plans": [asdict(plan) for plan in plans]}
 
 
 @click.command("status")

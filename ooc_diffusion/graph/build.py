@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput, CorruptStore, DoesNotFit
-from ..memory import MemoryBudget, format_size
+from ..memory import Clock, MemoryBudget, format_size
 from ..store import Job
 from . import kernels, mutual_kernels
 from .check import REMEDY, GraphArrays, check_graph
@@ -50,6 +50,7 @@ def write_graph(
     threads: int,
     mutual: bool = False,
     advance: Advance = lambda nodes: None,
+    clock: Clock | None = None,
 ) -> dict[str, Any]:
     """Symmetrize and normalize a neighbor table into the arrays of `Graph`, and check them.
 
@@ -71,6 +72,8 @@ def write_graph(
         Keep an edge only where both ends list each other. Default False.
     advance : callable
         Told, block by block, how many nodes the work done since the last call is worth; N in all.
+    clock : Clock, optional
+        Gets the seconds of ``building`` and ``checking``.
 
     Returns
     -------
@@ -87,6 +90,29 @@ def write_graph(
     W = D⁻¹(W0 + W0ᵀ), section 3.2 of the paper: a sum, so a reciprocal edge counts 2, and so does a node that lists itself. The
     mutual graph has the entries of W0 + W0ᵀ at which both are not zero: nodes may lose all edges, which leaves a row of zeros.
     """
+    clock = clock or Clock()
+    with clock.step("building"):
+        table, rows, pairs, steady = _build(job, neighbor_ids, weights, order, budget, threads, mutual, advance)
+    with clock.step("checking"):
+        halves = 2 * pairs - rows.one_way_entries()
+        with _thrown_away(job):
+            graph = rows.graph(job)
+            checked = check_graph(graph, neighbor_ids, weights, halves=halves, mutual=mutual, threads=threads, advance=steady)
+        steady.finish()
+        return checked | {"in_degree": in_degrees(neighbor_ids, table.counts)}
+
+
+def _build(
+    job: Job,
+    neighbor_ids: np.ndarray,
+    weights: np.ndarray | None,
+    order: np.ndarray | None,
+    budget: MemoryBudget,
+    threads: int,
+    mutual: bool,
+    advance: Advance,
+) -> tuple[_Table, _Rows, int, Steady]:
+    """Write the rows of the graph; return the table, the rows, the number of distinct pairs of the table, the progress."""
     n, k = neighbor_ids.shape
     key_bytes = 4 if weights is None else 8
     room = _room(n, k, key_bytes, budget)  # asked before anything is allocated, or the budget would count it twice
@@ -105,12 +131,7 @@ def write_graph(
     while rows.done < n:
         end = _range_end(counts, rows.done, order, room, key_bytes)
         _write_range(job, rows, _merge_range(table, rows.done, end, threads, steady))
-    halves = 2 * pairs - rows.one_way_entries()
-    with _thrown_away(job):
-        graph = rows.graph(job)
-        checked = check_graph(graph, neighbor_ids, weights, halves=halves, mutual=mutual, threads=threads, advance=steady)
-    steady.finish()
-    return checked | {"in_degree": in_degrees(neighbor_ids, counts)}
+    return table, rows, pairs, steady
 
 
 def graph_bytes(n: int, k: int, *, weighted: bool = False) -> int:

@@ -1,15 +1,17 @@
 """The k nearest neighbors: faiss indexes, searching in blocks, merging, recall."""
 
 from .completion import Entering, entering, entering_bytes, reach_for
+from .counts import Counts, count_search
 from .foreign_index import ForeignIndex, foreign_bytes
 from .gpu import MOST_GPU_SELECTED
 from .kernels import take_entering
-from .list_major import MOST_MEMORY_PROBES, OrderedLists, block_bytes, nearest_lists, query_rows, search_lists
+from .list_major import MOST_MEMORY_PROBES, OrderedLists, block_bytes, nearest_lists, part_visited, query_rows, search_lists
 from .lists import Inverted, bisect_centroids, locality_order, n_lists, n_probes, training_rows
 from .merge import merge_neighbors
 from .nearest import assign_lists
 from .own_table import best_first, check_ids, check_similarities, distinct, require_products
 from .permute import inverse, permuted, row_bytes
+from .rates import Rates, longer, measure_rates, some_vectors
 from .recall import SAMPLES, Sample, draw_sample, measure_recall, measure_share, measure_table, probes_for
 from .search import (
     DATABASE_ROWS,
@@ -30,10 +32,12 @@ __all__ = [
     "MOST_MEMORY_PROBES",
     "QUERY_ROWS",
     "SAMPLES",
+    "Counts",
     "Entering",
     "ForeignIndex",
     "Inverted",
     "OrderedLists",
+    "Rates",
     "Sample",
     "assign_lists",
     "best_first",
@@ -42,6 +46,7 @@ __all__ = [
     "check_ids",
     "check_similarities",
     "choose_index",
+    "count_search",
     "distinct",
     "draw_sample",
     "entering",
@@ -50,6 +55,8 @@ __all__ = [
     "index_bytes",
     "inverse",
     "locality_order",
+    "longer",
+    "measure_rates",
     "measure_recall",
     "measure_share",
     "measure_table",
@@ -57,6 +64,7 @@ __all__ = [
     "n_lists",
     "n_probes",
     "nearest_lists",
+    "part_visited",
     "permuted",
     "probes_for",
     "query_rows",
@@ -67,6 +75,7 @@ __all__ = [
     "search",
     "search_bytes",
     "search_lists",
+    "some_vectors",
     "take_entering",
     "train_centroids",
     "training_rows",

@@ -26,6 +26,8 @@ _LIST_ROWS = 2**11
 _PRODUCTS, _TILE_ROWS = 2**18, 2**12
 # Queries whose nearest lists are looked for at once.
 _PROBING_ROWS = 2**12
+# Blocks, and queries of each, that tell how many lists a block visits.
+_BLOCKS_SEEN, _QUERIES_SEEN = 3, 2**11
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ def query_rows(q: int, probes: int) -> int:
     """Return how many of q queries are searched together: the more, the fewer times a list is read."""
     most = min(MOST_QUERIES, 1 << max(0, (_MOST_PROBES // probes).bit_length() - 1))
     return min(most, max(FEWEST_QUERIES, 1 << (q // _BLOCKS).bit_length()))
+
+
+def around(lists: int, probes: int, *, own: bool) -> int:
+    """Return how many centroids a query is compared with, to find those that it probes; ``own`` where its list is known."""
+    return min(lists, max(_FEWEST_AROUND, _AROUND * probes)) if own else lists
 
 
 def search_lists(
@@ -107,6 +114,36 @@ def block_bytes(q: int, d: int, *, k: int, probes: int) -> int:
     return rows * (4 * d + 8 * probes + key_bytes(k) + 3 * 8 * k) + probing + Tiles.bytes(d)
 
 
+def part_visited(lists: OrderedLists, queries: np.ndarray | None = None, *, probes: int) -> float:
+    """Estimate which part of the vectors a block of queries visits, from some queries of some blocks.
+
+    Parameters
+    ----------
+    lists, queries, probes
+        As for `search_lists`.
+
+    Returns
+    -------
+    float
+        Between 0 and 1. Lists that none of the queries looked at probes are added by Chao's rule: from those that one of them
+        probes and those that two do.
+    """
+    asking = lists.vectors if queries is None else queries
+    rows, lengths = query_rows(len(asking), probes), np.diff(lists.starts)
+    parts = []
+    for first in np.linspace(0, max(0, len(asking) - rows), _BLOCKS_SEEN).astype(np.int64) // rows * rows:
+        places = np.unique(np.linspace(first, min(first + rows, len(asking)) - 1, _QUERIES_SEEN).astype(np.int64))
+        own = (np.searchsorted(lists.starts, places, side="right") - 1).astype(np.int32) if queries is None else None
+        near = nearest_lists(lists.centroids, np.ascontiguousarray(asking[places], np.float32), probes=probes, own=own)
+        often = np.bincount(near.ravel(), minlength=len(lengths))
+        once, twice = often == 1, int((often == 2).sum())
+        seen = float(lengths[often > 0].sum())
+        if once.any() and len(places) < min(rows, len(asking)):
+            seen += once.sum() ** 2 / (2 * max(1, twice)) * lengths[once].mean()
+        parts.append(min(1.0, seen / max(1, int(lists.starts[-1]))))
+    return float(np.mean(parts))
+
+
 def nearest_lists(centroids: np.ndarray, queries: np.ndarray, *, probes: int, own: np.ndarray | None = None) -> np.ndarray:
     """Return the lists whose centroids are nearest (L2) to each query, nearest first.
 
@@ -131,7 +168,8 @@ def nearest_lists(centroids: np.ndarray, queries: np.ndarray, *, probes: int, ow
         block = slice(first, min(first + _PROBING_ROWS, len(queries)))
         best = Best(block.stop - first, probes)
         known = None if own is None else own[block]
-        for rows, numbers in _candidates(centroids, halves, block.stop - first, max(_FEWEST_AROUND, _AROUND * probes), known):
+        compared = around(len(centroids), probes, own=own is not None)
+        for rows, numbers in _candidates(centroids, halves, block.stop - first, compared, known):
             for found, some, part in tiles.products(queries[block], rows, centroids, numbers):
                 found -= halves[numbers[part]]  # |q - c|² = |q|² - 2 (q·c - |c|² / 2)
                 best.offer(found, some, numbers[part])

@@ -80,6 +80,11 @@ def bisect_centroids(centroids: np.ndarray) -> np.ndarray:
     return np.concatenate(ordered) if ordered else np.empty(0, np.int64)
 
 
+def bisections(lists: int) -> int:
+    """Return how many sets `bisect_centroids` cuts in two."""
+    return 0 if lists <= 2 else 1 + bisections(lists // 2) + bisections(lists - lists // 2)
+
+
 def locality_order(lists: np.ndarray, n_lists: int) -> tuple[np.ndarray, np.ndarray]:
     """Order vectors by inverted list: nodes of one list stand together, and near lists stand near.
 

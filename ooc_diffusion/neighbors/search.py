@@ -103,7 +103,7 @@ def search(
     elif inverted is None:
         found_blocks = _find_exactly(vectors, queries, k, metric, start)
     else:
-        found_blocks = _find_by_index(_index(vectors, inverted, probes, metric), queries, k, start, QUERY_ROWS)
+        found_blocks = _find_by_index(inverted_index(vectors, inverted, probes, metric), queries, k, start, QUERY_ROWS)
     for found, ids in found_blocks:
         yield ids.astype(np.int32), np.where(ids < 0, np.float32(-1e30), sign * found)
 
@@ -171,7 +171,8 @@ def _find_by_index(index: Any, queries: np.ndarray, k: int, start: int, rows: in
         yield found
 
 
-def _index(vectors: np.ndarray, inverted: Inverted, probes: int | None, metric: str) -> Any:
+def inverted_index(vectors: np.ndarray, inverted: Inverted, probes: int | None, metric: str) -> Any:
+    """Return an index of faiss that holds all vectors in inverted lists."""
     import faiss
 
     d = vectors.shape[1]

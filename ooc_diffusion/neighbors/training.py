@@ -8,7 +8,7 @@ from .kernels import add_by_list
 from .lists import bisect_centroids, n_lists, training_rows
 from .nearest import assign_lists
 
-_ITERATIONS = 10
+ITERATIONS = 10
 # How far an empty list is put beside a full one, in parts of each value.
 _BESIDE = 2.0**-10
 
@@ -37,9 +37,14 @@ def train_centroids(vectors: np.ndarray, *, seed: int = 0, device: str = "cpu") 
     rng = np.random.default_rng(seed)
     sample = np.ascontiguousarray(vectors[rng.integers(edges[:-1], edges[1:])], np.float32)
     centroids = sample[rng.choice(rows, lists, replace=False)]
-    for _ in range(_ITERATIONS):
-        centroids = _means(sample, assign_lists(sample, centroids, device=device), centroids, rng)
+    for _ in range(ITERATIONS):
+        centroids = move_centroids(sample, centroids, rng, device=device)
     return centroids[bisect_centroids(centroids)]
+
+
+def move_centroids(vectors: np.ndarray, centroids: np.ndarray, rng: np.random.Generator, *, device: str = "cpu") -> np.ndarray:
+    """Return where one iteration of k-means puts the centroids (lists, d) of vectors (n, d)."""
+    return _means(vectors, assign_lists(vectors, centroids, device=device), centroids, rng)
 
 
 def _means(vectors: np.ndarray, lists: np.ndarray, centroids: np.ndarray, rng: np.random.Generator) -> np.ndarray:

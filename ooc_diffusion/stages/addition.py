@@ -16,10 +16,11 @@ from ..store import Job, Store, Strings
 from .completion import How, entered
 from .import_descriptors import TWICE
 from .listing import compare_names
-from .neighbors import PRECISIONS, require_recall, search_again, share_of_short
+from .neighbors import PRECISIONS, search_again
 from .ordered_search import open_lists, rewrite_in_order, searches_at_once
 from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, plan_add
 from .settings import Record, Settings, Worker, open_store, run_stage
+from .table_quality import require_recall, share_of_short
 
 # What an addition takes from the search of the background, and nobody can choose again.
 SEARCHED = ("k", "index", "probes", "target_recall", "precision", "seed", "device", "table", "similarities", "index_file")

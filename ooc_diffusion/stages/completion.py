@@ -79,23 +79,25 @@ def complete(worker: Worker, store: Store, k: int, how: How) -> tuple[np.ndarray
     ids = worker.job.array("graph/neighbor_ids", "<i4", (rows, k))
     similarities = worker.job.array("graph/similarities", "<f4", (rows, k))
     for role, first_row in (("seeds", 0), ("background", n_seeds)):
-        for block_ids, block in _merged(worker, store, role, k, max(0, ids.rows - first_row), how):
+        blocks = _merged(worker, store, role, k, max(0, ids.rows - first_row), how)
+        for block_ids, block in worker.clock.each("merging", blocks):
             ids.append(block_ids)
             similarities.append(block)
             worker.job.checkpoint()
     if "tests/neighbor_ids" in store:
         queries = worker.job.array("graph/query_ids", "<i4", (len(store.array("tests/vectors")), k))
-        for block_ids, _ in _merged(worker, store, "tests", k, queries.rows, how):
+        for block_ids, _ in worker.clock.each("merging", _merged(worker, store, "tests", k, queries.rows, how)):
             queries.append(block_ids)
             worker.job.checkpoint()
     table = ids.view()
     if how.exact or not by_lists(store):
         return table, similarities.view(), {}
     values = similarities.view()
-    recall = {
-        "seeds": _recall_of_seeds(store, table[:n_seeds], k, how),
-        "background": _recall_of_background(worker, store, table[n_seeds:], values[n_seeds:], how),
-    }
+    with worker.clock.step("samples"):
+        recall = {
+            "seeds": _recall_of_seeds(store, table[:n_seeds], k, how),
+            "background": _recall_of_background(worker, store, table[n_seeds:], values[n_seeds:], how),
+        }
     return table, values, {"recall_of_seeds": recall}
 
 
@@ -105,7 +107,7 @@ def _merged(worker: Worker, store: Store, role: str, k: int, start: int, how: Ho
         seeds, numbers, similarities = store.arrays("seeds/vectors", "seeds/lists", "background/similarities")
         among_seeds = entered(worker, open_lists(store), seeds, numbers, similarities[:, k - 1], k, start, how)
     else:
-        among_seeds = _searched(worker, store, role, k, start, how)
+        among_seeds = worker.clock.each("searching seeds", _searched(worker, store, role, k, start, how))
     found_ids, found = store.array(f"{role}/neighbor_ids"), store.array(f"{role}/similarities")
     row = start
     for ids, block in among_seeds:
@@ -177,7 +179,8 @@ def entered(
     job, n = worker.job, len(lists.order)
     width = min(k, len(seeds))
     if "entering/spans" not in job or job.array("entering/spans", "<i8", (n, 2), scratch=True).rows < n:
-        _enter(worker, lists, seeds, numbers, kth, k, how)
+        with worker.clock.step("entering"):
+            _enter(worker, lists, seeds, numbers, kth, k, how)
     spans = job.array("entering/spans", "<i8", (n, 2), scratch=True).view()
     entries = job.array("entering/found", "<u4", (None, 2), scratch=True).view()
     for first in range(start, n, BLOCK_ROWS):
@@ -195,7 +198,8 @@ def _enter(
     places = job.put("entering/places", inverse(lists.order), scratch=True)
     ordered = _in_order(worker, seeds, numbers, lists.centroids)
     least = put_permuted(worker, "entering/least", kth, places, scratch=True)
-    reach = reach_of_seeds(worker, lists, seeds, least, k, how)
+    with worker.clock.step("samples"):
+        reach = reach_of_seeds(worker, lists, seeds, least, k, how)
     counts = job.array("entering/counts", "<u4", (n,), scratch=True)
     found = job.array("entering/found", "<u4", (None, 2), scratch=True)
     width = min(k, len(seeds))

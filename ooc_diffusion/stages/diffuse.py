@@ -157,9 +157,15 @@ def diffuse(
             settings.seed,
             device,
         ),
-        forecast=lambda: _forecast(
-            graph, seeds.diffusion(most_iter, _queries(target, rows)), settings.budget, resolve_threads(settings.threads), device
-        ),
+        forecast=lambda: {
+            "planned": _forecast(
+                graph,
+                seeds.diffusion(most_iter, _queries(target, rows)),
+                settings.budget,
+                resolve_threads(settings.threads),
+                device,
+            )
+        },
     )
 
 

@@ -12,8 +12,10 @@ import numpy as np
 from ..errors import BadInput
 from ..graph import Graph, write_graph
 from ..neighbors import locality_order
+from ..parallel import resolve_threads
 from ..store import Store
 from .completion import DEFAULT_RECALL, How, by_lists, complete
+from .graph_forecast import WORTH_A_FORECAST, graph_seconds
 from .plans import BLOCK_ROWS, plan_graph
 from .settings import ROLES, Record, Settings, Worker, open_store, run_stage
 
@@ -121,6 +123,12 @@ def graph(
         parameters["mutual"] = True  # else left out, so that stores from before there was a choice stay good
     if n_seeds and by_lists(target):
         parameters |= how.parameters
+
+    def foretell() -> dict[str, Any]:
+        threads = resolve_threads(settings.threads)
+        return {"planned_seconds": graph_seconds(target, k, plan, how, budget=settings.budget, threads=threads)}
+
+    worth = (n_background + n_seeds) * k >= WORTH_A_FORECAST
     return run_stage(
         target,
         "graph",
@@ -130,7 +138,11 @@ def graph(
         inputs=_inputs(target, n_seeds > 0),
         total=n_background + n_seeds,
         unit="nodes",
-        work=lambda worker: _build(worker, target, k, weigh, mutual, how),
+        work=lambda worker: {
+            **(foretell() if worth and not worker.job.resumed else {}),
+            **_build(worker, target, k, weigh, mutual, how),
+        },
+        forecast=foretell,
     )
 
 
@@ -191,7 +203,8 @@ def _inputs(store: Store, seeds: bool) -> list[str]:
 
 def _build(worker: Worker, store: Store, k: int, weigh: Weigh | None, mutual: bool, how: How) -> dict[str, Any]:
     about: dict[str, Any] = {}
-    _check_tables(worker, store, weighted=weigh is not None)
+    with worker.clock.step("comparing"):
+        _check_tables(worker, store, weighted=weigh is not None)
     if "seeds/neighbor_ids" in store:
         ids, similarities, about = complete(worker, store, k, how)
         lists = np.concatenate([store.array("seeds/lists"), store.array("background/lists")])
@@ -200,11 +213,21 @@ def _build(worker: Worker, store: Store, k: int, weigh: Weigh | None, mutual: bo
         lists = store.array("background/lists")
     ids, similarities = ids[:, :k], similarities[:, :k]
     centroids = store.array("background/centroids")
-    # on disk at once, so that building has its memory
-    order = worker.job.put("graph/order", locality_order(lists, len(centroids))[0]) if len(centroids) else None
-    weights = None if weigh is None else _weights(worker, ids, similarities, weigh)
-    options: dict[str, Any] = {"budget": worker.budget, "threads": worker.threads, "advance": worker.advance}
-    checked = write_graph(worker.job, ids, weights=weights, order=order, mutual=mutual, **options)
+    with worker.clock.step("building"):
+        # on disk at once, so that building has its memory
+        order = worker.job.put("graph/order", locality_order(lists, len(centroids))[0]) if len(centroids) else None
+        weights = None if weigh is None else _weights(worker, ids, similarities, weigh)
+    checked = write_graph(
+        worker.job,
+        ids,
+        weights=weights,
+        order=order,
+        budget=worker.budget,
+        threads=worker.threads,
+        mutual=mutual,
+        advance=worker.advance,
+        clock=worker.clock,
+    )
     return {"nodes": len(ids), "k": k, **about, **checked}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,20 +28,18 @@ from ..neighbors import (
     train_centroids,
 )
 from ..store import Store
+from .forecast import RoleForecast, SearchForecast, search_forecast
 from .ordered_search import open_lists, rewrite_in_order, search_among_itself, searches_at_once
 from .own_index import OwnIndex, open_index, search_own_index, try_index
 from .own_table import OwnTable, copy_table, open_table
 from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, plan_neighbors
 from .settings import ROLES, Record, Settings, Worker, open_store, run_stage
-
-logger = logging.getLogger(__name__)
+from .table_quality import require_recall, share_of_short, warn_of_low_recall
 
 DEFAULT_K = 30
 PRECISIONS = ("float32", "float16")
 # Name of the index that somebody else made.
 _OF_FILE = "file"
-# A table with less of the true neighbors deserves a warning.
-_LOW_RECALL = 0.5
 
 
 @dataclass(frozen=True)
@@ -160,7 +157,9 @@ def neighbors(
     how = _How(k, chosen, device, settings.seed, precision, probes, target_recall, min_recall, own)
     _check(how, n)
     roles = [role for role in ROLES if f"{role}/vectors" in target]
-    records = {role: _search_role(target, role, how, settings) for role in roles}
+    known = own is None and how.device == "cpu" and not settings.device.startswith("cuda")
+    ahead = search_forecast(target, settings, k=k, index=chosen, probes=probes, sampled=bool(target_recall)) if known else None
+    records = {role: _search_role(target, role, how, settings, ahead) for role in roles}
     if "recall" in records["background"]:  # of a run before, too
         require_recall(records["background"]["recall"], min_recall, better=how.better)
     return records
@@ -238,7 +237,7 @@ def search_again(store: Store, settings: Settings) -> dict[str, Record]:
     return {role: _search_role(store, role, how, again) for role in ROLES[1:] if f"neighbors.{role}" in store.manifest.stages}
 
 
-def _search_role(store: Store, role: str, how: _How, settings: Settings) -> Record:
+def _search_role(store: Store, role: str, how: _How, settings: Settings, ahead: SearchForecast | None = None) -> Record:
     q = store.entry(f"{role}/vectors").shape[0]
     background = role == "background"
     inputs = ["background/vectors"]
@@ -248,16 +247,19 @@ def _search_role(store: Store, role: str, how: _How, settings: Settings) -> Reco
             inputs += ["background/centroids", "background/lists"]
             if how.index == "list-major":
                 inputs += ["background/list_starts", "background/order", "background/ordered"]
+    plan = _plan(store, q, how, background, settings)
+    foretold = RoleForecast(ahead, q, plan, train=background)
     return run_stage(
         store,
         f"neighbors.{role}",
         settings,
-        plan=_plan(store, q, how, background, settings),
+        plan=plan,
         parameters=how.parameters,
         inputs=inputs,
         total=2 * q,
         unit="images assigned or searched",
-        work=lambda worker: _find(worker, store, role, how),
+        work=lambda worker: _find(worker, store, role, how, foretold),
+        forecast=lambda: foretold.planned(role),
     )
 
 
@@ -284,7 +286,7 @@ def _plan(store: Store, q: int, how: _How, background: bool, settings: Settings)
     return own.plan(plan, settings.budget) if background and own else plan
 
 
-def _find(worker: Worker, store: Store, role: str, how: _How) -> dict[str, Any]:
+def _find(worker: Worker, store: Store, role: str, how: _How, ahead: RoleForecast) -> dict[str, Any]:
     vectors, queries = store.array("background/vectors"), store.array(f"{role}/vectors")
     background = role == "background"
     width = min(how.k + EXTRA_NEIGHBORS, len(vectors))
@@ -292,11 +294,14 @@ def _find(worker: Worker, store: Store, role: str, how: _How) -> dict[str, Any]:
     copied = copy_table(worker, how.own, vectors, k=how.k) if background and isinstance(how.own, OwnTable) else None
     if background and isinstance(how.own, OwnIndex):
         try_index(worker, how.own, vectors, width=width, probes=how.probes)
+    ahead.begin(resumed=worker.job.resumed)
     inverted = _assign(worker, store, role, queries, how)
     about: dict[str, Any] = {"images": len(queries), "k": how.k, "index": how.index}
     if how.index not in ("Flat", _OF_FILE):
         assert inverted is not None
-        about["probes"] = _probes(how, vectors, inverted) if background else store.record("neighbors.background")["probes"]
+        with worker.clock.step("samples"):
+            about["probes"] = _probes(how, vectors, inverted) if background else store.record("neighbors.background")["probes"]
+        ahead.know(about["probes"], inverted)
     if isinstance(how.own, OwnIndex):
         found, more = search_own_index(worker, how.own, vectors, queries, role=role, width=width, probes=how.probes)
         about |= more
@@ -307,18 +312,20 @@ def _find(worker: Worker, store: Store, role: str, how: _How) -> dict[str, Any]:
         found = copied
     elif how.index == "list-major" and background:
         assert inverted is not None
-        found = search_among_itself(worker, vectors, inverted, width=width, probes=about["probes"], precision=how.precision)
+        how_many = {"width": width, "probes": about["probes"], "precision": how.precision}
+        found = search_among_itself(worker, vectors, inverted, look_ahead=ahead.see, **how_many)
     else:
         found = _search_blocks(worker, store, role, how, inverted, about.get("probes"), width)
     if background:
-        about["short"] = share_of_short(found, how.k)
+        with worker.clock.step("checking"):
+            about["short"] = share_of_short(found, how.k)
     if background and (how.index != "Flat" or how.own is not None):
         # not the sample that the probes were chosen on
-        about["recall"] = measure_recall(draw_sample(vectors, k=how.k, seed=how.seed + 1), found)
-        if about["recall"]["recall"] < _LOW_RECALL:
-            logger.warning("only %.1f %% of the true nearest neighbors are in the table", 100 * about["recall"]["recall"])
+        with worker.clock.step("samples"):
+            about["recall"] = measure_recall(draw_sample(vectors, k=how.k, seed=how.seed + 1), found)
+        warn_of_low_recall(about["recall"])
         require_recall(about["recall"], how.min_recall, better=how.better)
-    return about
+    return about | ahead.foretold
 
 
 def _probes(how: _How, vectors: np.ndarray, inverted: Inverted) -> int:
@@ -346,27 +353,12 @@ def _search_blocks(
         vectors = store.array("background/vectors")
         where: dict[str, Any] = {"device": how.device, "precision": how.precision}
         blocks = search(vectors, queries, k=width, inverted=lists, probes=probes, start=ids.rows, **where)
-    for block_ids, block in blocks:
+    for block_ids, block in worker.clock.each("searching", blocks):
         ids.append(block_ids)
         similarities.append(block)
         worker.job.checkpoint()
         worker.advance(len(block))
     return ids.view()
-
-
-def share_of_short(ids: np.ndarray, k: int) -> float:
-    """Return the share of the rows with less than k neighbors."""
-    short = sum(int((ids[first : first + BLOCK_ROWS, k - 1] < 0).sum()) for first in range(0, len(ids), BLOCK_ROWS))
-    return short / len(ids)
-
-
-def require_recall(found: dict[str, float], min_recall: float | None, *, better: str) -> None:
-    """Raise `BadInput`, with what would be better, where a recall that was measured is below what was asked for."""
-    if min_recall is not None and found["recall"] < min_recall:
-        raise BadInput(
-            f"the recall is {found['recall']:.4f} ± {found['uncertainty']:.4f}, below the {min_recall} that was asked for; "
-            f"{better}"
-        )
 
 
 def _assign(worker: Worker, store: Store, role: str, queries: np.ndarray, how: _How) -> Inverted | None:
@@ -375,7 +367,8 @@ def _assign(worker: Worker, store: Store, role: str, queries: np.ndarray, how: _
         dim = queries.shape[1]
         count = n_lists(len(queries))
         if worker.job.array("background/centroids", "<f4", (count, dim)).rows == 0:
-            trained = train_centroids(queries, seed=how.seed, device=how.device) if count else np.empty((0, dim), np.float32)
+            with worker.clock.step("training"):
+                trained = train_centroids(queries, seed=how.seed, device=how.device) if count else np.empty((0, dim), np.float32)
             worker.job.put("background/centroids", trained)
             worker.job.checkpoint(now=True)
         centroids = worker.job.array("background/centroids", "<f4", (count, dim)).view()
@@ -383,11 +376,12 @@ def _assign(worker: Worker, store: Store, role: str, queries: np.ndarray, how: _
         centroids = store.array("background/centroids")
     lists = worker.job.array(f"{role}/lists", "<i4", (len(queries),))
     worker.advance(lists.rows)
-    for block in worker.checked_blocks(f"{role}/vectors", rows=BLOCK_ROWS, start=lists.rows):
-        lists.append(assign_lists(block, centroids, device=how.device))
-        worker.advance(len(block))
-        worker.job.checkpoint()
-    worker.job.checkpoint(now=True)
+    with worker.clock.step("assigning"):
+        for block in worker.checked_blocks(f"{role}/vectors", rows=BLOCK_ROWS, start=lists.rows):
+            lists.append(assign_lists(block, centroids, device=how.device))
+            worker.advance(len(block))
+            worker.job.checkpoint()
+        worker.job.checkpoint(now=True)
     if len(centroids) == 0:
         return None
     return Inverted(centroids, lists.view() if role == "background" else store.array("background/lists"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..memory import MemoryBudget
@@ -14,26 +16,38 @@ from .traffic import by_buckets
 
 
 def search_among_itself(
-    worker: Worker, vectors: np.ndarray, inverted: Inverted, *, width: int, probes: int, precision: str
+    worker: Worker,
+    vectors: np.ndarray,
+    inverted: Inverted,
+    *,
+    width: int,
+    probes: int,
+    precision: str,
+    look_ahead: Callable[[OrderedLists], object] = lambda lists: None,
 ) -> np.ndarray:
     """Write the neighbor table of the background, ``background/neighbor_ids`` and ``similarities``; return the ids.
 
-    The vectors are copied in the order of their lists, ``background/ordered``, which all later searches read.
+    The vectors are copied in the order of their lists, ``background/ordered``, which all later searches read; ``look_ahead`` sees
+    these before they are searched.
     """
     job = worker.job
-    lists = rewrite_in_order(worker, vectors, inverted, precision)
+    with worker.clock.step("ordering"):
+        lists = rewrite_in_order(worker, vectors, inverted, precision)
+    look_ahead(lists)
     ids = job.array("background/found_ids", "<i4", (len(vectors), width), scratch=True)
     similarities = job.array("background/found_similarities", "<f4", (len(vectors), width), scratch=True)
     worker.advance(ids.rows)
     at_once = searches_at_once(len(vectors), vectors.shape[1], width, probes, worker.budget, worker.threads)
-    for block_ids, block in search_lists(lists, k=width, probes=probes, threads=at_once, start=ids.rows):
+    blocks = search_lists(lists, k=width, probes=probes, threads=at_once, start=ids.rows)
+    for block_ids, block in worker.clock.each("searching", blocks):
         ids.append(block_ids)
         similarities.append(block)
         job.checkpoint()
         worker.advance(len(block))
     job.checkpoint(now=True)
-    put_permuted(worker, "background/similarities", similarities.view(), lists.order)
-    return put_permuted(worker, "background/neighbor_ids", ids.view(), lists.order)
+    with worker.clock.step("putting back"):
+        put_permuted(worker, "background/similarities", similarities.view(), lists.order)
+        return put_permuted(worker, "background/neighbor_ids", ids.view(), lists.order)
 
 
 def open_lists(store: Store) -> OrderedLists:

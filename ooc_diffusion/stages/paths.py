@@ -112,7 +112,9 @@ def paths(
         total=len(labels),
         unit="classes",
         work=lambda worker: _walk(worker, target, graph, wanted, diffusion, labels),
-        forecast=lambda: forecast(graph, diffusion, budget=settings.budget, threads=resolve_threads(settings.threads)),
+        forecast=lambda: {
+            "planned": forecast(graph, diffusion, budget=settings.budget, threads=resolve_threads(settings.threads))
+        },
     )
     if settings.dry_run:
         return record

@@ -7,14 +7,14 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import BadInput, CorruptStore, DoesNotFit
-from ..memory import MemoryBudget, MemoryMeter, StagePlan, disk_bytes_read, format_size
+from ..memory import Clock, MemoryBudget, MemoryMeter, StagePlan, disk_bytes_read, format_size
 from ..parallel import limit_threads
 from ..store import Job, Store
 
@@ -77,6 +77,7 @@ class Worker:
     budget: MemoryBudget
     threads: int
     advance: Advance
+    clock: Clock = field(default_factory=Clock)
 
     def checked_blocks(self, name: str, *, rows: int, start: int) -> Iterator[np.ndarray]:
         """Yield an array of the store block by block from row ``start`` on, all of it being compared with its checksums.
@@ -102,7 +103,7 @@ def run_stage(
     replaces: Sequence[str] = (),
     total: int | None = None,
     unit: str = "rows",
-    forecast: Callable[[], list[dict[str, Any]]] | None = None,
+    forecast: Callable[[], dict[str, Any]] | None = None,
     extend: Callable[[Job, Record], None] | None = None,
 ) -> Record:
     """Plan, check, run, measure and publish one stage.
@@ -128,7 +129,7 @@ def run_stage(
     total, unit : int and str
         For the progress.
     forecast : callable, optional
-        Says more of what will be done, for ``dry_run``: ``planned`` in the record.
+        Says more of what will be done, for ``dry_run``: entries of the record.
     extend : callable, optional
         Makes longer what the stage has published (`Job.extend`), instead of publishing it.
 
@@ -149,7 +150,7 @@ def run_stage(
     check_plan(plan, budget)
     if settings.dry_run:
         with limit_threads(settings.threads):
-            return {"stage": stage, "plan": asdict(plan)} | ({"planned": forecast()} if forecast else {})
+            return {"stage": stage, "plan": asdict(plan)} | (forecast() if forecast else {})
     with (
         limit_threads(settings.threads) as threads,
         store.job(stage, parameters=parameters, inputs=inputs, replaces=replaces, **options) as job,
@@ -160,12 +161,14 @@ def run_stage(
         job.reserve(plan.disk_bytes + plan.scratch_bytes)
         started, read_before = time.monotonic(), disk_bytes_read()
         with MemoryMeter() as meter, settings.progress(stage, total, unit) as advance:
-            details = work(Worker(job, budget, threads, advance))
+            worker = Worker(job, budget, threads, advance)
+            details = work(worker)
         record = {
             "stage": stage,
             **details,
             "plan": asdict(plan),
             "seconds": time.monotonic() - started,
+            **({"step_seconds": worker.clock.seconds} if worker.clock.seconds else {}),
             "peak_memory_bytes": meter.peak,
             "memory_budget_bytes": budget.total,
             "read_bytes": disk_bytes_read() - read_before,

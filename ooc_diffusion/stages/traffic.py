@@ -78,6 +78,13 @@ def visiting(n: int, q: int, vector_bytes: int, *, query_bytes: int, probes: int
     return q * query_bytes + -(-q // query_rows(q, probes)) * n * vector_bytes
 
 
+def searching_lists(n: int, q: int, dim: int, *, itemsize: int, probes: int, train: bool, part: float = 1.0) -> int:
+    """Return the bytes that searching q queries list after list reads, each block of them that part of all vectors."""
+    query_bytes = dim * (itemsize if train else 4)
+    # an id is looked up beside each vector
+    return visiting(round(part * n), q, dim * itemsize + 4, query_bytes=query_bytes, probes=probes)
+
+
 def neighbors_reads(
     n: int,
     q: int,
@@ -112,26 +119,19 @@ def neighbors_reads(
         Bytes of a value of the vectors in order.
     sampled : bool
         Whether the probes follow from a recall.
-    room : int
-        Bytes of memory for rows that are put in order.
-    threads : int
-        Threads.
+    room, threads : int
+        Bytes of memory for rows that are put in order, and threads.
     device : str
         Where faiss has its index.
     """
     vectors, table = 4 * n * dim, 4 * n * width
     reads = {"training": 0, "assigning": 4 * q * dim, "samples": 0, "ordering": 0}
-    exact = alone(SAMPLES, 4 * dim, vectors) + vectors
     if train and n_lists(n):
         reads["training"] = alone(training_rows(n, dim), 4 * dim, vectors)
     if train and index != "Flat":
-        reads["samples"] = exact + alone(SAMPLES, 4 * width, table)
-        if sampled:
-            reads["samples"] += exact + alone(SAMPLES, 4 * dim, vectors) + alone(SAMPLES * k, 4, 4 * n)
+        reads["samples"] = _recalls(n, dim, k=k, width=width, sampled=sampled)
     if index == "list-major":
-        # an id is looked up beside each vector
-        query_bytes = dim * (itemsize if train else 4)
-        reads["searching"] = visiting(n, q, dim * itemsize + 4, query_bytes=query_bytes, probes=probes)
+        reads["searching"] = searching_lists(n, q, dim, itemsize=itemsize, probes=probes, train=train)
         if train:
             # the lists twice, to count and to order; the order once, to turn it around
             reads["ordering"] = 12 * n + permuting(n, dim * itemsize, source_bytes=4 * dim, room=room)
@@ -142,6 +142,14 @@ def neighbors_reads(
         reads["searching"] = vectors + 4 * q * dim + (0 if index == "Flat" else 4 * n)
     reads["checking"] = table if train else 0
     return {step: size for step, size in reads.items() if size}
+
+
+def _recalls(n: int, dim: int, *, k: int, width: int, sampled: bool) -> int:
+    """Return the bytes read to measure the recall of a table, and before that, on other vectors, to choose the probes."""
+    vectors = 4 * n * dim
+    exact = alone(SAMPLES, 4 * dim, vectors) + vectors
+    reads = exact + alone(SAMPLES, 4 * width, 4 * n * width)
+    return reads + (exact + alone(SAMPLES, 4 * dim, vectors) + alone(SAMPLES * k, 4, 4 * n) if sampled else 0)
 
 
 def adding_reads(
@@ -219,32 +227,23 @@ def graph_reads(
         Lists that are visited for each image.
     weighted : bool
         Whether edges are weighted.
-    budget : MemoryBudget
-        Limit on memory.
-    room : int
-        Bytes of memory for rows that are put in order.
-    threads : int
-        Threads.
+    budget, room, threads : MemoryBudget, int and int
+        Limit on memory; bytes of it for rows that are put in order; threads.
     """
     # what the stage reads of the tables is compared with their checksums first
     reads = {"comparing": 4 * width * (2 * (n + tests) if n_seeds else 2 * n if weighted else n)}
     if n_seeds:
-        reads |= _completing(
-            n - n_seeds,
-            n_seeds,
-            tests,
-            k,
-            width=width,
-            dim=dim,
-            room=room,
-            itemsize=itemsize,
-            by_lists=by_lists,
-            exact=exact,
-            probes=probes,
-            threads=threads,
-        )
-    key_bytes, table = 8 if weighted else 4, 4 * n * (k if n_seeds else width)
-    passes = table_passes(n, k, budget=budget, weighted=weighted)
+        sizes = {"width": width, "dim": dim, "room": room, "itemsize": itemsize, "probes": probes, "threads": threads}
+        reads |= _completing(n - n_seeds, n_seeds, tests, k, by_lists=by_lists, exact=exact, **sizes)
+    table = 4 * n * (k if n_seeds else width)
+    reads |= _building(n, k, n_seeds, table=table, weighted=weighted, budget=budget)
+    return {step: size for step, size in reads.items() if size}
+
+
+def _building(n: int, k: int, n_seeds: int, *, table: int, weighted: bool, budget: MemoryBudget) -> Reads:
+    """Return what building W of n nodes, seeds included, reads, the table being so many bytes; and what checking it reads."""
+    key_bytes, passes = 8 if weighted else 4, table_passes(n, k, budget=budget, weighted=weighted)
+    reads = {}
     # counting, a pass for each range of rows, in-degrees; the order to turn it around and for the ranges
     reads["building"] = (passes + 2) * table + 3 * 4 * n
     if n_lists(n - n_seeds):
@@ -254,7 +253,7 @@ def graph_reads(
     ends = SAMPLES * (2 + _EDGES)
     written = graph_bytes(n, k, weighted=weighted)
     reads["checking"] = written + alone(ends, 4 * k, table) + alone(ends, 4 * k, 2 * n * k * key_bytes)
-    return {step: size for step, size in reads.items() if size}
+    return reads
 
 
 def _completing(

@@ -6,6 +6,7 @@ See ``docs/architecture.md`` for the protocol and why it survives a crash at any
 from .foreign import file_bytes, load_npy, load_raw
 from .job import ArrayWriter, Job
 from .manifest import ArrayEntry, Manifest
+from .rates import DiskRates, measure_disk
 from .store import Store
 from .strings import Strings, append_strings, path_key
 from .upkeep import CleanReport, Problem, clean, status, verify
@@ -14,6 +15,7 @@ __all__ = [
     "ArrayEntry",
     "ArrayWriter",
     "CleanReport",
+    "DiskRates",
     "Job",
     "Manifest",
     "Problem",
@@ -24,6 +26,7 @@ __all__ = [
     "file_bytes",
     "load_npy",
     "load_raw",
+    "measure_disk",
     "path_key",
     "status",
     "verify",

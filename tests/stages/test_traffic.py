@@ -211,9 +211,9 @@ def search_by_role(monkeypatch, folder, **options):
     found, counts = {}, COUNTS.read
     original = neighbors._search_role
 
-    def one_role(store, role, how, settings):
+    def one_role(store, role, *rest):
         counts.clear()
-        record = original(store, role, how, settings)
+        record = original(store, role, *rest)
         found[role] = Counter(counts), record
         return record
 
