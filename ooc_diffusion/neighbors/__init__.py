@@ -4,6 +4,7 @@ from .completion import Entering, entering, entering_bytes, reach_for
 from .counts import Counts, count_search
 from .foreign_index import ForeignIndex, foreign_bytes
 from .gpu import MOST_GPU_SELECTED
+from .guess import guess_probes
 from .kernels import take_entering
 from .list_major import MOST_MEMORY_PROBES, OrderedLists, block_bytes, nearest_lists, part_visited, query_rows, search_lists
 from .lists import Inverted, bisect_centroids, locality_order, n_lists, n_probes, training_rows
@@ -52,6 +53,7 @@ __all__ = [
     "entering",
     "entering_bytes",
     "foreign_bytes",
+    "guess_probes",
     "index_bytes",
     "inverse",
     "locality_order",

@@ -17,6 +17,7 @@ from ..neighbors import (
     Rates,
     choose_index,
     count_search,
+    guess_probes,
     longer,
     measure_rates,
     n_lists,
@@ -56,9 +57,9 @@ class SearchForecast:
     index : str
         ``"Flat"``, ``"IVFFlat"`` or ``"list-major"``, on the CPU.
     probes : int or None
-        Lists that are visited for each image. None where nobody knows yet: as many as the paper visits are assumed (`n_probes`).
-    sampled : bool
-        Whether they follow from a recall.
+        Lists that are visited for each image, where that is known.
+    target_recall : float or None
+        The recall from which they follow. Where they are not known yet, `guess_probes` says how many they may be.
     threads : int
         Threads.
     store : Store, optional
@@ -74,21 +75,32 @@ class SearchForecast:
         width: int,
         index: str,
         probes: int | None,
-        sampled: bool,
+        target_recall: float | None,
         threads: int,
         store: Store | None = None,
     ) -> None:
-        self.assumed = sampled and not probes
-        self.probes = probes or n_probes(max(1, n_lists(n)))
+        self.assumed = target_recall is not None and probes is None
+        self._probes, self._target_recall = probes, target_recall
         self._vectors, self._n, self._threads, self.store = vectors, n, threads, store
-        self._how: dict[str, Any] = {"k": k, "width": width, "index": index, "sampled": sampled}
+        self._how: dict[str, Any] = {"k": k, "width": width, "index": index, "sampled": target_recall is not None}
+
+    @cached_property
+    def _some(self) -> np.ndarray:
+        return some_vectors(self._vectors)
+
+    @cached_property
+    def probes(self) -> int:
+        """Lists that are visited for each image, as far as is known."""
+        if self._probes is None and self._target_recall is not None:
+            return guess_probes(self._some, self._n, k=self._how["k"], target_recall=self._target_recall)
+        return self._probes or n_probes(max(1, n_lists(self._n)))
 
     @cached_property
     def _rates(self) -> Rates:
         lists, n = n_lists(self._n), self._n
         length = max(1, n // max(1, lists))
         return measure_rates(
-            some_vectors(self._vectors),
+            self._some,
             index=self._how["index"],
             k=self._how["width"],
             lists=lists,
@@ -132,14 +144,16 @@ class SearchForecast:
         lengths = np.zeros(len(centroids), np.int64)
         for first in range(0, len(lists), 2**20):
             lengths += np.bincount(lists[first : first + 2**20], minlength=len(centroids))
-        return longer(some_vectors(self._vectors), np.ascontiguousarray(centroids), lengths, probes=probes)
+        return longer(self._some, np.ascontiguousarray(centroids), lengths, probes=probes)
 
 
-def search_forecast(store: Store, settings: Settings, *, k: int, index: str, probes: int | None, sampled: bool) -> SearchForecast:
+def search_forecast(
+    store: Store, settings: Settings, *, k: int, index: str, probes: int | None, target_recall: float | None
+) -> SearchForecast:
     """Return the forecast of a search; where a recall decides, with as many probes as it took in the run before."""
     vectors = store.array("background/vectors")
     made = store.manifest.stages.get("neighbors.background", {"record": {}, "parameters": {}})
-    before = made["record"].get("probes") if sampled and made["parameters"].get("index") == index else None
+    before = made["record"].get("probes") if target_recall is not None and made["parameters"].get("index") == index else None
     return SearchForecast(
         vectors,
         len(vectors),
@@ -147,7 +161,7 @@ def search_forecast(store: Store, settings: Settings, *, k: int, index: str, pro
         width=min(k + EXTRA_NEIGHBORS, len(vectors)),
         index=index,
         probes=probes or before,
-        sampled=sampled,
+        target_recall=target_recall,
         threads=resolve_threads(settings.threads),
         store=store,
     )
@@ -232,7 +246,7 @@ def plan_seconds(plans: Sequence[StagePlan], n: int, *, dim: int, k: int, index:
     # neighbors stand near each other in the order of lists
     table = (np.arange(rows)[:, None] + rng.integers(-_NEAR, _NEAR, (rows, k))) % rows
     with limit_threads(threads):
-        search = SearchForecast(vectors, n, probes=None, sampled=False, threads=threads, **how)
+        search = SearchForecast(vectors, n, probes=None, target_recall=None, threads=threads, **how)
         return {
             "neighbors": search.seconds(n, planned["neighbors"], train=True),
             "graph": building_seconds(table, n, k, planned["graph"], budget=budget, threads=threads),

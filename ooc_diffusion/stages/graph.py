@@ -15,7 +15,7 @@ from ..neighbors import locality_order
 from ..parallel import resolve_threads
 from ..store import Store
 from .completion import DEFAULT_RECALL, How, by_lists, complete
-from .graph_forecast import WORTH_A_FORECAST, graph_seconds
+from .graph_forecast import WORTH_A_FORECAST, graph_seconds, seed_copies_bytes
 from .plans import BLOCK_ROWS, plan_graph
 from .settings import ROLES, Record, Settings, Worker, open_store, run_stage
 
@@ -125,6 +125,8 @@ def graph(
         parameters |= how.parameters
 
     def foretell() -> dict[str, Any]:
+        if seed_copies_bytes(n_seeds, dim) > max(0, settings.budget.total - plan.least_bytes):
+            return {}  # there is no memory to measure in
         threads = resolve_threads(settings.threads)
         return {"planned_seconds": graph_seconds(target, k, plan, how, budget=settings.budget, threads=threads)}
 

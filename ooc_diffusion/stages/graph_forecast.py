@@ -57,6 +57,11 @@ def graph_seconds(store: Store, k: int, plan: StagePlan, how: How, *, budget: Me
     return seconds | building_seconds(table, n, k, plan, budget=budget, threads=threads)
 
 
+def seed_copies_bytes(n_seeds: int, dim: int) -> int:
+    """Return the bytes of memory for the seeds in the order of their lists, and once more while these are searched."""
+    return 8 * n_seeds * dim
+
+
 @dataclass(frozen=True)
 class _Completion:
     """Times parts of the completion of a table with seeds."""

@@ -158,7 +158,7 @@ def neighbors(
     _check(how, n)
     roles = [role for role in ROLES if f"{role}/vectors" in target]
     known = own is None and how.device == "cpu" and not settings.device.startswith("cuda")
-    ahead = search_forecast(target, settings, k=k, index=chosen, probes=probes, sampled=bool(target_recall)) if known else None
+    ahead = search_forecast(target, settings, k=k, index=chosen, probes=probes, target_recall=target_recall) if known else None
     records = {role: _search_role(target, role, how, settings, ahead) for role in roles}
     if "recall" in records["background"]:  # of a run before, too
         require_recall(records["background"]["recall"], min_recall, better=how.better)

@@ -125,6 +125,7 @@ def _stages(store: Store) -> list[StageLine]:
                 disk_bytes(store, name),
                 record["seconds"],
                 record["resumed"],
+                sum(record["planned_seconds"].values()) if "planned_seconds" in record else None,
             )
         )
     return lines

