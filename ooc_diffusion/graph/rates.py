@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import kernels
+from .degrees import in_degrees
 
 # Rows of the small graph: their keys and positions lie outside the caches of a core.
 _ROWS = 2**16
@@ -28,7 +29,7 @@ class GraphRates:
     merged : float
         To sort and merge the keys of its row.
     checked : float
-        To check what it became in W.
+        To check what it became in W, and to count how often nodes are listed.
     """
 
     counted: float
@@ -75,7 +76,12 @@ def measure_building(table: np.ndarray, *, threads: int) -> GraphRates:
     indptr = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     entries = np.concatenate([keys[a:b] for a, b in zip(starts[bounds[:-1]], ends, strict=True)])
     found = np.empty(threads, np.int64), np.empty(threads, np.int64), np.empty(threads, np.int64)
-    checked = _best_of(lambda: kernels.check_rows(bounds, order, position, indptr, entries, none, scale, *found))
+
+    def check() -> None:
+        kernels.check_rows(bounds, order, position, indptr, entries, none, scale, *found)
+        in_degrees(ids, counts)
+
+    checked = _best_of(check)
     return GraphRates(*(seconds / max(1, ids.size) for seconds in (counted, scattered, merged, checked)))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..parallel import one_blas_thread
 from .kernels import order_by_list
 
 FEWEST_FOR_LISTS = 4096
@@ -64,19 +65,20 @@ def bisect_centroids(centroids: np.ndarray) -> np.ndarray:
         List numbers in their new order.
     """
     ordered, pending = [], [np.arange(len(centroids))]
-    while pending:
-        members = pending.pop()
-        if len(members) <= 2:
-            ordered.append(members)
-            continue
-        points = centroids[members].astype(np.float64)
-        points -= points.mean(axis=0)
-        direction = np.linalg.eigh(points.T @ points)[1][:, -1]
-        # eigh leaves the sign open; without a rule the two halves would come in an arbitrary order
-        direction *= np.sign(direction[np.argmax(np.abs(direction))]) or 1.0
-        turn = np.argsort(points @ direction, kind="stable")
-        half = len(members) // 2
-        pending += [members[turn[half:]], members[turn[:half]]]
+    with one_blas_thread():  # which also is faster: the threads of LAPACK wait for each other
+        while pending:
+            members = pending.pop()
+            if len(members) <= 2:
+                ordered.append(members)
+                continue
+            points = centroids[members].astype(np.float64)
+            points -= points.mean(axis=0)
+            direction = np.linalg.eigh(points.T @ points)[1][:, -1]
+            # eigh leaves the sign open; without a rule the two halves would come in an arbitrary order
+            direction *= np.sign(direction[np.argmax(np.abs(direction))]) or 1.0
+            turn = np.argsort(points @ direction, kind="stable")
+            half = len(members) // 2
+            pending += [members[turn[half:]], members[turn[:half]]]
     return np.concatenate(ordered) if ordered else np.empty(0, np.int64)
 
 

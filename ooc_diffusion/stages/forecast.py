@@ -112,10 +112,12 @@ class SearchForecast:
 
     @cached_property
     def _disk(self) -> DiskRates | None:
+        return None if self.store is None else measure_disk(self.store.path, reading=not self._cached)
+
+    @cached_property
+    def _cached(self) -> bool:
         held = 2 * 4 * self._n * self._vectors.shape[1]  # as they came, and in order
-        if self.store is None or held < psutil.virtual_memory().available:
-            return None
-        return measure_disk(self.store.path)
+        return held < psutil.virtual_memory().available
 
     def seconds(self, q: int, plan: StagePlan, *, train: bool, probes: int | None = None, longer: float | None = None) -> Seconds:
         """Return the seconds of each step for q images of a role, with what is known meanwhile of probes and `Rates.longer`."""
@@ -131,7 +133,7 @@ class SearchForecast:
         )
         table = 8 * q * width
         writes = {"ordering": plan.disk_bytes - table, "searching": table, "putting back": table}
-        return to_seconds(counts, self._rates, reads=plan.reads, writes=writes, disk=self._disk)
+        return to_seconds(counts, self._rates, reads={} if self._cached else plan.reads, writes=writes, disk=self._disk)
 
     def known_lists(self) -> OrderedLists | None:
         """Return the lists that an earlier run left, where they are to be searched."""
@@ -249,5 +251,5 @@ def plan_seconds(plans: Sequence[StagePlan], n: int, *, dim: int, k: int, index:
         search = SearchForecast(vectors, n, probes=None, target_recall=None, threads=threads, **how)
         return {
             "neighbors": search.seconds(n, planned["neighbors"], train=True),
-            "graph": building_seconds(table, n, k, planned["graph"], budget=budget, threads=threads),
+            "graph": building_seconds(table, n, k, planned["graph"], disk=None, budget=budget, threads=threads),
         }

@@ -22,7 +22,7 @@ from ..neighbors import (
     search,
     search_lists,
 )
-from ..store import Store
+from ..store import DiskRates, Store, measure_disk
 from .completion import How, by_lists
 from .ordered_search import open_lists
 from .plans import BLOCK_ROWS
@@ -31,18 +31,23 @@ from .traffic import FEW_SEEDS
 
 # A table of fewer entries is turned into W before it is worth measuring the machine.
 WORTH_A_FORECAST = 2**25
+# Entries of W for one of the table: some edges are reciprocal.
+_ENTRIES = 1.75
 # Stretches of lists that seeds are compared with, and vectors of all of them.
 _STRETCHES, _SOME_ROWS = 8, 2**15
 
 
-def building_seconds(table: np.ndarray, n: int, k: int, plan: StagePlan, *, budget: MemoryBudget, threads: int) -> Seconds:
+def building_seconds(
+    table: np.ndarray, n: int, k: int, plan: StagePlan, *, disk: DiskRates | None, budget: MemoryBudget, threads: int
+) -> Seconds:
     """Return the seconds of the steps in which W of n nodes with k neighbors is built; ``table`` has some rows of such."""
     rates = measure_building(table[:, :k], threads=threads)
     passes = table_passes(n, k, budget=MemoryBudget(max(budget.total, plan.least_bytes)))
     entries = float(n) * k
     building = {"counted": entries, "scattered": passes * entries, "merged": entries}
     counts = {"building": building, "checking": {"checked": entries}}
-    return to_seconds(counts, rates, reads={}, writes={}, disk=None)
+    written = 20 * n + int(4 * _ENTRIES * n * k)
+    return to_seconds(counts, rates, reads={}, writes={"building": written}, disk=disk)
 
 
 def graph_seconds(store: Store, k: int, plan: StagePlan, how: How, *, budget: MemoryBudget, threads: int) -> Seconds:
@@ -53,8 +58,11 @@ def graph_seconds(store: Store, k: int, plan: StagePlan, how: How, *, budget: Me
     """
     table = store.array("background/neighbor_ids")
     n = len(table) + (len(store.array("seeds/vectors")) if "seeds/neighbor_ids" in store else 0)
-    seconds = _Completion(store, k, how, threads).seconds() if "seeds/neighbor_ids" in store else {}
-    return seconds | building_seconds(table, n, k, plan, budget=budget, threads=threads)
+    seconds, disk = {}, measure_disk(store.path, reading=False)
+    if "seeds/neighbor_ids" in store:
+        seconds = _Completion(store, k, how, threads).seconds()
+        seconds["merging"] += 8 * n * k / disk.write if disk else 0.0
+    return seconds | building_seconds(table, n, k, plan, disk=disk, budget=budget, threads=threads)
 
 
 def seed_copies_bytes(n_seeds: int, dim: int) -> int:

@@ -299,8 +299,11 @@ def _find(worker: Worker, store: Store, role: str, how: _How, ahead: RoleForecas
     about: dict[str, Any] = {"images": len(queries), "k": how.k, "index": how.index}
     if how.index not in ("Flat", _OF_FILE):
         assert inverted is not None
-        with worker.clock.step("samples"):
-            about["probes"] = _probes(how, vectors, inverted) if background else store.record("neighbors.background")["probes"]
+        if background:
+            with worker.clock.step("samples"):
+                about["probes"] = _probes(how, vectors, inverted)
+        else:
+            about["probes"] = store.record("neighbors.background")["probes"]
         ahead.know(about["probes"], inverted)
     if isinstance(how.own, OwnIndex):
         found, more = search_own_index(worker, how.own, vectors, queries, role=role, width=width, probes=how.probes)

@@ -23,9 +23,10 @@ def to_seconds(
     rates : Rates or GraphRates
         Seconds of one.
     reads, writes : mapping
-        Bytes by step.
+        Bytes by step that pass through the disk: what the system's cache holds is read from memory, but all is synced that is
+        written.
     disk : DiskRates or None
-        None where the system's cache holds all that is read; nothing then waits for the disk.
+        None where there is none yet, and bytes do not count.
     """
     seconds = {step: sum(times * getattr(rates, name) for name, times in of.items()) for step, of in counts.items()}
     if disk is None:

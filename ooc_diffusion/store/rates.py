@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import time
@@ -18,15 +19,15 @@ class DiskRates:
     Parameters
     ----------
     read, write : float
-        From front to end, past the system's cache; written until it is synced.
+        From front to end, past the system's cache (infinite where that was not measured); written until it is synced.
     """
 
     read: float
     write: float
 
 
-def measure_disk(folder: Path) -> DiskRates | None:
-    """Write a file without a name, sync it, read it; None where the folder takes none."""
+def measure_disk(folder: Path, *, reading: bool) -> DiskRates | None:
+    """Write a file without a name, sync it, and read it if that matters; None where the folder takes none."""
     data = os.urandom(2**20)
     try:
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
@@ -35,10 +36,13 @@ def measure_disk(folder: Path) -> DiskRates | None:
                 file.write(data)
             os.fsync(file.fileno())
             written = time.perf_counter()
+            writing = _BYTES / (written - started)
+            if not reading:
+                return DiskRates(math.inf, writing)
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             file.seek(0)
             while file.read(2**20):
                 pass
-            return DiskRates(_BYTES / (time.perf_counter() - written), _BYTES / (written - started))
+            return DiskRates(_BYTES / (time.perf_counter() - written), writing)
     except OSError:
         return None

@@ -120,8 +120,11 @@ def test_graph_seconds_count_passes(folder, monkeypatch):
     monkeypatch.setattr(graph_forecast, "table_passes", lambda *args, **options: 3)
     budget = MemoryBudget(2**31)
     plan = plan_graph(1000, 5, budget=budget)
-    found = graph_forecast.building_seconds(np.zeros((10, 9), int), 1000, 5, plan, budget=budget, threads=1)
-    assert found == {"building": 5000 * 131, "checking": 5000 * 1000}
+    found = graph_forecast.building_seconds(
+        np.zeros((10, 9), int), 1000, 5, plan, disk=DiskRates(1.0, 100.0), budget=budget, threads=1
+    )
+    written = 20 * 1000 + 4 * 1.75 * 5000
+    assert found == {"building": 5000 * 131 + written / 100, "checking": 5000 * 1000}
 
 
 def test_more_of_everything_takes_longer(folder):
@@ -168,9 +171,10 @@ def test_plan_says_seconds_without_vectors():
 
 
 def test_the_disk_is_measured_without_leaving_anything(tmp_path):
-    found = measure_disk(tmp_path)
-    assert found is not None
-    assert found.read > 0
-    assert found.write > 0
+    for reading in (True, False):
+        found = measure_disk(tmp_path, reading=reading)
+        assert found is not None
+        assert found.read > 0
+        assert found.write > 0
     assert list(tmp_path.iterdir()) == []
-    assert measure_disk(tmp_path / "nowhere") is None
+    assert measure_disk(tmp_path / "nowhere", reading=True) is None
