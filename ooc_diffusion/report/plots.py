@@ -127,6 +127,7 @@ def learning_curve_png(curve: Sequence[Mapping[str, Any]]) -> bytes:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
@@ -138,6 +139,7 @@ def learning_curve_png(curve: Sequence[Mapping[str, Any]]) -> bytes:
                 values = [row[kind + name] for row in curve]
                 if None not in values:
                     axes.plot(epochs, [scale * value for value in values], color=look.color, marker=look.marker, label=word)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_xlabel("epoch")
             axes.set_ylabel(name + unit)
             axes.grid(alpha=0.15)

@@ -38,6 +38,8 @@ def split(
     dict
         Number of classes in each part.
     """
+    if not Path(output).absolute().parent.is_dir():
+        raise BadInput(f"{Path(output).parent} is no folder; make it, or give another --output")
     names, n_classes = _classes(images, root)
     found = random_split(n_classes, seed=seed)
     if Path(output).exists() and not overwrite:

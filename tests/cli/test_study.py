@@ -54,6 +54,8 @@ def test_a_split_replaces_nothing_unasked(tmp_path):
     assert file.read_text() == "mine"
     done("split", "digits", "--output", file, "--overwrite")
     assert file.read_text().startswith("{")
+    ran = run("split", "digits", "--output", tmp_path / "none" / "split.json")
+    assert (ran.code, ran.error) == (3, f"error: {tmp_path / 'none'} is no folder; make it, or give another --output")
 
 
 def test_the_table_of_the_protocol_says_what_the_record_says(images):

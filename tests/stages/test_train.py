@@ -105,7 +105,7 @@ def test_same_seed_same_bytes_kept_in_memory_or_not(characters, uninterrupted, t
 
 @pytest.mark.parametrize("stop", [1, 3, 5, 6])
 def test_a_stopped_training_goes_on_and_ends_with_the_same_bytes(characters, uninterrupted, tmp_path, monkeypatch, stop):
-    _, record, expected = uninterrupted
+    where, record, expected = uninterrupted
     monkeypatch.setattr(stage, "SECONDS_BETWEEN_STATES", 0)
     write, count = stage._write_state, [0]
 
@@ -132,6 +132,8 @@ def test_a_stopped_training_goes_on_and_ends_with_the_same_bytes(characters, uni
     assert seen[0][0] > 0  # what was done before comes first
     assert (tmp_path / "n.safetensors").read_bytes() == expected
     assert again["curve"] == record["curve"]
+    for curve in ("n.curve.csv", "n.curve.png"):
+        assert (tmp_path / curve).read_bytes() == (where / curve).read_bytes()
     assert list((tmp_path / "s" / "jobs").iterdir()) == []
 
 

@@ -68,7 +68,7 @@ def _halve(source: Store, path: Path, settings: Settings) -> Store:
     firsts = np.searchsorted(truth[order], truth[order])
     place[order] = np.arange(len(truth)) - firsts
     later = place >= np.bincount(truth[truth >= 0], minlength=1)[truth] // 2
-    names = class_names(source)
+    names, described = class_names(source), description(source)
     target = Store(path, create=True)
     for role, rows in (("background", np.flatnonzero((truth >= 0) & ~later)), ("tests", np.flatnonzero((truth >= 0) & later))):
         plan = plan_import(len(rows), source.entry("background/descriptors").shape[1], budget=settings.budget)
@@ -79,12 +79,14 @@ def _halve(source: Store, path: Path, settings: Settings) -> Store:
             plan=plan,
             parameters={name: source.entry(f"background/{name}").identity for name in _COPIED},
             total=len(rows),
-            work=lambda worker, role=role, rows=rows: _copy(worker, source, role, rows, names),  # type: ignore[misc]
+            work=lambda worker, role=role, rows=rows: _copy(
+                worker, source, role, rows, {"class_names": names, "described": described}
+            ),  # type: ignore[misc]
         )
     return target
 
 
-def _copy(worker: Worker, source: Store, role: str, rows: np.ndarray, names: list[str] | None) -> dict[str, Any]:
+def _copy(worker: Worker, source: Store, role: str, rows: np.ndarray, known: dict[str, Any]) -> dict[str, Any]:
     for name in _COPIED:
         values = source.array(f"background/{name}")
         copied = worker.job.array(f"{role}/{name}", values.dtype.str, (len(rows), *values.shape[1:]))
@@ -92,7 +94,15 @@ def _copy(worker: Worker, source: Store, role: str, rows: np.ndarray, names: lis
             copied.append(np.ascontiguousarray(values[rows[first : first + BLOCK_ROWS]]))
             worker.job.checkpoint()
     worker.advance(len(rows))
-    return {"images": len(rows), "class_names": names}
+    return {"images": len(rows), **known}
+
+
+def description(images: Store) -> dict[str, Any]:
+    """Return how images were described, also where they are a copy of others; empty where that is not known."""
+    stages = images.manifest.stages
+    if "extract.background" in stages:
+        return dict(stages["extract.background"]["parameters"])
+    return dict(stages.get("list.background", {"record": {}})["record"].get("described", {}))
 
 
 def open_other(background: str | None, images: Store, folder: Path, *, root: str | None, settings: Settings) -> Store | None:
@@ -101,7 +111,7 @@ def open_other(background: str | None, images: Store, folder: Path, *, root: str
         return None
     if store_at(background):
         return Store(background)
-    described = images.manifest.stages.get("extract.background", {"parameters": {}})["parameters"]
+    described = description(images)
     if described.get("model") != "pixels":
         raise BadInput(f"{background} is a data set, but the images are not described by pixels; extract it alike into a store")
     made = folder / "background.store"

@@ -13,6 +13,7 @@ from ooc_diffusion.report import HOLDS, UNTESTED
 from ooc_diffusion.stages import low_shot_logistic
 from ooc_diffusion.stages.settings import Settings
 from ooc_diffusion.stages.study import CHAPTERS, graphs, parameters, study
+from ooc_diffusion.stages.study.data import description
 from ooc_diffusion.store import Store
 
 from ...report.samples import parse
@@ -138,7 +139,8 @@ def test_a_store_without_tests_is_halved_class_by_class(tmp_path):
     store, _ = import_clusters(tmp_path / "images")
     alone = Store(tmp_path / "alone", create=True)
     X, truth = store.array("background/descriptors"), store.array("background/truth")
-    with alone.job("import.background", parameters={}) as job:
+    described = {"model": "pixels", "image_size": 8, "color": "gray"}
+    with alone.job("extract.background", parameters=described) as job:
         job.put("background/descriptors", np.array(X))
         job.put("background/truth", np.array(truth))
         job.publish({})
@@ -149,6 +151,7 @@ def test_a_store_without_tests_is_halved_class_by_class(tmp_path):
         for role, expected in (("background", rows[:4]), ("tests", rows[4:])):
             found = made.array(f"{role}/descriptors")[made.array(f"{role}/truth") == c]
             np.testing.assert_array_equal(found, X[expected])
+    assert description(made) == described  # so that a data set can be described alike, as its background
 
 
 @pytest.mark.parametrize(
