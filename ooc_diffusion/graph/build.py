@@ -73,7 +73,7 @@ def write_graph(
     advance : callable
         Told, block by block, how many nodes the work done since the last call is worth; N in all.
     clock : Clock, optional
-        Gets the seconds of ``building`` and ``checking``.
+        Gets the seconds of its two steps.
 
     Returns
     -------
@@ -94,10 +94,9 @@ def write_graph(
     with clock.step("building"):
         table, rows, pairs, steady = _build(job, neighbor_ids, weights, order, budget, threads, mutual, advance)
     with clock.step("checking"):
-        halves = 2 * pairs - rows.one_way_entries()
+        options: dict[str, Any] = {"halves": 2 * pairs - rows.one_way_entries(), "mutual": mutual, "threads": threads}
         with _thrown_away(job):
-            graph = rows.graph(job)
-            checked = check_graph(graph, neighbor_ids, weights, halves=halves, mutual=mutual, threads=threads, advance=steady)
+            checked = check_graph(rows.graph(job), neighbor_ids, weights, advance=steady, **options)
         steady.finish()
         return checked | {"in_degree": in_degrees(neighbor_ids, table.counts)}
 
