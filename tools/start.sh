@@ -70,7 +70,8 @@ tests)
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
     .venv/bin/mypy
-    exec .venv/bin/python -m pytest "$@"
+    # a process per core, each with whole files, whose tests share what is made once
+    exec .venv/bin/python -m pytest --numprocesses auto --dist loadfile "$@"
     ;;
 install)
     install .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass, field
 
 from ..errors import DoesNotFit
@@ -35,6 +36,7 @@ class MemoryBudget:
 
     def overhead(self, *, torch: bool = False) -> int:
         """Bytes that are not for arrays: the libraries, or what the process holds already where that is more."""
+        _give_back()
         return max(_LIBRARIES_WITH_TORCH if torch else _LIBRARIES, anonymous_bytes())
 
     def room(self, *, torch: bool = False) -> int:
@@ -80,6 +82,13 @@ class MemoryBudget:
                 f"{what} needs a memory budget of {_rounded_up(least)} at least, "
                 f"but it is {format_size(self.total)}; give --memory-budget {_rounded_up(least)} or more"
             )
+
+
+def _give_back() -> None:
+    """Let the C library return what was freed: it keeps hundreds of MiB of small pieces, of networks for example."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # glibc
+        trim(0)
 
 
 def _rounded_up(size: int) -> str:

@@ -61,8 +61,8 @@ def low_shot_knn(store: Store, protocol: Protocol, *, settings: Settings) -> tup
 
 
 def _plan(store: Store, problems: list[LowShot], settings: Settings) -> StagePlan:
-    dim, k = store.entry("background/vectors").shape[1], max(NEIGHBORS)
     most, m = max(p.n_classes for p in problems), max(len(p.train_rows) for p in problems)
+    dim, k = store.entry("background/vectors").shape[1], min(max(NEIGHBORS), m)
     arrays = index_bytes(DATABASE_ROWS, dim, inverted=False) + search_bytes(dim, k, threads=resolve_threads(settings.threads))
     arrays += BLOCK_ROWS * (24 * k + 48 * most) + 64 * m
     least = settings.budget.overhead() + arrays + SLACK

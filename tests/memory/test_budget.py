@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -89,3 +91,23 @@ def test_what_is_held_counts_in_the_message(held):
     with pytest.raises(DoesNotFit) as error:
         MemoryBudget(400 * MIB).require(10 * MIB, what="x")
     assert named(error) == "510MiB"
+
+
+FREED = """
+import numpy as np
+from ooc_diffusion.memory import MemoryBudget, anonymous_bytes
+
+pieces = [np.ones(125) for _ in range(300_000)]
+kept = pieces[::1000]  # as many as hinder the C library from giving all of it back by itself
+del pieces
+before = anonymous_bytes()
+MemoryBudget(2**31).overhead()
+print(before - anonymous_bytes(), kept[-1].sum())
+"""
+
+
+def test_memory_that_was_freed_is_not_taken_for_held():
+    found = subprocess.run([sys.executable, "-c", FREED], check=True, capture_output=True, text=True)
+    given_back, total = found.stdout.split()
+    assert int(given_back) > 200 * MIB
+    assert float(total) == 125
