@@ -13,6 +13,8 @@ from .sizes import format_size, parse_size
 # 560 MiB; Python 3.11, Linux x86-64). Planned even where they are not loaded yet, so that a plan does not depend on the moment.
 _LIBRARIES = 256 * 2**20
 _LIBRARIES_WITH_TORCH = 768 * 2**20
+# What is held is rounded up to this, or two looks at the same work would differ by some pages.
+_STEP = 4 * 2**20
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class MemoryBudget:
     def overhead(self, *, torch: bool = False) -> int:
         """Bytes that are not for arrays: the libraries, or what the process holds already where that is more."""
         _give_back()
-        return max(_LIBRARIES_WITH_TORCH if torch else _LIBRARIES, anonymous_bytes())
+        held = -(-anonymous_bytes() // _STEP) * _STEP
+        return max(_LIBRARIES_WITH_TORCH if torch else _LIBRARIES, held)
 
     def room(self, *, torch: bool = False) -> int:
         """Bytes left for the arrays of a stage (may be negative)."""

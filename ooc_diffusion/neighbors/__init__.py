@@ -2,6 +2,7 @@
 
 from .completion import Entering, entering, entering_bytes, reach_for
 from .counts import Counts, count_search
+from .exact import DATABASE_ROWS, QUERY_ROWS
 from .foreign_index import ForeignIndex, foreign_bytes
 from .gpu import MOST_GPU_SELECTED
 from .guess import guess_probes
@@ -14,16 +15,7 @@ from .own_table import best_first, check_ids, check_similarities, distinct, requ
 from .permute import inverse, permuted, row_bytes
 from .rates import Rates, longer, measure_rates, some_vectors
 from .recall import SAMPLES, Sample, draw_sample, measure_recall, measure_share, measure_table, probes_for
-from .search import (
-    DATABASE_ROWS,
-    INDEXES,
-    QUERY_ROWS,
-    choose_index,
-    index_bytes,
-    resolve_device,
-    search,
-    search_bytes,
-)
+from .search import INDEXES, choose_index, index_bytes, resolve_device, search, search_bytes
 from .training import train_centroids
 
 __all__ = [

@@ -17,9 +17,9 @@ from typing import NoReturn
 import numpy as np
 
 from ..errors import BadInput
+from .exact import QUERY_ROWS
 from .lists import n_probes
 from .own_table import check_ids, check_similarities, distinct, products_of, require_products
-from .search import QUERY_ROWS
 
 _PROGRAM = Path(__file__).with_name("index_child.py")
 # Anonymous memory of a process with numpy and faiss alone (measured: 115 MiB).

@@ -10,12 +10,13 @@ import numpy as np
 
 from ..parallel import in_order, one_blas_thread
 from .bounded import Best, key_bytes
+from .exact import QUERY_ROWS
 from .kernels import offer, put_rows
 from .list_major import Tiles, around, nearest_lists
 from .lists import Inverted
 from .nearest import assign_lists
 from .recall import SAMPLES
-from .search import QUERY_ROWS, inverted_index, search
+from .search import inverted_index, search
 from .training import move_centroids
 
 # Vectors that are enough to measure with, and their bytes at most.
@@ -25,7 +26,7 @@ _STRETCHES = 64
 _TIMES = 2
 # Lists of a k-means of some vectors that tells how much longer than others those are that are visited.
 _SMALL_LISTS, _SMALL_ITERATIONS = 128, 4
-_QUERIES, _EXACT_ROWS = 1024, 2**13
+_QUERIES = 1024
 _SPLITS = 16
 
 
@@ -40,7 +41,7 @@ class Rates:
     split : float
         Per set of centroids that is cut in two for the locality order.
     exact, flat : float
-        Per inner product of an exact search, of a sample by one thread and of many vectors by all.
+        Per inner product of an exact search, of a sample and of many vectors; of more vectors fewer are looked at closely.
     near : float
         Per centroid that is compared with a query, to find the lists that it probes.
     listed : float
@@ -145,13 +146,13 @@ def _together(call: Callable[[], object], threads: int) -> float:
 
 
 def _exact(some: np.ndarray, k: int) -> float:
-    queries, database = some[:SAMPLES], some[:_EXACT_ROWS]
-    return _best_of(lambda: list(search(database, queries, k=min(k, len(database))))) / (len(queries) * len(database))
+    queries = some[:SAMPLES]
+    return _best_of(lambda: list(search(some, queries, k=min(k, len(some))))) / (len(queries) * len(some))
 
 
 def _flat(some: np.ndarray, k: int, threads: int) -> float:
-    queries, database = np.resize(some, (threads * QUERY_ROWS, some.shape[1])), some[:QUERY_ROWS]
-    return _best_of(lambda: list(search(database, queries, k=min(k, len(database))))) / (len(queries) * len(database))
+    queries = np.resize(some, (threads * QUERY_ROWS, some.shape[1]))
+    return _best_of(lambda: list(search(some, queries, k=min(k, len(some))))) / (len(queries) * len(some))
 
 
 def _assign(some: np.ndarray, lists: int) -> float:

@@ -1,24 +1,21 @@
-"""Nearest neighbors with faiss, block by block: exact (Flat), or by inverted lists (IVFFlat)."""
+"""Nearest neighbors, block of queries after block: exact (Flat), or by inverted lists of faiss (IVFFlat)."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from ..errors import BadInput
 from ..parallel import one_blas_thread
+from .exact import DATABASE_ROWS, QUERY_ROWS, database_bytes, query_bytes, search_exactly
 from .gpu import MOST_GPU_QUERIES, free_gpu_bytes, gpu_query_rows, index_on_gpus
 from .lists import FEWEST_FOR_LISTS, Inverted, n_lists, n_probes
 
 logger = logging.getLogger(__name__)
 
-# Sizes that could change the rounding of a matrix product are constants: results do not depend on the memory budget.
-QUERY_ROWS = 4096
-DATABASE_ROWS = 65536
 _LARGEST_FLAT = 100_000
 INDEXES = ("auto", "Flat", "IVFFlat", "list-major")
 
@@ -91,9 +88,10 @@ def search(
 
     Notes
     -----
-    The bytes do not depend on the number of threads: each of them searches whole blocks of queries, and BLAS, which rounds
-    otherwise for another number of threads, is held to one.
+    The bytes do not depend on the number of threads: BLAS, which rounds otherwise for another number, is held to one.
     """
+    import faiss
+
     sign = np.float32(-1 if metric == "euclidean" else 1)
     if device == "cuda":
         index = index_on_gpus(vectors, inverted=inverted, probes=probes, metric=_faiss_metric(metric), precision=precision)
@@ -101,7 +99,8 @@ def search(
         rows = gpu_query_rows(queries.shape[1], k, lists, free=free_gpu_bytes(), least=QUERY_ROWS)
         found_blocks = _find_by_index(index, queries, k, start, rows)
     elif inverted is None:
-        found_blocks = _find_exactly(vectors, queries, k, metric, start)
+        yield from search_exactly(vectors, queries, k=k, threads=faiss.omp_get_max_threads(), metric=metric, start=start)
+        return
     else:
         found_blocks = _find_by_index(inverted_index(vectors, inverted, probes, metric), queries, k, start, QUERY_ROWS)
     for found, ids in found_blocks:
@@ -113,7 +112,7 @@ def index_bytes(n: int, d: int, *, inverted: bool, device: str = "cpu") -> int:
     if device != "cpu":
         return 8 * n + 4 * n_lists(n) * d  # ids of the shards
     if not inverted:
-        return DATABASE_ROWS * d * 4
+        return database_bytes(d)
     return n * (4 * d + 8) + 4 * n_lists(n) * d
 
 
@@ -121,7 +120,7 @@ def search_bytes(d: int, k: int, *, threads: int, device: str = "cpu") -> int:
     """Return the bytes of memory that searching takes besides the database: a block of queries, its products, its results."""
     if device != "cpu":
         return MOST_GPU_QUERIES * (4 * d + 40 * k) + 16 * 2**20
-    return threads * (QUERY_ROWS * (4 * d + 40 * k) + 24 * 2**20) + 16 * 2**20
+    return threads * (query_bytes(d, k) + 24 * 2**20) + 16 * 2**20
 
 
 def _faiss_metric(metric: str) -> int:
@@ -130,44 +129,13 @@ def _faiss_metric(metric: str) -> int:
     return faiss.METRIC_L2 if metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
 
 
-def _block(rows: np.ndarray, first: int, length: int) -> np.ndarray:
-    return np.ascontiguousarray(rows[first : first + length], np.float32)
-
-
 Found = Iterator[tuple[np.ndarray, np.ndarray]]
-
-
-def _find_exactly(vectors: np.ndarray, queries: np.ndarray, k: int, metric: str, start: int) -> Found:
-    """Compare as many blocks of queries at a time as there are threads with one part of the database after the other."""
-    import faiss
-
-    threads = faiss.omp_get_max_threads()
-    # faiss computes |x|² + |y|² - 2 x·y, which loses all digits far from the origin
-    origin = vectors[:DATABASE_ROWS].mean(axis=0, dtype=np.float64).astype(np.float32) if metric == "euclidean" else np.float32(0)
-    for group in range(start, len(queries), threads * QUERY_ROWS):
-        firsts = range(group, min(group + threads * QUERY_ROWS, len(queries)), QUERY_ROWS)
-        blocks = [_block(queries, first, QUERY_ROWS) - origin for first in firsts]
-        best = [faiss.ResultHeap(len(block), k, keep_max=metric != "euclidean") for block in blocks]
-        with one_blas_thread(), ThreadPoolExecutor(threads, initializer=faiss.omp_set_num_threads, initargs=(1,)) as pool:
-            for first in range(0, len(vectors), DATABASE_ROWS):
-                part = _block(vectors, first, DATABASE_ROWS) - origin
-                list(pool.map(_compare, blocks, best, [part] * len(blocks), [first] * len(blocks), [metric] * len(blocks)))
-        for heap in best:
-            heap.finalize()
-            yield heap.D, heap.I
-
-
-def _compare(block: np.ndarray, heap: Any, part: np.ndarray, first: int, metric: str) -> None:
-    import faiss
-
-    found, ids = faiss.knn(block, part, min(heap.k, len(part)), metric=_faiss_metric(metric))
-    heap.add_result(found, np.where(ids < 0, -1, ids + first))
 
 
 def _find_by_index(index: Any, queries: np.ndarray, k: int, start: int, rows: int) -> Found:
     for first in range(start, len(queries), rows):
         with one_blas_thread():
-            found = index.search(_block(queries, first, rows), k)
+            found = index.search(np.ascontiguousarray(queries[first : first + rows], np.float32), k)
         yield found
 
 
@@ -182,7 +150,7 @@ def inverted_index(vectors: np.ndarray, inverted: Inverted, probes: int | None, 
     index.nprobe = probes or n_probes(len(inverted.centroids))
     index.is_trained = True
     for first in range(0, len(vectors), DATABASE_ROWS):
-        part = _block(vectors, first, DATABASE_ROWS)
+        part = np.ascontiguousarray(vectors[first : first + DATABASE_ROWS], np.float32)
         lists = np.ascontiguousarray(inverted.lists[first : first + len(part)], np.int64)
         index.add_core(len(part), faiss.swig_ptr(part), None, faiss.swig_ptr(lists))
     return index

@@ -38,6 +38,7 @@ SIZES = {
     "stages.import_descriptors.BLOCK_ROWS": 512,
     "stages.reduce.BLOCK_ROWS": 512,
     "neighbors.search.QUERY_ROWS": 1024,
+    "neighbors.exact.QUERY_ROWS": 1024,
     "neighbors.list_major.FEWEST_QUERIES": 512,
     "neighbors.permute.BLOCK_ROWS": 700,
     "graph.build._TABLE_ROWS": 512,

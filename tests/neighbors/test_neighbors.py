@@ -9,6 +9,7 @@ from ooc_diffusion.neighbors import (
     assign_lists,
     choose_index,
     draw_sample,
+    exact,
     measure_recall,
     merge_neighbors,
     n_lists,
@@ -16,6 +17,7 @@ from ooc_diffusion.neighbors import (
     search,
     train_centroids,
 )
+from ooc_diffusion.parallel import limit_threads
 from tests.reference import naive_merge, naive_neighbors
 
 
@@ -29,19 +31,62 @@ def found(*args, **kwargs):
     return np.concatenate(ids), np.concatenate(similarities)
 
 
+@pytest.fixture
+def rows_at_once(monkeypatch):
+    def set_rows(database_rows, query_rows):
+        monkeypatch.setattr(exact, "DATABASE_ROWS", database_rows)
+        monkeypatch.setattr(exact, "QUERY_ROWS", query_rows)
+
+    return set_rows
+
+
 @pytest.mark.parametrize("database_rows", [1, 149, 150, 151])
 @pytest.mark.parametrize("query_rows", [1, 149, 150, 151])
-def test_exact_search_for_any_block(monkeypatch, database_rows, query_rows):
-    import sys
-
-    module = sys.modules[search.__module__]
-    monkeypatch.setattr(module, "DATABASE_ROWS", database_rows)
-    monkeypatch.setattr(module, "QUERY_ROWS", query_rows)
+def test_exact_search_for_any_block(rows_at_once, database_rows, query_rows):
+    rows_at_once(database_rows, query_rows)
     X = unit_vectors(150, 7)
     ids, similarities = found(X, X, k=6)
     expected_ids, expected = naive_neighbors(X, 6)
     np.testing.assert_allclose(similarities, expected, atol=1e-6)
     assert (ids == expected_ids).mean() > 0.99
+
+
+@pytest.mark.parametrize("k", [1, 31, 400])
+@pytest.mark.parametrize("d", [3, 70])
+def test_of_equally_similar_vectors_those_of_lower_ids_are_found(rows_at_once, d, k):
+    rows_at_once(100, 64)
+    X = np.random.default_rng(2).integers(-2, 3, (333, d)).astype(np.float32)  # whose products float32 has exactly
+    products = X @ X.T
+    order = np.argsort(-products, axis=1, kind="stable")[:, :k]
+    ids, similarities = found(X, X, k=k)
+    np.testing.assert_array_equal(ids[:, : order.shape[1]], order)
+    np.testing.assert_array_equal(similarities[:, : order.shape[1]], np.take_along_axis(products, order, axis=1))
+    assert (ids[:, order.shape[1] :] == -1).all()
+
+
+@pytest.mark.parametrize("d", [3, 70])
+def test_the_nearest_by_distance_far_from_the_origin(rows_at_once, d):
+    rows_at_once(100, 64)
+    X = np.random.default_rng(3).normal(size=(333, d)).astype(np.float32) + np.float32(500)
+    distances = ((X[:, None].astype(np.float64) - X) ** 2).sum(axis=2)
+    expected = np.sort(distances, axis=1)[:, :9]
+    ids, similarities = found(X, X, k=9, metric="euclidean")
+    np.testing.assert_allclose(-similarities, expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(np.take_along_axis(distances, ids.astype(int), axis=1), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("metric", ["inner product", "euclidean"])
+def test_the_bytes_depend_on_neither_threads_nor_blocks(rows_at_once, metric):
+    X = np.round(np.random.default_rng(4).normal(size=(700, 70)), 1).astype(np.float32)
+    results = set()
+    for threads, database_rows, query_rows in ((1, 700, 700), (2, 700, 100), (3, 33, 64), (1, 333, 1)):
+        rows_at_once(database_rows, query_rows)
+        if metric == "euclidean":
+            rows_at_once(700, query_rows)  # the origin is the mean of the first rows
+        with limit_threads(threads):
+            ids, similarities = found(X, X, k=12, metric=metric)
+        results.add((ids.tobytes(), similarities.tobytes()))
+    assert len(results) == 1
 
 
 def test_fewer_vectors_than_neighbors_are_padded():
@@ -71,8 +116,8 @@ def test_inverted_lists_find_nearly_all_and_only_true_similarities():
     assert (lists[:200] == distances.argmin(axis=1)).mean() > 0.99
     ids, similarities = found(X, X[:500], k=10, inverted=Inverted(centroids, lists))
     np.testing.assert_allclose(np.einsum("qd,qkd->qk", X[:500], X[ids]), similarities, atol=1e-5)
-    exact, _ = found(X, X[:500], k=10)
-    assert np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(ids, exact, strict=True)]) > 0.98
+    all_compared, _ = found(X, X[:500], k=10)
+    assert np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(ids, all_compared, strict=True)]) > 0.98
 
 
 def test_thousands_of_identical_vectors():

@@ -9,7 +9,7 @@ import pytest
 
 from ooc_diffusion.diffusion.room import Room
 from ooc_diffusion.evaluation import draw_seeds
-from ooc_diffusion.neighbors import search
+from ooc_diffusion.neighbors import exact, search
 from ooc_diffusion.stages.classify import classify
 from ooc_diffusion.stages.diffuse import diffuse
 from ooc_diffusion.stages.graph import graph
@@ -78,7 +78,8 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr("ooc_diffusion.store.job._SECONDS_BETWEEN_CHECKPOINTS", 0)
     for module in ("import_descriptors", "reduce", "neighbors", "graph", "classify"):
         monkeypatch.setattr(f"ooc_diffusion.stages.{module}.BLOCK_ROWS", 1024)
-    monkeypatch.setattr(sys.modules[search.__module__], "QUERY_ROWS", 1024)
+    for module in (sys.modules[search.__module__], exact):
+        monkeypatch.setattr(module, "QUERY_ROWS", 1024)
     monkeypatch.setattr("ooc_diffusion.graph.build._range_end", lambda counts, begin, *a: min(begin + 900, len(counts)))
     monkeypatch.setattr("ooc_diffusion.diffusion.scores.make_room", lambda n, left, **kw: Room(min(2, left), False, 999, 99))
 

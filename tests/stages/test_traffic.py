@@ -11,7 +11,7 @@ import pytest
 
 from ooc_diffusion.graph import build
 from ooc_diffusion.memory import MemoryBudget
-from ooc_diffusion.neighbors import list_major
+from ooc_diffusion.neighbors import exact, list_major
 from ooc_diffusion.neighbors import search as search_function
 from ooc_diffusion.stages import completion, neighbors, ordered_search, plans, traffic
 from ooc_diffusion.stages.graph import graph
@@ -225,6 +225,7 @@ def search_by_role(monkeypatch, folder, **options):
 @pytest.mark.parametrize("index", ["Flat", "IVFFlat"])
 def test_faiss_in_blocks(folder, counting, monkeypatch, index):
     monkeypatch.setattr(sys.modules[search_function.__module__], "QUERY_ROWS", 1000)
+    monkeypatch.setattr(exact, "QUERY_ROWS", 1000)
     monkeypatch.setattr(traffic, "QUERY_ROWS", 1000)
     found = search_by_role(monkeypatch, folder, index=index)
     for role, (counts, record) in found.items():
