@@ -9,8 +9,10 @@ import pytest
 
 from ooc_diffusion.errors import BadInput
 from ooc_diffusion.evaluation import MEASURES
-from ooc_diffusion.report import HOLDS, UNTESTED
+from ooc_diffusion.report import FAILS, HOLDS, UNTESTED
 from ooc_diffusion.stages import low_shot_logistic
+from ooc_diffusion.stages.import_descriptors import import_descriptors
+from ooc_diffusion.stages.reduce import reduce
 from ooc_diffusion.stages.settings import Settings
 from ooc_diffusion.stages.study import CHAPTERS, graphs, parameters, study
 from ooc_diffusion.stages.study.data import description
@@ -133,6 +135,31 @@ def test_without_another_collection_its_claims_cannot_be_tested(whole, tmp_path)
     store = whole[1]
     record = study(["table3"], data=str(store.path), output=tmp_path / "out", **OPTIONS)
     assert [claim["verdict"] for claim in record["claims"]] == [UNTESTED, UNTESTED]
+
+
+def test_a_background_without_descriptors_leaves_out_the_prior_alone(whole, tmp_path):
+    """As the collection of the paper, which is published as reduced vectors; nothing estimates a prior from these."""
+    store, others = import_clusters(tmp_path / "images")
+    reduce(store.path, dim=5, settings=replace(QUICK, overwrite=True))
+    bare = np.ascontiguousarray(np.array(others.array("background/descriptors"))[:, :5])
+    np.save(tmp_path / "bare.npy", bare)
+    import_descriptors(tmp_path / "bare.npy", store=tmp_path / "bare", settings=QUICK)
+    reduce(tmp_path / "bare", dim=0, settings=QUICK)
+    made = study(
+        ["table1", "figure5"], data=str(store.path), background=str(tmp_path / "bare"), output=tmp_path / "out", **OPTIONS
+    )
+    with (tmp_path / "out" / "table1.csv").open() as file:
+        cells = [row for row in csv.DictReader(file) if row["source"] == "here" and row["table"] != "Best parameters"]
+    assert {(row["row"], row["column"]) for row in cells if row["text"] == "–"} == {("η columns, prior", "other 60")}
+    (claim,) = [claim for claim in made["claims"] if claim["text"].startswith("A prior estimated")]
+    assert claim["verdict"] in (HOLDS, FAILS)
+    assert "other 60: not run, its images have no descriptors" in claim["figures"]
+    lines = {
+        chart["title"]: [line["name"] for line in chart["lines"]]
+        for chart in json.loads((tmp_path / "out" / "figure5.json").read_text())["charts"]
+    }
+    assert lines.pop("power of η columns, prior") == ["none", "in-domain"]
+    assert {tuple(names) for names in lines.values()} == {("none", "other 60", "in-domain")}
 
 
 def test_a_store_without_tests_is_halved_class_by_class(tmp_path):
