@@ -221,6 +221,7 @@ def test_descriptors_are_what_the_network_gives_its_last_layer(tmp_path, color):
     assert len(shown.mean) == (3 if color else 1)
     names = store.record("list.background")["class_names"]
     assert names == BASE
+    assert store.record("extract.background")["trained_on"] == trained["classes"]
     np.testing.assert_array_equal(store.array("background/truth"), np.repeat(np.arange(4), 10))
 
     from safetensors.torch import load_file

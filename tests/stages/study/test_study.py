@@ -162,7 +162,7 @@ def test_a_background_without_descriptors_leaves_out_the_prior_alone(whole, tmp_
     assert {tuple(names) for names in lines.values()} == {("none", "other 60", "in-domain")}
 
 
-def test_a_store_without_tests_is_halved_class_by_class(tmp_path):
+def test_a_store_without_tests_is_halved_class_by_class(tmp_path, caplog):
     store, _ = import_clusters(tmp_path / "images")
     alone = Store(tmp_path / "alone", create=True)
     X, truth = store.array("background/descriptors"), store.array("background/truth")
@@ -170,7 +170,7 @@ def test_a_store_without_tests_is_halved_class_by_class(tmp_path):
     with alone.job("extract.background", parameters=described) as job:
         job.put("background/descriptors", np.array(X))
         job.put("background/truth", np.array(truth))
-        job.publish({})
+        job.publish({"trained_on": ["0", "7"]})
     study(["knn"], data=str(alone.path), output=tmp_path / "out", **{**OPTIONS, "n_per_class": (1,), "draws": 1})
     made = Store(tmp_path / "out" / "images.store")
     for c in range(12):
@@ -178,6 +178,13 @@ def test_a_store_without_tests_is_halved_class_by_class(tmp_path):
         for role, expected in (("background", rows[:4]), ("tests", rows[4:])):
             found = made.array(f"{role}/descriptors")[made.array(f"{role}/truth") == c]
             np.testing.assert_array_equal(found, X[expected])
+    novel = json.loads((tmp_path / "out" / "split-0.json").read_text())
+    novel = {*novel["novel_classes_1"], *novel["novel_classes_2"]}
+    seen = len(novel & {0, 7})
+    assert seen
+    assert [f"{seen} of {len(novel)} novel classes" in message for message in caplog.messages].count(True) == 1
+    summary = parse((tmp_path / "out" / "knn.html").read_text(encoding="utf-8")).text
+    assert f"trained on {seen}: these are no low-shot" in " ".join(summary.split())
     assert description(made) == described  # so that a data set can be described alike, as its background
 
 
