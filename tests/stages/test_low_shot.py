@@ -5,7 +5,8 @@ import pytest
 
 from ooc_diffusion.classify import fuse, log_scores
 from ooc_diffusion.errors import BadInput, DoesNotFit
-from ooc_diffusion.stages import low_shot_diffusion, low_shot_logistic
+from ooc_diffusion.memory import StagePlan
+from ooc_diffusion.stages import low_shot_diffusion, low_shot_logistic, low_shot_plan
 from ooc_diffusion.stages.low_shot_background import open_background
 from ooc_diffusion.stages.low_shot_diffusion import COEFFICIENTS, Variant, low_shot
 from ooc_diffusion.stages.low_shot_logistic import stored_model
@@ -192,3 +193,18 @@ def test_a_dry_run_only_plans(stores):
     _, record = run(stores, {}, fusion=True, what=protocol(seed=77), settings=Settings(memory_budget="2GiB", dry_run=True))
     assert record["plan"]["memory_bytes"] > 0
     assert set(Store(store.path).manifest.stages) == stages
+
+
+@pytest.mark.parametrize(
+    ("eta", "more"), [({"alpha": 0.9}, 4 * 147), ({"alpha": 0.9, "solver": "conjugate-gradient"}, 3 * 4 * 147)]
+)
+def test_the_plan_knows_the_iterates_of_alpha(stores, monkeypatch, eta, more):
+    """What they take is lost in what diffusing nodes by the hundred takes otherwise, so the others are left out."""
+    store, least = stores[0], []
+    monkeypatch.setattr(low_shot_plan, "plan_neighbors", lambda *args, **options: StagePlan("", "", 0, 0, 0))
+    monkeypatch.setattr(low_shot_plan, "plan_graph", lambda *args, **options: StagePlan("", "", 0, 0, 0))
+    problems = protocol().problems(store)
+    for options in ({}, eta):
+        plan = low_shot_plan.plan_low_shot(store, variant(**options), problems, 102, fusion=False, settings=QUICK)
+        least.append(plan.least_bytes)
+    assert least[1] - least[0] == more
