@@ -125,7 +125,7 @@ class Protocol:
     def parameters(self) -> dict[str, Any]:
         """What determines results, as JSON values."""
         chosen = {"n_per_class": list(self.n_per_class), "draws": self.draws, "groups": list(self.groups), "seed": self.seed}
-        return {"split": digest(self.split.as_json()), **chosen}
+        return {"split": digest(self.split.as_json()), **chosen, "ties": "by the other of top1 and top5"}
 
     def problems(self, store: Store) -> list[LowShot]:
         """Return the problem of each group, after what the store holds was checked."""
