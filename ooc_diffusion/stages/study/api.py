@@ -17,7 +17,7 @@ from ..low_shot import make_protocol
 from ..low_shot_diffusion import MAX_ITER
 from ..neighbors import DEFAULT_K
 from ..page import library_versions
-from ..seen_classes import seen_novel_classes
+from ..seen_classes import seen_novel_classes, tests_are_seen
 from ..settings import Record, Settings
 from ..temporary_graphs import GraphKeeper
 from .accuracies import knn, table2, table3, table5, transductive
@@ -155,6 +155,8 @@ def _title(data: str) -> str:
 def _summary(runs: Runs, data: str, background: str | None, seen: Sequence[str]) -> list[tuple[str, str | int]]:
     groups = runs.protocol.split.groups
     warned = [("Novel classes that the network was trained on", f"{len(seen)}: these are no low-shot figures")] if seen else []
+    if tests_are_seen(runs.store):
+        warned.append(("Tests of base classes", "the network may have been trained on them; those of novel classes count"))
     return [
         ("Images", data),
         ("Other collection", background or "none"),

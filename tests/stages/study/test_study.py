@@ -185,6 +185,8 @@ def test_a_store_without_tests_is_halved_class_by_class(tmp_path, caplog):
     assert [f"{seen} of {len(novel)} novel classes" in message for message in caplog.messages].count(True) == 1
     summary = parse((tmp_path / "out" / "knn.html").read_text(encoding="utf-8")).text
     assert f"trained on {seen}: these are no low-shot" in " ".join(summary.split())
+    assert "Tests of base classes the network may have been trained on them" in " ".join(summary.split())
+    assert ["extract these with --role tests" in message for message in caplog.messages].count(True) == 1
     assert description(made) == described  # so that a data set can be described alike, as its background
 
 
