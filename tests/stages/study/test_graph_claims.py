@@ -64,9 +64,27 @@ def test_equally_good_numbers_of_neighbors_are_each_the_best(monkeypatch, none, 
 def test_an_unfilled_matrix_says_nothing_of_the_iteration_at_which_it_is_full(filled, best, verdict):
     values = {"reached": np.array([filled] * 2), "curves": np.zeros((2, 4, 4))}
     found = SimpleNamespace(values=lambda name, n: values[name], chosen=lambda n: {"n_iter": best})
-    (claim,) = figure3(runs(lambda setting, k: found)).claims
+    claim, _ = figure3(runs(lambda setting, k: found)).claims
     assert claim.verdict == verdict
     assert ("raise --max-iter" in claim.figures) == (verdict == UNTESTED)
+
+
+@pytest.mark.parametrize(
+    ("of_draws", "verdict"),
+    [
+        ([[0.5, 0.8, 0.7, 0.6], [0.5, 0.8, 0.7, 0.6]], HOLDS),
+        ([[0.5, 0.8, 0.7, 0.6], [0.5, 0.8, 0.7, 0.9]], FAILS),  # within one deviation
+        ([[0.5, 0.6, 0.7, 0.8], [0.5, 0.6, 0.7, 0.8]], FAILS),  # the last is the best
+    ],
+)
+def test_many_iterations_are_worse_where_stopping_early_matters(of_draws, verdict):
+    curves = np.zeros((2, 4, 4))
+    curves[:, :, 1] = of_draws
+    values = {"reached": np.ones((2, 4)), "curves": curves}
+    best = int(np.argmax(np.mean(of_draws, axis=0)))
+    found = SimpleNamespace(values=lambda name, n: values[name], chosen=lambda n: {"n_iter": best})
+    _, claim = figure3(runs(lambda setting, k: found)).claims
+    assert claim.verdict == verdict
 
 
 @pytest.mark.parametrize(("labelled", "verdict", "rival"), [(900, FAILS, "60.0"), (1001, HOLDS, "20.0")])
