@@ -102,3 +102,15 @@ def test_as_many_neighbors_as_labelled_images_are_no_rival(labelled, verdict, ri
     assert (claim.verdict, f"50.0 ± 0.0 against {rival}" in claim.figures) == (verdict, True)
     assert ("1000 neighbors" in [name for name, _ in chapter.grids[0].rows]) == (labelled > 1000)
     assert ("would be all 900 labelled images" in claim.rule) == (labelled == 900)
+
+
+@pytest.mark.parametrize(("weights", "verdict"), [([0.1, 0.4], HOLDS), ([0.4, 0.1], FAILS), ([0.1], UNTESTED)])
+def test_one_number_of_labels_does_not_tell_whether_the_weight_grows_with_it(weights, verdict):
+    stand_in = runs(lambda setting, k: None)
+    stand_in.n_tables = (2, 5)[: len(weights)]
+    stand_in.diffusion = lambda setting, size: SimpleNamespace(
+        values=lambda name, n, *, group: np.zeros((2, len(graphs.COEFFICIENTS), 4)),
+        chosen=lambda n: {"coefficient": weights[stand_in.n_tables.index(n)]},
+    )
+    (claim,) = graphs.figure6(stand_in).claims
+    assert claim.verdict == verdict
