@@ -1,5 +1,7 @@
 """The protocol of the paper on a tiny problem, against the same thing by dense NumPy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -107,6 +109,33 @@ def test_the_fusion_is_of_the_chosen_iteration_and_its_coefficient_that_of_the_f
         np.testing.assert_array_equal(fusion[place::2, 0], curves[place::2, record["chosen"][n]["n_iter"]])
         best = naive_choice(fusion[:4].reshape(2, 2, len(COEFFICIENTS), 4)[:, place])
         assert record["chosen"][n]["coefficient"] == round(float(COEFFICIENTS[best]), 2)
+
+
+@pytest.mark.parametrize("name", ["in-domain", "transductive over others"])
+def test_a_prior_is_what_logistic_regression_predicts_over_the_graph(stores, name):
+    store, options = stores[0], VARIANTS[name]
+    background = open_background(store, stores[1].path, size=options["others"]) if "others" in options else None
+    what = replace(variant(**options), prior_power=3.0)
+    stage, record = low_shot(store, protocol(), what, background=background, fusion=False, settings=QUICK)
+    X, truth, T, test_truth, others = clusters()
+    expected = []
+    for number, group in enumerate(SPLIT.groups):
+        models = store.array(f"{record['logistic']}/models_{number + 1}")
+        for draw in range(2):
+            for place, labelled in enumerate(naive_draws(truth, group, (1, 2), draw)):
+                nodes = X[np.isin(truth, group.classes)] if name == "in-domain" else X[labelled]
+                if what.transductive:
+                    nodes = np.concatenate([nodes, T[np.isin(test_truth, group.classes)], others[: options["others"]]])
+                log_shares = stored_model(models, 2 * draw + place).log_probabilities(nodes)
+                prior = np.exp(log_shares.astype(np.float64)).mean(axis=0) ** 3.0
+                scores, columns, _ = naive_scores(clusters(), group, labelled, **options)
+                expected.append([naive_bounds(each * prior, columns, len(group.base)) for each in scores])
+    least, most = np.moveaxis(np.array(expected), 2, 0)
+    curves = store.array(f"{stage}/curves")
+    assert (curves >= least - 1e-12).all()
+    assert (curves <= most + 1e-12).all()
+    plain, _ = run(stores, options)
+    assert (curves != store.array(f"{plain}/curves")).any()
 
 
 def test_what_is_chosen_does_not_depend_on_the_second_group(stores, tmp_path):
