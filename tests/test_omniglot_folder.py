@@ -42,3 +42,18 @@ def test_archives_become_one_folder(tmp_path):
     assert "Greek/character01/1.png differs between the archives" in ran.stderr
     (tmp_path / "4.zip").write_bytes(b"no zip")
     assert "cannot be unpacked" in unpack(tmp_path / "4.zip", "--output", tmp_path / "other").stderr
+
+
+def test_halves_are_folders_of_their_own(tmp_path):
+    with zipfile.ZipFile(tmp_path / "1.zip", "w") as archive:
+        for place in (3, 1, 2, 5, 4):
+            archive.writestr(f"x/Greek/character01/0001_{place:02}.png", png(1))
+        archive.writestr("x/Latin/character01/0002_01.png", png(1))
+        archive.writestr("x/Latin/character01/0002_02.png", png(1))
+    assert unpack(tmp_path / "1.zip", "--output", tmp_path / "out", "--halves").returncode == 0
+    files = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png"))
+    greek = [f"Greek/character01/0001_{place:02}.png" for place in range(1, 6)]
+    assert files == [
+        *(f"tests/{name}" for name in [*greek[2:], "Latin/character01/0002_02.png"]),
+        *(f"train/{name}" for name in [*greek[:2], "Latin/character01/0002_01.png"]),
+    ]

@@ -5,7 +5,7 @@ from ooc_diffusion.evaluation.folds import seed_folds
 from ooc_diffusion.evaluation.metrics import Accuracy, hits
 from ooc_diffusion.evaluation.protocol import MEASURES, choose_place, choosing_measure, count_hits, shares
 from ooc_diffusion.evaluation.selection import choose_iterations, fallback_iterations, quadratic_score
-from ooc_diffusion.evaluation.splits import Group, Split, random_split, read_split, write_split
+from ooc_diffusion.evaluation.splits import Group, Split, as_classes, random_split, read_split, write_split
 from ooc_diffusion.evaluation.tables import rows, summarize
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Accuracy",
     "Group",
     "Split",
+    "as_classes",
     "choose_iterations",
     "choose_place",
     "choosing_measure",

@@ -12,7 +12,7 @@ import numpy as np
 
 from ooc_diffusion.errors import BadInput
 
-__all__ = ["Group", "Split", "random_split", "read_split", "write_split"]
+__all__ = ["Group", "Split", "as_classes", "random_split", "read_split", "write_split"]
 
 _KEYS = ("base_classes_1", "novel_classes_1", "base_classes_2", "novel_classes_2")
 # Unions over the groups, which the public file has as well.
@@ -68,7 +68,8 @@ def read_split(file: str | Path, *, n_classes: int, class_names: Sequence[str] |
     file : str or Path
         JSON: an object with the lists ``base_classes_1``, ``novel_classes_1``, ``base_classes_2``, ``novel_classes_2`` of class
         numbers from 0 on, or of class names. ``base_classes`` and ``novel_classes``, where given, must be the unions over both
-        groups. Other keys are passed over. This is the layout of the public ``label_idx.json`` of the paper's 1000 classes.
+        groups. Numbers beside a list ``label_names`` are places in it, as in the public ``label_idx.json`` of the paper's 1000
+        classes; see `as_classes`. Other keys are passed over.
     n_classes : int
         Number of classes that there are.
     class_names : sequence of str, optional
@@ -92,6 +93,7 @@ def read_split(file: str | Path, *, n_classes: int, class_names: Sequence[str] |
         raise BadInput(f"{file} is no JSON ({error}); write it with `ooc-diffusion split`") from None
     if not isinstance(found, dict):
         raise BadInput(f"{file} holds no object; give one with the lists {', '.join(_KEYS)}")
+    found = as_classes(file, found, class_names)
     numbers = {name: c for c, name in enumerate(class_names or [])}
     parts = {key: _classes(file, found, key, n_classes, numbers) for key in (*_KEYS, *_UNIONS) if key in found or key in _KEYS}
     owner: dict[int, str] = {}
@@ -105,6 +107,52 @@ def read_split(file: str | Path, *, n_classes: int, class_names: Sequence[str] |
         if union in parts and set(parts[union].tolist()) != set(both.tolist()):
             raise BadInput(f"{file}: {union} is not the union of {union}_1 and {union}_2; mend it or leave it out")
     return Split(tuple(Group(parts[f"base_classes_{i}"], parts[f"novel_classes_{i}"]) for i in (1, 2)))  # type: ignore[arg-type]
+
+
+def as_classes(file: str | Path, found: dict[str, Any], class_names: Sequence[str] | None) -> dict[str, Any]:
+    """Return what a split file holds, with classes in place of its numbers where these are places in a list ``label_names``.
+
+    Parameters
+    ----------
+    file : str or Path
+        Where it is from, for messages.
+    found : dict
+        What it holds. Lists are those whose keys begin with ``base_classes`` or ``novel_classes``.
+    class_names : sequence of str, optional
+        Names of the classes, where known: a place is then the class of that name, since the list has an order of its own.
+
+    Returns
+    -------
+    dict
+        Numbers from 0 on, or names.
+
+    Raises
+    ------
+    BadInput
+        If the numbers may count from 0 as well as from 1.
+
+    Notes
+    -----
+    The public file counts from 1, while the labels of its descriptors count from 0: its code subtracts 1. Others of this layout
+    count from 0. Which of the two is meant shows by the ends, since only the one has 0 and only the other the number of names.
+    """
+    names = found.get("label_names")
+    lists = {key for key, part in found.items() if key.startswith(("base_classes", "novel_classes")) and isinstance(part, list)}
+    numbers = {c for key in lists for c in found[key] if isinstance(c, int) and not isinstance(c, bool)}
+    if not isinstance(names, list) or not numbers:
+        return found
+    if (0 in numbers) == (len(names) in numbers):
+        raise BadInput(
+            f"{file}: its numbers may be places in label_names from 0 or from 1 on; give these names themselves in the lists"
+        )
+    start = 0 if 0 in numbers else 1
+
+    def meant(c: Any) -> Any:
+        if not isinstance(c, int) or isinstance(c, bool) or not 0 <= c - start < len(names):
+            return c  # the reader of the list says what is wrong with it
+        return c - start if class_names is None else names[c - start]
+
+    return {key: [meant(c) for c in part] if key in lists else part for key, part in found.items()}
 
 
 def _shown(c: int, class_names: Sequence[str] | None) -> str:

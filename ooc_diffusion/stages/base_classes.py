@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput
+from ..evaluation import as_classes
 from ..images import printable
 from .plans import BLOCK_ROWS
 
@@ -42,7 +43,8 @@ def read_base_classes(file: str | Path, *, n_classes: int, class_names: list[str
     file : str or Path
         Text with one class per line, a name or else a number from 0 on; or a split: JSON with the list ``base_classes``, or with
         ``base_classes_1`` and ``base_classes_2``, whose union is meant. What else the split holds is passed over, but a class
-        may not be in one of its lists ``novel_classes...`` as well.
+        may not be in one of its lists ``novel_classes...`` as well. Beside ``label_names`` numbers are places in these, see
+        `as_classes`.
     n_classes : int
         Number of classes that there are.
     class_names : list of str, optional
@@ -65,7 +67,7 @@ def read_base_classes(file: str | Path, *, n_classes: int, class_names: list[str
         raise BadInput(f"{file} cannot be read: {reason}; give a text file with one class per line, or a split") from None
     number = {name: c for c, name in enumerate(class_names or [])}
     if text.lstrip().startswith("{"):
-        return _from_split(file, text, n_classes, number)
+        return _from_split(file, text, n_classes, class_names)
     lines = [(where, line.strip()) for where, line in enumerate(text.split("\n"), 1) if line.strip()]
     classes = [_class(line, n_classes, number, f"{file} line {where}") for where, line in lines]
     for i, c in enumerate(classes):
@@ -74,11 +76,13 @@ def read_base_classes(file: str | Path, *, n_classes: int, class_names: list[str
     return _enough(file, classes)
 
 
-def _from_split(file: str | Path, text: str, n_classes: int, number: dict[str, int]) -> np.ndarray:
+def _from_split(file: str | Path, text: str, n_classes: int, class_names: list[str] | None) -> np.ndarray:
+    number = {name: c for c, name in enumerate(class_names or [])}
     try:
         split = json.loads(text)
     except ValueError as error:
         raise BadInput(f"{file} is no JSON ({error}); give a split, or a text file with one class per line") from None
+    split = as_classes(file, split, class_names)
     keys = ("base_classes",) if "base_classes" in split else _GROUPS
     found = {key: _listed(file, split, key, n_classes, number) for key in keys}
     base = {c for classes in found.values() for c in classes}

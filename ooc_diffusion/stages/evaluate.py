@@ -20,6 +20,7 @@ from .classify import torch_device
 from .collection import Collection
 from .graph import open_graph, query_table
 from .plans import BLOCK_ROWS, plan_diffuse
+from .seen_classes import refuse_other_classes
 from .selection import MAX_ITER, Seeds, held_out_bytes, held_out_folds, held_out_scores, select_coefficient
 from .settings import Record, Settings, Worker, run_stage
 
@@ -90,6 +91,7 @@ def evaluate(
                 f"{store} does not know the true classes of its {role}; extract a data set with classes, or import descriptors "
                 "with --truth"
             )
+    refuse_other_classes(target)
     background, tests = Collection(target, "nodes"), Collection(target, "tests")
     if not n_per_class or min(n_per_class) < 1 or draws < 1 or max_iter < 1:
         raise BadInput("n_per_class, draws and max_iter must be at least 1")

@@ -18,6 +18,7 @@ from .low_shot_diffusion import COEFFICIENTS, MAX_ITER, SETTINGS, Variant, low_s
 from .low_shot_knn import low_shot_knn
 from .low_shot_logistic import low_shot_logistic
 from .neighbors import DEFAULT_K
+from .seen_classes import seen_novel_classes
 from .settings import Record, Settings
 
 TRANSDUCTIVE = "transductive"
@@ -81,6 +82,7 @@ def evaluate_paper(
     target = Store(store)
     sizes = tuple(sorted(set(n_per_class)))
     protocol = make_protocol(target, split, seed=settings.seed, n_per_class=sizes, draws=draws)
+    seen_novel_classes(target, protocol.split)
     other = None if background is None else open_background(target, background, size=size)
     if size is not None and other is None:
         raise BadInput("size is a number of images of a background; give --background as well")

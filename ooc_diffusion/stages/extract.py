@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput
-from ..features import Extractor, choose_model, describe_images, make_extractor, preparation_bytes
+from ..features import Extractor, choose_model, describe_images, make_extractor, preparation_bytes, read_training
 from ..images import ImageSource, held_bytes, printable
 from ..memory import StagePlan
 from ..store import Store, append_strings
@@ -90,7 +91,9 @@ def extract(
         where: dict[str, Any] = {"root": root, "split": split, "layout": layout, "number": number}
         source = list_images(images, store=target, role=role, **where, class_folders=class_folders, settings=settings)
         extractor = make_extractor(model, source, **options)
-        return describe(target, source, extractor, model, role, max_failures, settings)
+        trained = None if model == "pixels" else read_training(weights)
+        seen = () if trained is None else trained["classes"]
+        return describe(target, source, extractor, model, role, max_failures, settings, seen=seen)
 
 
 def describe(
@@ -101,8 +104,10 @@ def describe(
     role: str,
     max_failures: float,
     settings: Settings,
+    *,
+    seen: Sequence[str] = (),
 ) -> Record:
-    """Describe listed images as stage ``extract.<role>``; see `extract`."""
+    """Describe listed images as stage ``extract.<role>``; see `extract`. The record keeps the classes ``seen`` in training."""
     return run_stage(
         store,
         f"extract.{role}",
@@ -112,7 +117,10 @@ def describe(
         inputs=[f"{role}/path_bytes", f"{role}/path_offsets"],
         total=len(source),
         unit="images",
-        work=lambda worker: _describe(worker, source, extractor, role, max_failures),
+        work=lambda worker: {
+            **_describe(worker, source, extractor, role, max_failures),
+            **({"trained_on": list(seen)} if seen else {}),
+        },
     )
 
 

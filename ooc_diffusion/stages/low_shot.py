@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import BadInput
 from ..evaluation import Group, Split, choosing_measure, draw_novel, read_split
 from ..store import Store
+from .seen_classes import refuse_other_classes
 from .stage_names import digest
 
 N_PER_CLASS = (1, 2, 5, 10, 20)
@@ -125,7 +126,7 @@ class Protocol:
     def parameters(self) -> dict[str, Any]:
         """What determines results, as JSON values."""
         chosen = {"n_per_class": list(self.n_per_class), "draws": self.draws, "groups": list(self.groups), "seed": self.seed}
-        return {"split": digest(self.split.as_json()), **chosen}
+        return {"split": digest(self.split.as_json()), **chosen, "ties": "by the other of top1 and top5"}
 
     def problems(self, store: Store) -> list[LowShot]:
         """Return the problem of each group, after what the store holds was checked."""
@@ -161,3 +162,4 @@ def check_store(store: Store) -> None:
             )
     if "seeds/vectors" in store:
         raise BadInput(f"{store.path} has seeds apart from the background, but the protocol draws them; use a store without")
+    refuse_other_classes(store)

@@ -38,9 +38,14 @@ class Background:
         """What determines results, as JSON values."""
         return {"images": self.other.entry(self.array).identity, "n": self.n}
 
+    @property
+    def described(self) -> bool:
+        """Whether they have descriptors like those of the store, and not only vectors, as the paper's collection."""
+        return self.array == "background/descriptors"
+
     def descriptors(self, store: Store) -> np.ndarray:
         """Return their descriptors (n, d); `BadInput` where they are not those of a store."""
-        if self.array != "background/descriptors":
+        if not self.described:
             raise BadInput(f"{self.other.path} has no descriptors like those of {store.path}, which the prior is estimated from")
         return self.other.array(self.array)[: self.n]
 
@@ -51,7 +56,7 @@ class Background:
         vectors = worker.job.array("background", "<f4", (self.n, store.entry("background/vectors").shape[1]), scratch=True)
         for first in range(vectors.rows, self.n, BLOCK_ROWS):
             block = np.array(source[first : min(first + BLOCK_ROWS, self.n)])
-            if self.array == "background/descriptors":
+            if self.described:
                 block = normalize_rows(block) if pca is None else project(pca, block, threads=worker.threads)
             vectors.append(block)
             worker.job.checkpoint()

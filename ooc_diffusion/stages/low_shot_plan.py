@@ -54,6 +54,7 @@ def plan_low_shot(
             n_seeds=moving,
             weighted=weighted,
             coupled=variant.eta.get("normalization", "columns") not in ("columns", "none") or bool(variant.eta.get("reset")),
+            zhou=variant.eta.get("solver", "iterate") if "alpha" in variant.eta else None,
         ),
     ]
     scratch = sum(plan.disk_bytes for plan in plans) + max(plan.scratch_bytes for plan in plans) + 4 * n * dim

@@ -29,14 +29,16 @@ def files(tmp_path):
     pca.apply(others).tofile(tmp_path / "concatenated_PCAR256.raw")
     for name, values, classes in (("train", train, truth), ("val", tests, test_truth)):
         write_hdf5(tmp_path / f"{name}.hdf5", values=values.astype(np.float32), classes=classes, count=len(classes), capacity=256)
+    # the public file counts from 1, the labels of the descriptors from 0
     split = {
-        "base_classes_1": [0, 5],
-        "novel_classes_1": [1, 2, 3, 4],
-        "base_classes_2": [6],
-        "novel_classes_2": [7, 8, 9, 10, 11],
+        "label_names": [f"n{c:08}" for c in rng.permutation(CLASSES)],
+        "base_classes": [1, 6, 7],
+        "novel_classes_1": [2, 3, 4, 5],
+        "novel_classes_2": [8, 9, 10, 11, 12],
+        "base_classes_1": [1, 6],
+        "base_classes_2": [7],
     }
-    unions = {"base_classes": [0, 5, 6], "novel_classes": [1, 2, 3, 4, 7, 8, 9, 10, 11]}
-    (tmp_path / "label_idx.json").write_text(json.dumps(split | unions))
+    (tmp_path / "label_idx.json").write_text(json.dumps(split))
     return tmp_path
 
 

@@ -37,10 +37,13 @@ def test_without_novel_tests_there_is_no_accuracy_on_them():
     assert np.isnan(found[2:]).all()
 
 
-def test_the_best_mean_over_the_draws_is_chosen_and_the_first_of_equals():
+def test_the_best_mean_over_the_draws_is_chosen_then_by_the_other_measure_and_then_the_first():
     accuracies = np.zeros((2, 3, 4))
     accuracies[:, :, 1] = [[0.1, 0.3, 0.2], [0.3, 0.1, 0.2]]
-    accuracies[:, :, 0] = [[0.0, 0.1, 0.9], [0.0, 0.1, 0.0]]
+    assert choose_place(accuracies, "top5") == 0
+    accuracies[:, :, 0] = [[0.0, 0.9, 0.3], [0.0, 0.0, 0.6]]
+    assert choose_place(accuracies, "top5") == 1
+    accuracies[:, :, 1] = [[0.1, 0.3, 0.2], [0.5, 0.1, 0.3]]
     assert choose_place(accuracies, "top5") == 0
     assert choose_place(accuracies, "top1") == 2
 

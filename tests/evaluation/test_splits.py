@@ -22,6 +22,29 @@ def test_the_public_layout_is_read_in_its_order(tmp_path):
     assert [len(group.base) for group in split.groups] == [2, 1]
 
 
+def test_numbers_that_count_from_one_are_places_in_the_names_beside_them(tmp_path):
+    """The public file counts from 1, the labels of its descriptors from 0, and its names are in an order of their own."""
+    public = {key: [c + 1 for c in part] for key, part in PARTS.items()}
+    public |= {"base_classes": [1, 2, 5], "novel_classes": [3, 4, 6], "label_names": NAMES}
+    file = write(tmp_path / "label_idx.json", **public)
+    assert read_split(file, n_classes=6).as_json() == PARTS
+    folders = NAMES[::-1]
+    assert read_split(file, n_classes=6, class_names=folders).as_json(folders) == {
+        key: [NAMES[c] for c in part] for key, part in PARTS.items()
+    }
+    with pytest.raises(BadInput, match="7 in base_classes_1 is none of the 6 classes"):
+        read_split(write(tmp_path / "a.json", **{**public, "base_classes_1": [7, 6]}), n_classes=6)
+    with pytest.raises(BadInput, match="'f' in novel_classes_2 is none of the 5 classes"):
+        read_split(file, n_classes=5, class_names=NAMES[:5])
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 6), (1, 5)])
+def test_numbers_that_may_count_from_zero_or_from_one_are_refused(tmp_path, first, last):
+    parts = {"base_classes_1": [4], "novel_classes_1": [first], "base_classes_2": [2], "novel_classes_2": [last, 3]}
+    with pytest.raises(BadInput, match="may be places in label_names from 0 or from 1 on"):
+        read_split(write(tmp_path / "s.json", **parts, label_names=NAMES), n_classes=6)
+
+
 def test_names_stand_for_their_classes(tmp_path):
     named = {key: [NAMES[c] for c in part] for key, part in PARTS.items()}
     split = read_split(write(tmp_path / "s.json", **named), n_classes=6, class_names=NAMES)

@@ -18,6 +18,7 @@ from .low_shot_chain import (
     import_clusters,
     naive_accuracies,
     naive_bounds,
+    naive_choice,
     naive_draws,
     protocol,
     unit,
@@ -52,8 +53,8 @@ def test_the_knn_classifier_is_diffusion_without_iterations(store, monkeypatch):
     least, most = np.moveaxis(np.array(bounds), 1, 0)
     assert (found >= least - 1e-12).all()
     assert (found <= most + 1e-12).all()
-    means = store.array(f"{name}/accuracy")[:4].reshape(2, 2, 3, 4)[..., 0].mean(axis=0)
-    assert list(record["chosen"].values()) == [(1, 3, 1000)[int(np.argmax(np.round(row, 12)))] for row in means]
+    of_size = store.array(f"{name}/accuracy")[:4].reshape(2, 2, 3, 4).swapaxes(0, 1)
+    assert list(record["chosen"].values()) == [(1, 3, 1000)[naive_choice(each)] for each in of_size]
 
 
 def test_without_weight_of_the_graph_smooth_regression_is_the_chosen_one(store, monkeypatch):
@@ -72,10 +73,9 @@ def test_logistic_regression_takes_the_settings_that_are_best_on_the_first_group
     monkeypatch.setattr(logistic, "STEPS", 30)
     name, record = low_shot_logistic(store, protocol(), settings=QUICK)
     grid, accuracy = store.arrays(f"{name}/grid", f"{name}/accuracy")
-    means = grid.reshape(2, 2, len(GRID), 4)[..., 0].mean(axis=0)
-    assert means.shape == (2, len(GRID))
-    assert np.ptp(means) > 0
-    places = [int(np.argmax(np.round(row, 12))) for row in means]
+    of_size = grid.reshape(2, 2, len(GRID), 4).swapaxes(0, 1)
+    assert np.ptp(of_size[..., 0].mean(axis=1)) > 0
+    places = [naive_choice(each) for each in of_size]
     assert [record["chosen"][n] for n in ("1", "2")] == [GRID[place] for place in places]
     # on the first group the chosen models are those that were tried
     np.testing.assert_array_equal(accuracy[:4], [grid[run, places[run % 2]] for run in range(4)])

@@ -221,6 +221,7 @@ def test_descriptors_are_what_the_network_gives_its_last_layer(tmp_path, color):
     assert len(shown.mean) == (3 if color else 1)
     names = store.record("list.background")["class_names"]
     assert names == BASE
+    assert store.record("extract.background")["trained_on"] == trained["classes"]
     np.testing.assert_array_equal(store.array("background/truth"), np.repeat(np.arange(4), 10))
 
     from safetensors.torch import load_file
@@ -284,6 +285,7 @@ def test_base_classes_by_list_and_split(tmp_path):
     assert read(split(base_classes=[3, 0], novel_classes=[1], val=[0])) == [0, 3]
     both = {"base_classes_1": [1], "base_classes_2": ["e", 0], "novel_classes_1": [2], "novel_classes_2": [3]}
     assert read(split(**both)) == [0, 1, 4]
+    assert read(split(label_names=["e", "d", "10", "b", "a"], base_classes=[1, 2], novel_classes_1=[5])) == [3, 4]
     for text, reason in (
         ("a\nz\n", r"classes line 2: 'z' is none of the 5 classes; give names, such as 'a'"),
         ("5\n", "'5' is none of the 5 classes"),

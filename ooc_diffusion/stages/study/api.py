@@ -17,6 +17,7 @@ from ..low_shot import make_protocol
 from ..low_shot_diffusion import MAX_ITER
 from ..neighbors import DEFAULT_K
 from ..page import library_versions
+from ..seen_classes import seen_novel_classes, tests_are_seen
 from ..settings import Record, Settings
 from ..temporary_graphs import GraphKeeper
 from .accuracies import knn, table2, table3, table5, transductive
@@ -117,6 +118,7 @@ def study(
     file = split_file(split, images, folder, seed=settings.seed)
     sizes = possible_sizes(images, file, n_per_class, settings.seed)
     protocol = make_protocol(images, file, seed=settings.seed, n_per_class=sizes, draws=draws)
+    seen = seen_novel_classes(images, protocol.split)
     chapters = []
     with GraphKeeper() as keeper:
         runs = Runs(images, protocol, other, size, k, max_iter, settings, keeper)
@@ -124,7 +126,7 @@ def study(
             chapters.append(CHAPTERS[name](runs))
             _write(chapters[-1], folder)
     page = folder / ("study.html" if len(chosen) > 1 else f"{chosen[0]}.html")
-    write_study(StudyPage(_title(data), _summary(runs, data, background), chapters, library_versions(), command), page)
+    write_study(StudyPage(_title(data), _summary(runs, data, background, seen), chapters, library_versions(), command), page)
     return {
         "stage": "study",
         "tables": [chapter_text(chapter) for chapter in chapters],
@@ -150,13 +152,17 @@ def _title(data: str) -> str:
     return f"Study: {Path(data).name}"
 
 
-def _summary(runs: Runs, data: str, background: str | None) -> list[tuple[str, str | int]]:
+def _summary(runs: Runs, data: str, background: str | None, seen: Sequence[str]) -> list[tuple[str, str | int]]:
     groups = runs.protocol.split.groups
+    warned = [("Novel classes that the network was trained on", f"{len(seen)}: these are no low-shot figures")] if seen else []
+    if tests_are_seen(runs.store):
+        warned.append(("Tests of base classes", "the network may have been trained on them; those of novel classes count"))
     return [
         ("Images", data),
         ("Other collection", background or "none"),
         ("Group 1: base + novel classes", f"{len(groups[0].base)} + {len(groups[0].novel)}"),
         ("Group 2: base + novel classes", f"{len(groups[1].base)} + {len(groups[1].novel)}"),
+        *warned,
         ("Neighbors", runs.k),
         ("Draws", runs.protocol.draws),
         ("Accuracy", runs.label),

@@ -14,6 +14,7 @@ from ..extract import extract
 from ..low_shot import check_store, class_names
 from ..plans import BLOCK_ROWS, plan_import
 from ..reduce import reduce
+from ..seen_classes import trained_classes
 from ..settings import Settings, Worker, run_stage
 from .runs import store_at
 
@@ -68,7 +69,9 @@ def _halve(source: Store, path: Path, settings: Settings) -> Store:
     firsts = np.searchsorted(truth[order], truth[order])
     place[order] = np.arange(len(truth)) - firsts
     later = place >= np.bincount(truth[truth >= 0], minlength=1)[truth] // 2
-    names, described = class_names(source), description(source)
+    known: dict[str, Any] = {"class_names": class_names(source), "described": description(source)}
+    if trained := trained_classes(source):
+        known["trained_on"] = trained
     target = Store(path, create=True)
     for role, rows in (("background", np.flatnonzero((truth >= 0) & ~later)), ("tests", np.flatnonzero((truth >= 0) & later))):
         plan = plan_import(len(rows), source.entry("background/descriptors").shape[1], budget=settings.budget)
@@ -79,9 +82,7 @@ def _halve(source: Store, path: Path, settings: Settings) -> Store:
             plan=plan,
             parameters={name: source.entry(f"background/{name}").identity for name in _COPIED},
             total=len(rows),
-            work=lambda worker, role=role, rows=rows: _copy(
-                worker, source, role, rows, {"class_names": names, "described": described}
-            ),  # type: ignore[misc]
+            work=lambda worker, role=role, rows=rows: _copy(worker, source, role, rows, known),  # type: ignore[misc]
         )
     return target
 

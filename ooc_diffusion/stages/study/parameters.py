@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...evaluation import MEASURES, paper
-from ...report import Chapter, Chart, Claim, Grid, Line
+from ...report import Cell, Chapter, Chart, Claim, Grid, Line
 from .accuracies import NO_BACKGROUND
 from .claims import WITHIN, Values, against, better, decide, equal, mean, not_worse
 from .runs import Runs, summary
@@ -21,6 +21,10 @@ class Swept:
     parameter: str
     values: tuple[float, ...]
     options: Callable[[float], dict[str, Any]]
+
+    def possible(self, runs: Runs, setting: str) -> bool:
+        """Return whether it can be run: logistic regression predicts a prior from descriptors, which a background may lack."""
+        return "prior_power" not in self.options(self.values[0]) or runs.tells_prior(setting)
 
 
 SWEPT = (
@@ -44,6 +48,8 @@ PLAIN: dict[str, dict[str, Any]] = {
     "mutual neighbors": {"weights": {"mutual": True}},
     "seeds reset": {"eta": {"normalization": "columns", "reset": True}},
 }
+# In place of an accuracy.
+_NOT_RUN = "–"
 # The order of the paper's table, with what it does not have behind.
 _ROWS = (
     "constant",
@@ -160,14 +166,23 @@ def table1(runs: Runs) -> Chapter:
         for variant, options in PLAIN.items():
             found = runs.parameter(setting, size, **options)
             values.setdefault(variant, {})[name] = found.diffusion(n, measure)
-        for swept in SWEPT:
+        for swept in (swept for swept in SWEPT if swept.possible(runs, setting)):
             tried = {v: runs.parameter(setting, size, **swept.options(v)).diffusion(n, measure) for v in swept.values}
             v = max(tried, key=lambda value: mean(tried[value]))
             values.setdefault(swept.name, {})[name] = tried[v]
             best.setdefault(swept.name, {})[name] = v
     names = [name for name, _, _ in settings]
-    rows = [(variant, [summary(values[variant][name]) for name in names]) for variant in _ROWS]
-    chosen = [(f"{swept.parameter} of {swept.name}", [f"{best[swept.name][name]:g}" for name in names]) for swept in SWEPT]
+    rows: list[tuple[str, list[Cell]]] = [
+        (variant, [summary(values[variant][name]) if name in values[variant] else _NOT_RUN for name in names])
+        for variant in _ROWS
+    ]
+    chosen = [
+        (
+            f"{swept.parameter} of {swept.name}",
+            [f"{best[swept.name][name]:g}" if name in best[swept.name] else _NOT_RUN for name in names],
+        )
+        for swept in SWEPT
+    ]
     reported = [(variant, [f"{value}" for value in figures]) for variant, figures in paper.TABLE_1.items()]
     return Chapter(
         "table1",
@@ -184,8 +199,10 @@ def table1(runs: Runs) -> Chapter:
 def _table1_claims(values: dict[str, dict[str, Values]], names: list[str]) -> list[Claim]:
     claims = [_meaningful_claim(values, names)]
     for source, text, a, b, holds, rule in _COMPARED:
-        good = all(holds(values[a][name], values[b][name]) for name in names)
-        figures = [against(name, values[a][name], values[b][name]) for name in names]
+        ran = [name for name in names if name in values[a] and name in values[b]]
+        good = all(holds(values[a][name], values[b][name]) for name in ran)
+        figures = [against(name, values[a][name], values[b][name]) for name in ran]
+        figures += [f"{name}: not run, its images have no descriptors" for name in names if name not in ran]
         claims.append(decide(source, text, f"in each setting {rule}", good, figures))
     return claims
 
@@ -215,6 +232,7 @@ def figure5(runs: Runs) -> Chapter:
                 [summary(runs.parameter(setting, size, **swept.options(v)).diffusion(n, measure)) for v in swept.values],
             )
             for name, setting, size in settings
+            if swept.possible(runs, setting)
         ]
         charts.append(Chart(f"{swept.parameter} of {swept.name}", swept.parameter, f"{runs.label} accuracy (%)", lines))
         heads = [swept.parameter, *(f"{v:g}" for v in swept.values)]

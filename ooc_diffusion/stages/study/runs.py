@@ -138,6 +138,10 @@ class Runs:
         assert self.background is not None
         return open_background(self.store, self.background.path, size=size)
 
+    def tells_prior(self, setting: str) -> bool:
+        """Return whether all images of a graph have descriptors, from which a prior is estimated."""
+        return setting != "out-of-domain" or self._open(self.most).described
+
     def diffusion(
         self,
         setting: str,

@@ -9,8 +9,10 @@ import pytest
 
 from ooc_diffusion.errors import BadInput
 from ooc_diffusion.evaluation import MEASURES
-from ooc_diffusion.report import HOLDS, UNTESTED
+from ooc_diffusion.report import FAILS, HOLDS, UNTESTED
 from ooc_diffusion.stages import low_shot_logistic
+from ooc_diffusion.stages.import_descriptors import import_descriptors
+from ooc_diffusion.stages.reduce import reduce
 from ooc_diffusion.stages.settings import Settings
 from ooc_diffusion.stages.study import CHAPTERS, graphs, parameters, study
 from ooc_diffusion.stages.study.data import description
@@ -135,7 +137,32 @@ def test_without_another_collection_its_claims_cannot_be_tested(whole, tmp_path)
     assert [claim["verdict"] for claim in record["claims"]] == [UNTESTED, UNTESTED]
 
 
-def test_a_store_without_tests_is_halved_class_by_class(tmp_path):
+def test_a_background_without_descriptors_leaves_out_the_prior_alone(whole, tmp_path):
+    """As the collection of the paper, which is published as reduced vectors; nothing estimates a prior from these."""
+    store, others = import_clusters(tmp_path / "images")
+    reduce(store.path, dim=5, settings=replace(QUICK, overwrite=True))
+    bare = np.ascontiguousarray(np.array(others.array("background/descriptors"))[:, :5])
+    np.save(tmp_path / "bare.npy", bare)
+    import_descriptors(tmp_path / "bare.npy", store=tmp_path / "bare", settings=QUICK)
+    reduce(tmp_path / "bare", dim=0, settings=QUICK)
+    made = study(
+        ["table1", "figure5"], data=str(store.path), background=str(tmp_path / "bare"), output=tmp_path / "out", **OPTIONS
+    )
+    with (tmp_path / "out" / "table1.csv").open() as file:
+        cells = [row for row in csv.DictReader(file) if row["source"] == "here" and row["table"] != "Best parameters"]
+    assert {(row["row"], row["column"]) for row in cells if row["text"] == "–"} == {("η columns, prior", "other 60")}
+    (claim,) = [claim for claim in made["claims"] if claim["text"].startswith("A prior estimated")]
+    assert claim["verdict"] in (HOLDS, FAILS)
+    assert "other 60: not run, its images have no descriptors" in claim["figures"]
+    lines = {
+        chart["title"]: [line["name"] for line in chart["lines"]]
+        for chart in json.loads((tmp_path / "out" / "figure5.json").read_text())["charts"]
+    }
+    assert lines.pop("power of η columns, prior") == ["none", "in-domain"]
+    assert {tuple(names) for names in lines.values()} == {("none", "other 60", "in-domain")}
+
+
+def test_a_store_without_tests_is_halved_class_by_class(tmp_path, caplog):
     store, _ = import_clusters(tmp_path / "images")
     alone = Store(tmp_path / "alone", create=True)
     X, truth = store.array("background/descriptors"), store.array("background/truth")
@@ -143,7 +170,7 @@ def test_a_store_without_tests_is_halved_class_by_class(tmp_path):
     with alone.job("extract.background", parameters=described) as job:
         job.put("background/descriptors", np.array(X))
         job.put("background/truth", np.array(truth))
-        job.publish({})
+        job.publish({"trained_on": ["0", "7"]})
     study(["knn"], data=str(alone.path), output=tmp_path / "out", **{**OPTIONS, "n_per_class": (1,), "draws": 1})
     made = Store(tmp_path / "out" / "images.store")
     for c in range(12):
@@ -151,6 +178,15 @@ def test_a_store_without_tests_is_halved_class_by_class(tmp_path):
         for role, expected in (("background", rows[:4]), ("tests", rows[4:])):
             found = made.array(f"{role}/descriptors")[made.array(f"{role}/truth") == c]
             np.testing.assert_array_equal(found, X[expected])
+    novel = json.loads((tmp_path / "out" / "split-0.json").read_text())
+    novel = {*novel["novel_classes_1"], *novel["novel_classes_2"]}
+    seen = len(novel & {0, 7})
+    assert seen
+    assert [f"{seen} of {len(novel)} novel classes" in message for message in caplog.messages].count(True) == 1
+    summary = parse((tmp_path / "out" / "knn.html").read_text(encoding="utf-8")).text
+    assert f"trained on {seen}: these are no low-shot" in " ".join(summary.split())
+    assert "Tests of base classes the network may have been trained on them" in " ".join(summary.split())
+    assert ["extract these with --role tests" in message for message in caplog.messages].count(True) == 1
     assert description(made) == described  # so that a data set can be described alike, as its background
 
 
