@@ -110,7 +110,10 @@ def extract_command(images: str, store: str, **options: Any) -> dict[str, Any]:
 @click.option("--names-field", metavar="NAME", help="Or: parquet column with the names.")
 @click.option("--truth", type=click.Path(), help=".npy with the true class of each row, for evaluate; -1 = unknown.")
 @click.option(
-    "--truth-field", metavar="NAME", help="Or: HDF5 data set or parquet column with the classes.  [default: all_labels of HDF5]"
+    "--truth-field",
+    metavar="NAME",
+    help="Or: HDF5 data set or parquet column with the classes: numbers, or names, numbered in their order.  "
+    "[default: all_labels of HDF5]",
 )
 @common_options
 def import_command(file: str, store: str, **options: Any) -> dict[str, Any]:

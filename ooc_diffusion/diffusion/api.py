@@ -143,7 +143,7 @@ def diffuse(
         queries = np.asanyarray(queries)
         check_table(queries, what="table of query neighbors", n=graph.n)
     if not isinstance(n_iter, int | np.integer) or n_iter < 0:
-        raise BadInput(f"n_iter is {n_iter!r}; give a whole number of iterations, 0 or more")
+        raise BadInput(f"`n_iter` is {n_iter!r}; give a whole number of iterations, 0 or more")
     check_normalization(normalization, power)
     prior = None if prior is None else check_prior(prior, normalization, n_classes)
     what = Diffusion(
@@ -201,13 +201,13 @@ def check_normalization(normalization: str, power: float) -> None:
     if normalization not in NORMALIZATIONS:
         raise BadInput(f"normalization {normalization!r} is not one of {', '.join(NORMALIZATIONS)}")
     if not isinstance(power, int | float | np.integer | np.floating) or not 1 < power <= 2:
-        raise BadInput(f"power is {power!r}; give a number above 1 and at most 2")
+        raise BadInput(f"`power` is {power!r}; give a number above 1 and at most 2")
 
 
 def check_prior(prior: np.ndarray, normalization: str, n_classes: int) -> np.ndarray:
     """Return the prior as float64, or raise `BadInput`."""
     if normalization not in ("columns", "sinkhorn"):
-        raise BadInput(f"prior is for normalization columns or sinkhorn, not {normalization}; leave it out")
+        raise BadInput(f"`prior` is for `normalization` columns or sinkhorn, not {normalization}; leave it out")
     prior = np.asarray(prior)
     if prior.shape != (n_classes,) or prior.dtype.kind not in "iuf":
         raise BadInput(f"prior is {prior.dtype} {prior.shape}; give a number for each of the {n_classes} classes")

@@ -37,20 +37,20 @@ def check_alpha(what: Diffusion) -> None:
         raise BadInput(f"solver {solver!r} is not one of {', '.join(SOLVERS)}")
     if alpha is None:
         if solver != "iterate":
-            raise BadInput(f"solver {solver} is for alpha; give alpha too")
+            raise BadInput(f"`solver` {solver} is for `alpha`; give that too")
         return
     if not isinstance(alpha, int | float | np.integer | np.floating) or not 0 < alpha < 1:
-        raise BadInput(f"alpha is {alpha!r}; give a number above 0 and below 1")
+        raise BadInput(f"`alpha` is {alpha!r}; give a number above 0 and below 1")
     if what.coupled:
-        raise BadInput("alpha is for normalization columns or none, without reset; leave out the one or the other")
+        raise BadInput("`alpha` is for `normalization` columns or none, without `reset`; leave out the one or the other")
     if solver == "iterate":
         return
     if what.every_iteration:
-        raise BadInput("solver conjugate-gradient has no iterations to return; leave out every_iteration, or take solver iterate")
+        raise BadInput("`solver` conjugate-gradient has no iterations to return; leave out `every_iteration`, or take iterate")
     if not 0 < what.tolerance < 1:
-        raise BadInput(f"tolerance is {what.tolerance!r}; give a number above 0 and below 1")
+        raise BadInput(f"`tolerance` is {what.tolerance!r}; give a number above 0 and below 1")
     if what.max_steps < 1:
-        raise BadInput(f"max_steps is {what.max_steps!r}; give 1 or more")
+        raise BadInput(f"`max_steps` is {what.max_steps!r}; give 1 or more")
 
 
 def write_zhou_scores(

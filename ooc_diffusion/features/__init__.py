@@ -100,7 +100,7 @@ def make_extractor(
     """
     if model == "pixels":
         if weights != "DEFAULT":
-            raise BadInput(f"weights are for networks; leave {weights} out with --model pixels, or name its --model")
+            raise BadInput(f"`weights` are for networks; leave {weights} out with `model` pixels, or name its `model`")
         size, gray = pixel_settings(source, size=image_size, color=color)
         return PixelExtractor(size, gray=gray)
     preprocessing = None
@@ -109,7 +109,7 @@ def make_extractor(
         half = [0.5] * (1 if gray else 3)
         preprocessing = Preprocessing(size, size, "bilinear", half, half, gray)
     elif image_size is not None or color != "auto":
-        raise BadInput(f"image size and color are for --model pixels; {model} has its own, leave them out")
+        raise BadInput(f"`image_size` and `color` are for `model` pixels; {model} has its own, leave them out")
     return NetworkExtractor(model, weights=weights, device=device, seed=seed, threads=threads, preprocessing=preprocessing)
 
 

@@ -132,7 +132,7 @@ class YfccSource:
         if not self.root.is_dir():
             raise BadInput(f"{printable(str(root))} is no folder; give the one that holds 00/000.zip and so on")
         if number is not None and not 1 <= number <= _YFCC_IMAGES:
-            raise BadInput(f"number is {number}; give from 1 to {_YFCC_IMAGES} images")
+            raise BadInput(f"`number` is {number}; give from 1 to {_YFCC_IMAGES} images")
         zips = list(self._zips())
         self._members = functools.lru_cache(_OPEN_ZIPS)(self._read_directory)
         self._number = number if number is not None else self._count([zip_number for zip_number, *_ in zips])

@@ -69,11 +69,11 @@ def classify(
     if method not in METHODS:
         raise BadInput(f"method {method!r} is not one of {', '.join(METHODS)}")
     if coefficient is not None and not 0 <= coefficient <= 1:
-        raise BadInput(f"coefficient is {coefficient}; give a number from 0 (diffusion alone) to 1 (logistic regression alone)")
+        raise BadInput(f"`coefficient` is {coefficient}; give a number from 0 (diffusion alone) to 1 (logistic regression alone)")
     if k is not None and (method != "knn" or k < 1):
-        raise BadInput(f"k is {k} for method {method}; give 1 or more, and method knn")
+        raise BadInput(f"`k` is {k} for `method` {method}; give 1 or more, and `method` knn")
     if not 0 <= smoothness < np.inf:
-        raise BadInput(f"smoothness is {smoothness}; give a number of 0 or more")
+        raise BadInput(f"`smoothness` is {smoothness}; give a number of 0 or more")
     check_output(target, output, settings)
     images = Collection(target, diffused["rows"])
     parameters: dict[str, Any] = {"method": method, "coefficient": coefficient, "seed": settings.seed}

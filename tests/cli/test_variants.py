@@ -90,9 +90,9 @@ def test_classify_by_knn_and_by_logistic_regression_over_the_graph(root):
         (["diffuse", "--solver", "iterate"], 2, "--solver belongs to --alpha"),
         (["diffuse", "--alpha", "0.5", "--max-steps", "9"], 2, "--max-steps belongs to --solver conjugate-gradient"),
         (["graph", "--rate", "9"], 2, "--rate belongs to --weighting meaningful"),
-        (["diffuse", "--alpha", "0.5", "--reset"], 3, "alpha is for normalization columns or none, without reset"),
+        (["diffuse", "--alpha", "0.5", "--reset"], 3, "--alpha is for --normalization columns or none, without --reset"),
         (["diffuse", "--prior", "no.csv"], 3, "no.csv cannot be read"),
-        (["diffuse", "--prior", "estimate", "--normalization", "gamma"], 3, "prior is for normalization columns or sinkhorn"),
+        (["diffuse", "--prior", "estimate", "--normalization", "gamma"], 3, "--prior is for --normalization columns or sinkhorn"),
         (["diffuse", "--solver", "conjugate-gradient", "--alpha", "0.5", "--n-iter", "2"], 3, "has no number of iterations"),
     ],
 )

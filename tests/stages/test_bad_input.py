@@ -34,7 +34,7 @@ CASES = {
     ),
     "no precision": (lambda s: neighbors(s, precision="int8"), "precision 'int8' is not one of float32, float16"),
     "recall": (lambda s: neighbors(s, min_recall=1.5), "min_recall is 1.5; give a share above 0, up to 1"),
-    "graph k": (lambda s: graph(s, k=7), "k is 7, but 6 neighbors were searched for"),
+    "graph k": (lambda s: graph(s, k=7), "`k` is 7, but 6 neighbors were searched for"),
     "weighting": (lambda s: graph(s, weighting="cosine"), "weighting 'cosine' is not one of constant, gaussian, meaningful"),
     "other parameters": (lambda s: graph(s, k=5), r"stage graph in .* was finished with k = 6 \(now 5\).*--overwrite"),
     "sigma": (
@@ -43,7 +43,7 @@ CASES = {
     ),
     "dim": (lambda s: reduce(s, dim=-1), "dim is -1"),
     "rows": (lambda s: diffuse(s, labels=few(s), rows="all"), "rows 'all' is not one of auto, tests, nodes"),
-    "n_iter": (lambda s: diffuse(s, labels=few(s), n_iter=-1), "n_iter is -1; give 0 or more"),
+    "n_iter": (lambda s: diffuse(s, labels=few(s), n_iter=-1), "`n_iter` is -1; give 0 or more"),
     "normalization": (lambda s: diffuse(s, labels=few(s), normalization="softmax"), "'softmax' is not one of columns, none"),
     "power": (lambda s: diffuse(s, labels=few(s), power=1.0), "power is 1.0; give a number above 1 and at most 2"),
     "precision": (lambda s: diffuse(s, labels=few(s), precision="half"), "precision 'half' is not one of float32, bfloat16"),

@@ -124,7 +124,7 @@ def test_a_transform_of_others(files, tmp_path):
     import_descriptors(tmp_path / "x.npy", store=tmp_path / "s")
     with pytest.raises(BadInput, match="background have descriptors of 20 values, but .*PCAR256.vt takes 24 to 8"):
         reduce(tmp_path / "s", transform=transform)
-    with pytest.raises(BadInput, match="dim is 9, but .*PCAR256.vt gives 8 values; leave dim out"):
+    with pytest.raises(BadInput, match="`dim` is 9, but .*PCAR256.vt gives 8 values; leave `dim` out"):
         reduce(tmp_path / "s", dim=9, transform=transform)
     with pytest.raises(BadInput, match="cannot be read|does not exist"):
         reduce(tmp_path / "s", transform=tmp_path / "none.vt")
@@ -171,7 +171,7 @@ def test_tables_of_another_size(files, tmp_path, dtype, width, change, message):
     with pytest.raises(BadInput, match=message) as error:
         neighbors(store, k=10, table=tmp_path / "I.int32")
     assert "\n" not in str(error.value)
-    with pytest.raises(BadInput, match="table_width is that of a table"):
+    with pytest.raises(BadInput, match="`table_width` is that of a table"):
         neighbors(store, k=10, table_width=32)
 
 
