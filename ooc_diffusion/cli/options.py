@@ -148,21 +148,29 @@ def naming_options() -> Iterator[None]:
     try:
         yield
     except BadInput as error:
-        error.args = (with_options(str(error)),)
+        error.args = (with_options(str(error), click.get_current_context().command),)
         raise
 
 
-def with_options(message: str) -> str:
-    """Return a message with the options of the command instead of parameters of Python: ``--dim`` for `dim`."""
-    parameters = click.get_current_context().command.params
-    options = {each.name: max(each.opts, key=len) for each in parameters if isinstance(each, click.Option)}
+def with_options(message: str, command: click.Command) -> str:
+    """Return a message with the options of a command instead of parameters of Python: ``--dim`` for `dim`."""
+    options = {each.name: max(each.opts, key=len) for each in command.params if isinstance(each, click.Option)}
     return re.sub(r"`(\w+)`", lambda found: options.get(found[1], found[0]), message)
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self, command: click.Command) -> None:
+        super().__init__("%(message)s")
+        self._command = command
+
+    def format(self, record: logging.LogRecord) -> str:
+        return with_options(super().format(record), self._command)
 
 
 def start_logging(verbose: int, quiet: bool) -> None:
     """Send messages to the error stream."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Formatter(click.get_current_context().command))
     logger = logging.getLogger("ooc_diffusion")
     logger.handlers = [handler]
     logger.propagate = False

@@ -14,7 +14,7 @@ from ..store import Store
 from .gpu import resolve_device
 from .precision import check_precision
 from .scores import Diffusion, write_scores
-from .zhou import check_alpha
+from .zhou import check_alpha, warn_of_unsolved
 
 NORMALIZATIONS = ("columns", "none", "rows", "sinkhorn", "gamma")
 
@@ -171,12 +171,19 @@ def diffuse(
     return scores if queries is None else np.array(scores)
 
 
-def diffuse_once(graph: Graph, what: Diffusion, *, budget: MemoryBudget, threads: int | None, device: str = "cpu") -> np.ndarray:
-    """Diffuse into a temporary store beside the graph and return a read-only map (kept, rows, C) of the scores."""
+def diffuse_once(
+    graph: Graph, what: Diffusion, *, budget: MemoryBudget, threads: int | None, device: str = "cpu", warn: bool = True
+) -> np.ndarray:
+    """Diffuse into a temporary store beside the graph and return a read-only map (kept, rows, C) of the scores.
+
+    ``warn``: say it where classes are not solved for.
+    """
     store = Store.temporary(inside=graph.store.path / "jobs")
     with limit_threads(threads) as n_threads, store.job("diffuse", parameters={}) as job:
-        write_scores(job, graph, what, name="scores", budget=budget, threads=n_threads, device=device)
+        record = write_scores(job, graph, what, name="scores", budget=budget, threads=n_threads, device=device)
         job.publish({})
+    if warn:
+        warn_of_unsolved(record, what)
     return store.array("scores").reshape(what.kept, -1, what.n_classes)
 
 

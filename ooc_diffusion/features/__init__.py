@@ -14,7 +14,7 @@ from .pca import BLOCK_ROWS, PCA, fit_pca, normalize_rows, project, sample_rows
 from .pixels import PixelExtractor, pixel_settings
 from .preprocessing import Preprocessing
 from .small_networks import SMALL_MODELS
-from .training import Recipe, Training
+from .training import Recipe, Training, measure_training
 from .training_files import decode_state, encode_network, encode_state
 from .training_images import ChosenImages, TrainingImages, channel_statistics
 from .transform_file import read_transform
@@ -48,6 +48,7 @@ __all__ = [
     "load_network",
     "make_extractor",
     "make_network",
+    "measure_training",
     "network_costs",
     "normalize_rows",
     "open_descriptors",

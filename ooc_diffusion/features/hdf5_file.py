@@ -97,8 +97,8 @@ class Hdf5File:
     def _named_classes(self, classes: Any) -> ClassTexts | None:
         if classes.dtype.kind in "iu":
             return None
-        texts = classes.asstr("utf-8")
-        return ClassTexts(lambda rows: self._read(texts, 0, rows, classes.name), f"{self._path}: {classes.name}")
+        texts, name = classes.asstr("utf-8"), classes.name
+        return ClassTexts(lambda rows: (block.tolist() for block in self._read(texts, 0, rows, name)), f"{self._path}: {name}")
 
     def held_bytes(self, rows: int) -> int:
         """Return the bytes of a block and of a chunk of the file, packed and unpacked."""

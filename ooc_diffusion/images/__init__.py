@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ..errors import BadInput
-from .archive import ArchiveSource, YfccSource
+from .archive import MISSING, ArchiveSource, YfccSource
 from .arrays import ArraySource, DigitsSource, MnistSource, mnist_name
 from .class_folders import ClassFolders
 from .decode import plain_image, read_image, white_image
@@ -18,6 +18,7 @@ from .torchvision_sets import TorchvisionSource
 
 __all__ = [
     "IMAGE_ENDINGS",
+    "MISSING",
     "ArchiveSource",
     "ArraySource",
     "ClassFolders",

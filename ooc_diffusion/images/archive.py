@@ -27,6 +27,9 @@ _MEMBER_BYTES = 192
 # Archives of YFCC whose directories are kept: 1000 images each.
 _OPEN_ZIPS = 64
 _YFCC_IMAGES = 10**8
+_NOT_INSIDE, _NO_ARCHIVE = "missing in its archive", "its archive is missing"
+# Why an image is not there at all.
+MISSING = frozenset({_NOT_INSIDE, _NO_ARCHIVE})
 
 
 class ArchiveSource:
@@ -157,7 +160,7 @@ class YfccSource:
         if isinstance(members, str):
             raise UnreadableImage(members)
         if i % 1000 not in members:
-            raise UnreadableImage("missing in its archive")
+            raise UnreadableImage(_NOT_INSIDE)
         return decode_image(read_member(self._zip(i // 1000), members[i % 1000]))
 
     def _zip(self, zip_number: int) -> Path:
@@ -190,7 +193,7 @@ class YfccSource:
         try:
             return {int(name[:3]): member for name, member in archive_members(path) if re.fullmatch(rb"\d{3}\.jpg", name)}
         except FileNotFoundError:
-            return "its archive is missing"
+            return _NO_ARCHIVE
         except OSError as error:
             return f"its archive cannot be read: {error.strerror}"
         except BadInput:

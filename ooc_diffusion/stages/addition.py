@@ -364,9 +364,9 @@ def _grown(store: Store, stage: str, asked: _Search) -> Record:
     about = store.manifest.stages.get(stage.replace(".background", ".added"), {"record": {}})["record"]
     if "images" in said:
         said["images"] = asked.n + asked.m
-    for name in ("unreadable", "zero_rows"):
-        if name in said:
-            said[name] += about.get(name, 0)
+    for name in ("unreadable", "missing", "zero_rows"):
+        if name in said or name in about:
+            said[name] = said.get(name, 0) + about.get(name, 0)
     if "first_unreadable" in said:
         moved = [[row + asked.n, *what] for row, *what in about.get("first_unreadable", [])]
         said["first_unreadable"] = [*said["first_unreadable"], *moved][:_FIRST_UNREADABLE]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..classify import EdgeSampler, Smoothness, fuse, knn_scores, log_scores, predict, softmax, train_logistic
+from ..classify import DEFAULT_VOTERS, EdgeSampler, Smoothness, fuse, knn_scores, log_scores, predict, softmax, train_logistic
 from ..errors import BadInput
 from ..store import Store
 from .collection import Collection
@@ -17,6 +18,8 @@ from .output import check_output, write_output
 from .plans import BLOCK_ROWS, plan_classify
 from .selection import Seeds, select_coefficient
 from .settings import Record, Settings, Worker, open_store, run_stage
+
+logger = logging.getLogger(__name__)
 
 METHODS = ("fusion", "diffusion", "logistic", "graph-logistic", "knn")
 
@@ -146,6 +149,7 @@ def _scorer(
     nodes = Collection(store, "nodes")
     if method == "knn":
         vectors = nodes.array("vectors", seeds.nodes)
+        _warn_of_all_voting(asked.get("k", DEFAULT_VOTERS), len(vectors))
         voters = {"n_neighbors": asked["k"], "by_class_size": True} if "k" in asked else {}
         options = {"n_classes": seeds.n_classes, **voters}
         return lambda rows: knn_scores(vectors, seeds.classes, images.array("vectors", rows), **options), {}
@@ -169,6 +173,16 @@ def _scorer(
         return np.where(scores[rows].any(axis=1, keepdims=True), block, np.float32(0))
 
     return fused, details
+
+
+def _warn_of_all_voting(k: int, labelled: int) -> None:
+    if k >= labelled:
+        logger.warning(
+            "`k` is %d, but %d images are labelled: all of them vote on every image, so that how near they are decides only "
+            "between classes of equal votes; give a `k` below that, or label more images",
+            k,
+            labelled,
+        )
 
 
 def _select(store: Store, descriptors: np.ndarray, seeds: Seeds, training: dict[str, Any]) -> float:

@@ -18,6 +18,7 @@ from ..diffusion import (
     most_passes,
     resolve_device,
     rows_needed,
+    warn_of_unsolved,
     write_scores,
 )
 from ..errors import BadInput
@@ -230,6 +231,7 @@ def _diffuse(
         needed=needed,
         advance=worker.advance,
     )
+    warn_of_unsolved(details, what)
     return {
         "class_names": given.class_names,
         "seeds": len(given.rows),

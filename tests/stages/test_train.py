@@ -182,6 +182,13 @@ def test_a_damaged_state_and_other_options(characters, uninterrupted, tmp_path, 
     monkeypatch.setattr(stage, "_write_state", write)
     with pytest.raises(BadInput, match=r"learning_rate = 0.1 \(now 0.2\)"):
         run(characters, tmp_path, learning_rate=0.2)
+    (tmp_path / "fewer.txt").write_text("greek/alpha\nlatin/a\n")
+    with pytest.raises(
+        BadInput, match=r"classes = \['greek/alpha', .*'latin/b'\] \(now \['greek/alpha', 'latin/a'\]\), other weights;"
+    ):
+        run(characters, tmp_path, classes=tmp_path / "fewer.txt")
+    with pytest.raises(BadInput, match=r"with other weights, seed = 2 \(now 3\)|with seed = 2 \(now 3\), other weights"):
+        run(characters, tmp_path, settings=replace(SETTINGS, seed=3))
     state = tmp_path / "s" / "jobs" / "train.state"
     state.write_bytes(state.read_bytes()[:-1] + b"x")
     run(characters, tmp_path)
