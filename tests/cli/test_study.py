@@ -95,8 +95,16 @@ def test_a_dry_run_plans_and_writes_nothing(images):
         (2, ("--k", "5"), "--k is for --protocol paper"),
         (2, ("--protocol", "paper", "--split", "SPLIT", "--precision", "bfloat16"), "--precision is not for --protocol paper"),
         (3, ("--protocol", "paper", "--split", "none.json"), "none.json cannot be read"),
-        (3, ("--protocol", "paper", "--split", "SPLIT", "--size", "4"), "give --background as well"),
-        (3, ("--protocol", "paper", "--split", "SPLIT", "--setting", "out-of-domain"), "a background goes with the setting"),
+        (
+            3,
+            ("--protocol", "paper", "--split", "SPLIT", "--size", "4"),
+            "--size is a number of images of a --background; give that as well",
+        ),
+        (
+            3,
+            ("--protocol", "paper", "--split", "SPLIT", "--setting", "out-of-domain"),
+            "--setting out-of-domain goes with a --background",
+        ),
     ],
 )
 def test_options_that_do_not_go_together(images, code, options, message):

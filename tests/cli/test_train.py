@@ -35,6 +35,9 @@ def test_train_and_extract(classes_of_digits, tmp_path):
     assert not (tmp_path / "s").exists()
     record = json.loads(done(*words(classes_of_digits, tmp_path), *QUICK, "--json"))
     assert record["images"] == plan["images"]
+    assert plan["planned_seconds"]["training"] > 0
+    assert record["step_seconds"]["training"] > 0
+    assert "train about" in done(*words(classes_of_digits, tmp_path), *QUICK, "--dry-run")
     assert [row["epoch"] for row in record["curve"]] == [1, 2]
     assert record["plan"]["least_bytes"] <= plan["plans"][1]["least_bytes"]  # which takes colors: no image is opened for it
     shown = done(*words(classes_of_digits, tmp_path), *QUICK)

@@ -253,9 +253,9 @@ def test_the_progress_ends_with_all_columns(case):
     ("change", "message"),
     [
         ({"normalization": "softmax"}, "'softmax' is not one of columns, none, rows, sinkhorn, gamma"),
-        ({"power": 1}, "power is 1; give a number above 1 and at most 2"),
-        ({"power": float("nan")}, "power is nan"),
-        ({"power": "2"}, "power is '2'"),
+        ({"power": 1}, "`power` is 1; give a number above 1 and at most 2"),
+        ({"power": float("nan")}, "`power` is nan"),
+        ({"power": "2"}, "`power` is '2'"),
         ({"normalization": "rows", "prior": PRIOR}, "`prior` is for `normalization` columns or sinkhorn, not rows; leave it out"),
         ({"prior": PRIOR[1:]}, r"prior is float64 \(6,\); give a number for each of the 7 classes"),
         ({"prior": [*PRIOR[1:], 0]}, r"prior\[6\] is 0.0; give frequencies above 0"),

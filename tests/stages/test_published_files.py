@@ -149,16 +149,16 @@ BAD = {
         np.int64,
         32,
         {},
-        r"I.int32 has 153600 bytes, which are 1200 rows of 32 int32, but there are 600 .*--table-width 64",
+        r"I.int32 has 153600 bytes, which are 1200 rows of 32 int32, but there are 600 .*`table_width` 64",
     ),
     "a row too few": (np.int32, 32, {"rows": 599}, r"76672 bytes, which are 599 rows of 32 int32, but there are 600 background"),
     "cut": (
         np.int32,
         32,
         {"cut": 4},
-        r"76796 bytes, which are 599 rows of 32 int32 \(32 x 4 = 128 bytes\) and 124 more; .*--table-width",
+        r"76796 bytes, which are 599 rows of 32 int32 \(32 x 4 = 128 bytes\) and 124 more; .*`table_width`",
     ),
-    "another width": (np.int32, 16, {}, r"38400 bytes, which are 300 rows of 32 int32, .*--table-width 16 would fit"),
+    "another width": (np.int32, 16, {}, r"38400 bytes, which are 300 rows of 32 int32, .*`table_width` 16 would fit"),
 }
 
 
