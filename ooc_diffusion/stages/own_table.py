@@ -96,7 +96,7 @@ def _open(file: str | Path, dtype: str, n: int, width: int | None) -> np.ndarray
     values = load_raw(file, dtype, max(1, wide), option="`table_width`")
     if len(values) != n:
         each, more = divmod(values.nbytes, n * values.itemsize)
-        fitting = f"; --table-width {each} would fit" if each and not more else ""
+        fitting = f"; `table_width` {each} would fit" if each and not more else ""
         raise BadInput(
             f"{file} has {values.nbytes} bytes, which are {len(values)} rows of {wide} {values.dtype}, but there are {n} "
             f"background images; give a file of {n} x {wide} x {values.itemsize} bytes, or its `table_width`{fitting}"

@@ -26,7 +26,7 @@ CASES = {
     "index": (lambda s: neighbors(s, index="IVFFlat"), "IVFFlat needs at least 4096 vectors, there are 120; use Flat"),
     "too many probes": (
         lambda s: neighbors(s, probes=9),
-        r"exact search \(index Flat\) visits everything; leave out probes",
+        r"exact search \(`index` Flat\) visits everything; leave out `probes`",
     ),
     "half precision": (
         lambda s: neighbors(s, precision="float16"),
@@ -49,7 +49,7 @@ CASES = {
     "precision": (lambda s: diffuse(s, labels=few(s), precision="half"), "precision 'half' is not one of float32, bfloat16"),
     "precision of rows": (
         lambda s: diffuse(s, labels=few(s), normalization="rows", precision="bfloat16"),
-        "rows, sinkhorn, gamma, reset and alpha take no bfloat16; give --precision float32",
+        "rows, sinkhorn, gamma, `reset` and `alpha` take no bfloat16; give `precision` float32",
     ),
     "precision on a GPU": (
         lambda s: diffuse(s, labels=few(s), precision="bfloat16", settings=Settings(device="cuda")),

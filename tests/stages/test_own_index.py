@@ -109,7 +109,7 @@ def test_the_memory_of_both_processes_is_planned(folder):
     ("options", "message"),
     [
         ({"index": "Flat"}, "everything is searched with the index of the file; leave out `table` and `index`, or `index_file`"),
-        ({"table": "ids.npy"}, "leave out table and index"),
+        ({"table": "ids.npy"}, "leave out `table` and `index`"),
         ({"target_recall": 0.9}, "`target_recall` is for lists that are made here; with `index_file` give `probes`"),
         ({"precision": "float16"}, "`precision` float16 is for `index` list-major"),
         ({"probes": 0}, "`probes` is 0; give"),

@@ -149,7 +149,7 @@ BAD = {
         np.int64,
         32,
         {},
-        r"I.int32 has 153600 bytes, which are 1200 rows of 32 int32, but there are 600 .*`table_width` 64",
+        r"I.int32 has 153600 bytes, which are 1200 rows of 32 int32, but there are 600 .*; `table_width` 64",
     ),
     "a row too few": (np.int32, 32, {"rows": 599}, r"76672 bytes, which are 599 rows of 32 int32, but there are 600 background"),
     "cut": (
