@@ -1,7 +1,7 @@
 """The exceptions of the package and the exit codes that the command line turns them into.
 
 Each is also the builtin that a caller would expect, so that ``except ValueError`` keeps working. A message is one line: what is
-wrong, where (file, row), what to do.
+wrong, where (file, row), what to do. Parameters stand in backticks, `dim`; the command line shows its options there, --dim.
 """
 
 from __future__ import annotations

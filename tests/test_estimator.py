@@ -243,7 +243,7 @@ BAD = {
     "n_iter": ({"n_iter": -1}, "n_iter is -1; give 0 or more iterations, or 'auto'"),
     "n_iter word": ({"n_iter": "many"}, "n_iter is 'many'"),
     "normalization": ({"normalization": "softmax"}, "normalization 'softmax' is not one of columns, none"),
-    "power": ({"power": 3}, "power is 3; give a number above 1 and at most 2"),
+    "power": ({"power": 3}, "`power` is 3; give a number above 1 and at most 2"),
     "metric": ({"metric": "manhattan"}, "metric 'manhattan' is not one of euclidean, cosine"),
     "index": ({"index": "HNSW"}, "index 'HNSW' is not one of auto, Flat, IVFFlat"),
     "few for lists": ({"index": "IVFFlat"}, "IVFFlat needs at least 4096 vectors, there are 150; use Flat"),
@@ -251,9 +251,12 @@ BAD = {
     "precision": ({"precision": "half"}, "precision 'half' is not one of float32, bfloat16"),
     "precision of rows": (
         {"precision": "bfloat16", "normalization": "rows"},
-        "rows, sinkhorn, gamma, reset and alpha take no bfloat16",
+        "rows, sinkhorn, gamma, `reset` and `alpha` take no bfloat16",
     ),
-    "precision of a reset": ({"precision": "bfloat16", "reset": True}, "rows, sinkhorn, gamma, reset and alpha take no bfloat16"),
+    "precision of a reset": (
+        {"precision": "bfloat16", "reset": True},
+        "rows, sinkhorn, gamma, `reset` and `alpha` take no bfloat16",
+    ),
     "threads": ({"threads": 0}, "threads must be at least 1"),
 }
 

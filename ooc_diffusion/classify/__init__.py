@@ -2,11 +2,12 @@
 
 from ooc_diffusion.classify.fusion import choose_coefficient, fuse, log_scores, softmax
 from ooc_diffusion.classify.graph_logistic import EdgeSampler, Smoothness
-from ooc_diffusion.classify.knn import knn_scores
+from ooc_diffusion.classify.knn import DEFAULT_VOTERS, knn_scores
 from ooc_diffusion.classify.logistic import LogisticModel, train_logistic
 from ooc_diffusion.classify.predictions import predict, top_k
 
 __all__ = [
+    "DEFAULT_VOTERS",
     "EdgeSampler",
     "LogisticModel",
     "Smoothness",

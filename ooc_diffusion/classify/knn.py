@@ -6,7 +6,9 @@ import numpy as np
 
 from ooc_diffusion.errors import BadInput
 
-__all__ = ["knn_scores"]
+__all__ = ["DEFAULT_VOTERS", "knn_scores"]
+
+DEFAULT_VOTERS = 5
 
 # Queries per search, padded: faiss takes another path for a few queries than for many, with other last bits.
 _SUB_BLOCK = 1024
@@ -22,7 +24,7 @@ def knn_scores(
     query_block: np.ndarray,
     *,
     n_classes: int,
-    n_neighbors: int = 5,
+    n_neighbors: int = DEFAULT_VOTERS,
     by_class_size: bool = False,
 ) -> np.ndarray:
     """Votes of the nearest labelled images, by exact inner product.
@@ -38,7 +40,7 @@ def knn_scores(
     n_classes : int
         Number of classes C.
     n_neighbors : int
-        Voters per query; all seeds where that is more than there are.
+        Voters per query, default 5; all seeds where that is more than there are.
     by_class_size : bool
         Divide the votes of each class by its number of seeds, as η = columns does with L_0. Default False.
 

@@ -43,7 +43,7 @@ _MODEL = [
         type=click.FloatRange(0, 1),
         default=0.01,
         show_default=True,
-        help="Share of unreadable images above which to stop.",
+        help="Share of unreadable or missing images above which to stop.",
     ),
 ]
 
@@ -78,8 +78,9 @@ DIM = click.option(
 def extract_command(images: str, store: str, **options: Any) -> dict[str, Any]:
     """Describe every image of IMAGES: a folder, a zip or tar archive, digits, or the name of a torchvision data set.
 
-    Archives are read where they are; a .tar may not be compressed as a whole. Images that are missing in --layout yfcc count
-    as unreadable: they stand as white images, within --max-failures.
+    Archives are read where they are; a .tar may not be compressed as a whole. Unreadable images stand as white ones, which
+    are given no label. In --layout yfcc each number is an image: those that are missing count as unreadable, so let
+    --max-failures be the share of the collection that you have not fetched.
 
     \b
     Examples:
@@ -110,7 +111,10 @@ def extract_command(images: str, store: str, **options: Any) -> dict[str, Any]:
 @click.option("--names-field", metavar="NAME", help="Or: parquet column with the names.")
 @click.option("--truth", type=click.Path(), help=".npy with the true class of each row, for evaluate; -1 = unknown.")
 @click.option(
-    "--truth-field", metavar="NAME", help="Or: HDF5 data set or parquet column with the classes.  [default: all_labels of HDF5]"
+    "--truth-field",
+    metavar="NAME",
+    help="Or: HDF5 data set or parquet column with the classes: numbers, or names, numbered in their order.  "
+    "[default: all_labels of HDF5]",
 )
 @common_options
 def import_command(file: str, store: str, **options: Any) -> dict[str, Any]:

@@ -199,11 +199,11 @@ def evaluate_command(store: str, n_per_class: str, protocol: str, **options: Any
     try:
         sizes = [int(n) for n in n_per_class.split(",")]
     except ValueError:
-        raise BadOption(f"n-per-class {n_per_class!r} is no list of numbers such as 1,2,5") from None
+        raise BadOption(f"--n-per-class {n_per_class!r} is no list of numbers such as 1,2,5") from None
     given = {name: value for name, value in options.items() if value is not None}
     if protocol == "paper":
         if "split" not in given:
-            raise BadOption("protocol paper needs --split FILE; `ooc-diffusion split` writes one")
+            raise BadOption("--protocol paper needs --split FILE; `ooc-diffusion split` writes one")
         if given.pop("precision") != "float32":
             raise BadOption("--precision is not for --protocol paper, which diffuses in float32; leave it out")
         return evaluate_paper(store, n_per_class=sizes, **given)

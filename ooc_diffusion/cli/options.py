@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
+import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -42,7 +44,9 @@ def common_options(command: Command) -> Command:
     ) -> None:
         start_logging(verbose, quiet)
         settings = make_settings(memory_budget, threads, device, seed, overwrite, dry_run, quiet)
-        print_record(command(settings=settings, **arguments), as_json=as_json)
+        with naming_options():
+            record = command(settings=settings, **arguments)
+        print_record(record, as_json=as_json)
 
     for option in reversed(_COMMON):
         wrapped = option(wrapped)
@@ -55,7 +59,9 @@ def output_options(command: Command) -> Command:
     @functools.wraps(command)
     def wrapped(as_json: bool, verbose: int, quiet: bool, **arguments: Any) -> None:
         start_logging(verbose, quiet)
-        print_record(command(**arguments), as_json=as_json)
+        with naming_options():
+            record = command(**arguments)
+        print_record(record, as_json=as_json)
 
     for option in reversed(_OUTPUT):
         wrapped = option(wrapped)
@@ -91,14 +97,12 @@ def make_settings(
     memory_budget: str, threads: int | None, device: str, seed: int, overwrite: bool, dry_run: bool, quiet: bool
 ) -> Settings:
     """Read the common options, and say which budget is in force."""
-    import re
-
     from ..memory import format_size
     from ..stages.settings import Settings
     from .progress import make_progress
 
     if re.fullmatch(r"auto|cpu|cuda(:\d+)?", device) is None:
-        raise BadOption(f"device {device!r} is not one of auto, cpu, cuda")
+        raise BadOption(f"--device {device!r} is not one of auto, cpu, cuda")
     budget = read_budget(memory_budget)
     logging.getLogger("ooc_diffusion").info(
         "memory budget: %s (%d bytes; from %s)", format_size(budget.total), budget.total, memory_budget
@@ -113,7 +117,7 @@ def read_budget(size: str) -> MemoryBudget:
     try:
         return MemoryBudget.parse(size)
     except BadInput as error:
-        raise BadOption(str(error)) from None
+        raise BadOption(f"--memory-budget: {error}") from None
 
 
 def typed(name: str) -> bool:
@@ -138,10 +142,35 @@ def refuse_unread(read: bool, name: str, what: str) -> None:
         raise BadOption(f"{option} belongs to {what}; leave it out, or give that")
 
 
+@contextlib.contextmanager
+def naming_options() -> Iterator[None]:
+    """Put the options of the command into messages of errors, in the place of parameters of Python."""
+    try:
+        yield
+    except BadInput as error:
+        error.args = (with_options(str(error), click.get_current_context().command),)
+        raise
+
+
+def with_options(message: str, command: click.Command) -> str:
+    """Return a message with the options of a command instead of parameters of Python: ``--dim`` for `dim`."""
+    options = {each.name: max(each.opts, key=len) for each in command.params if isinstance(each, click.Option)}
+    return re.sub(r"`(\w+)`", lambda found: options.get(found[1], found[0]), message)
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self, command: click.Command) -> None:
+        super().__init__("%(message)s")
+        self._command = command
+
+    def format(self, record: logging.LogRecord) -> str:
+        return with_options(super().format(record), self._command)
+
+
 def start_logging(verbose: int, quiet: bool) -> None:
     """Send messages to the error stream."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Formatter(click.get_current_context().command))
     logger = logging.getLogger("ooc_diffusion")
     logger.handlers = [handler]
     logger.propagate = False

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ..errors import BadInput
+from ..errors import BadOption
 from .options import STORE, command_line, common_options
 
 
@@ -55,9 +55,9 @@ def paths_command(store: str, images: str, rows: str, **options: Any) -> dict[st
     try:
         named = next(csv.reader([images], strict=True), [])
     except csv.Error as error:
-        raise BadInput(f"images {images!r} is no list of paths such as a.jpg,b.jpg: {error}") from None
+        raise BadOption(f"--images {images!r} is no list of paths such as a.jpg,b.jpg: {error}") from None
     try:
         numbers = [int(row) for row in rows.split(",") if row]
     except ValueError:
-        raise BadInput(f"rows {rows!r} is no list of numbers such as 0,17") from None
+        raise BadOption(f"--rows {rows!r} is no list of numbers such as 0,17") from None
     return paths(store, images=named, rows=numbers, command=command_line(), **options)

@@ -45,5 +45,5 @@ def study_command(names: tuple[str, ...], n_per_class: str, **options: Any) -> d
     try:
         sizes = [int(n) for n in n_per_class.split(",")]
     except ValueError:
-        raise BadOption(f"n-per-class {n_per_class!r} is no list of numbers such as 1,2,5") from None
+        raise BadOption(f"--n-per-class {n_per_class!r} is no list of numbers such as 1,2,5") from None
     return study(names, n_per_class=sizes, command=command_line(), **options)

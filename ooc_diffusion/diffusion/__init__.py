@@ -11,7 +11,7 @@ from .precision import ELEMENTS, check_precision
 from .reading import reading_bytes
 from .room import FIXED_BYTES, column_bytes, make_room, masks_bytes, room_bytes, seed_bytes
 from .scores import Diffusion, rows_needed, write_scores
-from .zhou import SOLVERS, check_alpha, most_passes, zhou_column_bytes, zhou_columns
+from .zhou import SOLVERS, check_alpha, most_passes, warn_of_unsolved, zhou_column_bytes, zhou_columns
 
 __all__ = [
     "ELEMENTS",
@@ -43,6 +43,7 @@ __all__ = [
     "rows_needed",
     "seed_bytes",
     "walk_back",
+    "warn_of_unsolved",
     "write_scores",
     "zhou_column_bytes",
     "zhou_columns",

@@ -14,7 +14,7 @@ from ..store import Store
 from .gpu import resolve_device
 from .precision import check_precision
 from .scores import Diffusion, write_scores
-from .zhou import check_alpha
+from .zhou import check_alpha, warn_of_unsolved
 
 NORMALIZATIONS = ("columns", "none", "rows", "sinkhorn", "gamma")
 
@@ -143,7 +143,7 @@ def diffuse(
         queries = np.asanyarray(queries)
         check_table(queries, what="table of query neighbors", n=graph.n)
     if not isinstance(n_iter, int | np.integer) or n_iter < 0:
-        raise BadInput(f"n_iter is {n_iter!r}; give a whole number of iterations, 0 or more")
+        raise BadInput(f"`n_iter` is {n_iter!r}; give a whole number of iterations, 0 or more")
     check_normalization(normalization, power)
     prior = None if prior is None else check_prior(prior, normalization, n_classes)
     what = Diffusion(
@@ -171,12 +171,19 @@ def diffuse(
     return scores if queries is None else np.array(scores)
 
 
-def diffuse_once(graph: Graph, what: Diffusion, *, budget: MemoryBudget, threads: int | None, device: str = "cpu") -> np.ndarray:
-    """Diffuse into a temporary store beside the graph and return a read-only map (kept, rows, C) of the scores."""
+def diffuse_once(
+    graph: Graph, what: Diffusion, *, budget: MemoryBudget, threads: int | None, device: str = "cpu", warn: bool = True
+) -> np.ndarray:
+    """Diffuse into a temporary store beside the graph and return a read-only map (kept, rows, C) of the scores.
+
+    ``warn``: say it where classes are not solved for.
+    """
     store = Store.temporary(inside=graph.store.path / "jobs")
     with limit_threads(threads) as n_threads, store.job("diffuse", parameters={}) as job:
-        write_scores(job, graph, what, name="scores", budget=budget, threads=n_threads, device=device)
+        record = write_scores(job, graph, what, name="scores", budget=budget, threads=n_threads, device=device)
         job.publish({})
+    if warn:
+        warn_of_unsolved(record, what)
     return store.array("scores").reshape(what.kept, -1, what.n_classes)
 
 
@@ -201,13 +208,13 @@ def check_normalization(normalization: str, power: float) -> None:
     if normalization not in NORMALIZATIONS:
         raise BadInput(f"normalization {normalization!r} is not one of {', '.join(NORMALIZATIONS)}")
     if not isinstance(power, int | float | np.integer | np.floating) or not 1 < power <= 2:
-        raise BadInput(f"power is {power!r}; give a number above 1 and at most 2")
+        raise BadInput(f"`power` is {power!r}; give a number above 1 and at most 2")
 
 
 def check_prior(prior: np.ndarray, normalization: str, n_classes: int) -> np.ndarray:
     """Return the prior as float64, or raise `BadInput`."""
     if normalization not in ("columns", "sinkhorn"):
-        raise BadInput(f"prior is for normalization columns or sinkhorn, not {normalization}; leave it out")
+        raise BadInput(f"`prior` is for `normalization` columns or sinkhorn, not {normalization}; leave it out")
     prior = np.asarray(prior)
     if prior.shape != (n_classes,) or prior.dtype.kind not in "iuf":
         raise BadInput(f"prior is {prior.dtype} {prior.shape}; give a number for each of the {n_classes} classes")

@@ -55,9 +55,9 @@ def resolve_device(device: str, *, unskipped: bool = False, precision: str = "fl
     if re.fullmatch(r"auto|cpu|cuda(:\d+)?", device) is None:
         raise BadInput(f"device {device!r} is not one of auto, cpu, cuda")
     if unskipped and device.startswith("cuda"):
-        raise BadInput(f"rows, sinkhorn, gamma, reset and alpha run on the CPU, but the device is {device}; give --device cpu")
+        raise BadInput(f"rows, sinkhorn, gamma, `reset` and `alpha` run on the CPU, but `device` is {device}; give `device` cpu")
     if precision != "float32" and device.startswith("cuda"):
-        raise BadInput(f"precision {precision} runs on the CPU, but the device is {device}; give --device cpu")
+        raise BadInput(f"`precision` {precision} runs on the CPU, but `device` is {device}; give `device` cpu")
     if device == "cpu" or unskipped or precision != "float32":
         return "cpu"
     gpus = _count_gpus()

@@ -15,7 +15,7 @@ def check_precision(precision: str, *, unskipped: bool) -> None:
     if precision not in ELEMENTS:
         raise BadInput(f"precision {precision!r} is not one of {', '.join(ELEMENTS)}")
     if unskipped and precision != "float32":
-        raise BadInput(f"rows, sinkhorn, gamma, reset and alpha take no {precision}; give --precision float32")
+        raise BadInput(f"rows, sinkhorn, gamma, `reset` and `alpha` take no {precision}; give `precision` float32")
 
 
 def widened(rows: np.ndarray) -> np.ndarray:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -37,20 +39,20 @@ def check_alpha(what: Diffusion) -> None:
         raise BadInput(f"solver {solver!r} is not one of {', '.join(SOLVERS)}")
     if alpha is None:
         if solver != "iterate":
-            raise BadInput(f"solver {solver} is for alpha; give alpha too")
+            raise BadInput(f"`solver` {solver} is for `alpha`; give that too")
         return
     if not isinstance(alpha, int | float | np.integer | np.floating) or not 0 < alpha < 1:
-        raise BadInput(f"alpha is {alpha!r}; give a number above 0 and below 1")
+        raise BadInput(f"`alpha` is {alpha!r}; give a number above 0 and below 1")
     if what.coupled:
-        raise BadInput("alpha is for normalization columns or none, without reset; leave out the one or the other")
+        raise BadInput("`alpha` is for `normalization` columns or none, without `reset`; leave out the one or the other")
     if solver == "iterate":
         return
     if what.every_iteration:
-        raise BadInput("solver conjugate-gradient has no iterations to return; leave out every_iteration, or take solver iterate")
+        raise BadInput("`solver` conjugate-gradient has no iterations to return; leave out `every_iteration`, or take iterate")
     if not 0 < what.tolerance < 1:
-        raise BadInput(f"tolerance is {what.tolerance!r}; give a number above 0 and below 1")
+        raise BadInput(f"`tolerance` is {what.tolerance!r}; give a number above 0 and below 1")
     if what.max_steps < 1:
-        raise BadInput(f"max_steps is {what.max_steps!r}; give 1 or more")
+        raise BadInput(f"`max_steps` is {what.max_steps!r}; give 1 or more")
 
 
 def write_zhou_scores(
@@ -71,7 +73,7 @@ def write_zhou_scores(
     Every row is computed in every step.
     """
     batches: list[list[int]] = job.state.get("batches", [])
-    done: dict[str, float] = job.state.get("solved", {"products": 0, "steps": 0, "residual": 0.0})
+    done: dict[str, float] = job.state.get("solved", {"products": 0, "steps": 0, "residual": 0.0, "unsolved": 0})
     begin = batches[-1][1] if batches else 0
     advance(begin)
     reading = reading_bytes(graph.nnz, weighted=graph.weights is not None)
@@ -83,11 +85,12 @@ def write_zhou_scores(
         job.drop(f"panel/{begin}")  # of a batch that was cut off, perhaps of another width
         panel = job.array(f"panel/{begin}", "<f4", (what.kept * what.n_rows(graph), len(classes)), scratch=True)
         batch = _Batch(graph, what, classes, panel, threads)
-        steps, residual = batch.iterate() if what.solver == "iterate" else batch.solve()
+        steps, residuals = batch.iterate() if what.solver == "iterate" else batch.solve()
         done = {
             "products": done["products"] + batch.products,
             "steps": max(done["steps"], steps),
-            "residual": max(done["residual"], residual),
+            "residual": max(done["residual"], float(residuals.max(initial=0.0))),
+            "unsolved": done["unsolved"] + int((residuals > what.tolerance).sum()),
         }
         batches = [*batches, [begin, begin + len(classes)]]
         job.checkpoint(now=True, batches=batches, solved=done)
@@ -97,15 +100,25 @@ def write_zhou_scores(
     record: dict[str, object] = {"column_batches": len(batches), "steps": {"dense": done["products"]}}
     if what.solver == "iterate":
         return record
-    if done["residual"] > what.tolerance:
-        logger.warning(
-            "conjugate gradients ended after %d steps with a residual of %.2g, above the tolerance of %.2g; "
-            "allow more steps, or take a smaller alpha: float32 does not hold less than 1e-7 / (1 - alpha)",
-            done["steps"],
-            done["residual"],
-            what.tolerance,
-        )
-    return record | {"solver_steps": done["steps"], "residual": done["residual"]}
+    return record | {"solver_steps": done["steps"], "residual": done["residual"], "unsolved_classes": done["unsolved"]}
+
+
+def warn_of_unsolved(record: Mapping[str, Any], what: Diffusion) -> None:
+    """Say it where the record of a diffusion has classes that conjugate gradients did not solve for to the tolerance."""
+    if not record.get("unsolved_classes"):
+        return
+    logger.warning(
+        "%d of %d classes are not solved for: conjugate gradients ended after %d steps with a residual of up to %.2g, above the "
+        "`tolerance` of %.2g; %s",
+        record["unsolved_classes"],
+        what.n_classes,
+        record["solver_steps"],
+        record["residual"],
+        what.tolerance,
+        "give more `max_steps`, or a smaller `alpha`"
+        if record["solver_steps"] >= what.max_steps
+        else "give a larger one, or a smaller `alpha`: float32 does not hold less than 1e-7 / (1 - alpha)",
+    )
 
 
 def most_passes(what: Diffusion) -> int:
@@ -180,8 +193,8 @@ class _Batch:
         scale = graph.row_scale[self._seeds[0]].astype(np.float64)
         self._seed_values = np.sqrt(np.where(scale > 0, scale, 1.0)).astype(np.float32)
 
-    def iterate(self) -> tuple[int, float]:
-        """Go from M_0 to M_T; return T and no residual."""
+    def iterate(self) -> tuple[int, np.ndarray]:
+        """Go from M_0 to M_T; return T and no residuals."""
         what = self.what
         M, other = self._new(), self._new()
         self._set_seeds(M, 1.0)
@@ -194,10 +207,10 @@ class _Batch:
                 other *= np.float32(self.alpha)
                 other[tuple(self._seeds)] += keeps
                 M, other = other, M
-        return what.n_iter, 0.0
+        return what.n_iter, np.empty(0)
 
-    def solve(self) -> tuple[int, float]:
-        """Find the limit by conjugate gradients; return the steps and the largest relative residual."""
+    def solve(self) -> tuple[int, np.ndarray]:
+        """Find the limit by conjugate gradients; return the steps and the relative residual of each column."""
         what = self.what
         x, r, p, q = (self._new() for _ in range(4))
         x[:] = 0
@@ -222,7 +235,7 @@ class _Batch:
         zhou_kernels.add_scaled(q, np.full(len(first), -1.0), r)
         residuals = np.sqrt(np.divide(self._dots(r, r), first, out=np.zeros(len(first)), where=first > 0))
         self._read(x, q)
-        return steps, float(residuals.max(initial=0.0))
+        return steps, residuals
 
     def _apply(self, p: np.ndarray, out: np.ndarray) -> None:
         """Write (I - α W) p."""

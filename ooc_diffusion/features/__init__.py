@@ -14,7 +14,7 @@ from .pca import BLOCK_ROWS, PCA, fit_pca, normalize_rows, project, sample_rows
 from .pixels import PixelExtractor, pixel_settings
 from .preprocessing import Preprocessing
 from .small_networks import SMALL_MODELS
-from .training import Recipe, Training
+from .training import Recipe, Training, measure_training
 from .training_files import decode_state, encode_network, encode_state
 from .training_images import ChosenImages, TrainingImages, channel_statistics
 from .transform_file import read_transform
@@ -48,6 +48,7 @@ __all__ = [
     "load_network",
     "make_extractor",
     "make_network",
+    "measure_training",
     "network_costs",
     "normalize_rows",
     "open_descriptors",
@@ -100,7 +101,7 @@ def make_extractor(
     """
     if model == "pixels":
         if weights != "DEFAULT":
-            raise BadInput(f"weights are for networks; leave {weights} out with --model pixels, or name its --model")
+            raise BadInput(f"`weights` are for networks; leave {weights} out with `model` pixels, or name its `model`")
         size, gray = pixel_settings(source, size=image_size, color=color)
         return PixelExtractor(size, gray=gray)
     preprocessing = None
@@ -109,7 +110,7 @@ def make_extractor(
         half = [0.5] * (1 if gray else 3)
         preprocessing = Preprocessing(size, size, "bilinear", half, half, gray)
     elif image_size is not None or color != "auto":
-        raise BadInput(f"image size and color are for --model pixels; {model} has its own, leave them out")
+        raise BadInput(f"`image_size` and `color` are for `model` pixels; {model} has its own, leave them out")
     return NetworkExtractor(model, weights=weights, device=device, seed=seed, threads=threads, preprocessing=preprocessing)
 
 

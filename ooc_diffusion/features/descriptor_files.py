@@ -49,6 +49,9 @@ class DescriptorFile(Protocol):
     def classes(self, rows: int) -> Iterator[np.ndarray] | None:
         """Yield the class of each row, (b,) integers; None where the file knows none."""
 
+    def class_names(self) -> list[str] | None:
+        """Return the names that classes have in the file, sorted: class c is the c-th; None where they are numbers."""
+
     def names(self, rows: int) -> Iterator[list[str]] | None:
         """Yield the name of each row; None where the file knows none."""
 
@@ -75,8 +78,8 @@ def open_descriptors(
     field : str, optional
         Data set of an HDF5 file, default ``all_feats``, or column of a parquet file, default the only one of lists of numbers.
     truth_field, names_field : str, optional
-        Where their classes and names are. An HDF5 file has no names; its classes are in ``all_labels`` by default, where it has
-        both that and ``all_feats``.
+        Where their classes (numbers or texts) and names are. An HDF5 file has no names; its classes are in ``all_labels`` by
+        default, where it has both that and ``all_feats``.
 
     Returns
     -------
@@ -94,13 +97,13 @@ def open_descriptors(
     if format not in _FORMATS:
         raise BadInput(f"format {format!r} is not one of {', '.join(_FORMATS)}")
     if dim is not None and format != "raw":
-        raise BadInput(f"dim is for raw files, whose width nothing else says; leave it out with {format}")
+        raise BadInput(f"`dim` is for raw files, whose width nothing else says; leave it out with {format}")
     fields = {"field": field, "truth_field": truth_field, "names_field": names_field}
     given = [name for name, value in fields.items() if value is not None]
     wanted = {"hdf5": ("field", "truth_field"), "parquet": tuple(fields)}.get(format, ())
     for name in given:
         if name not in wanted:
-            raise BadInput(f"{name} {fields[name]!r}: a file of format {format} has none; leave it out")
+            raise BadInput(f"`{name}` {fields[name]!r}: a file of format {format} has none; leave it out")
     file_bytes(file)
     if format == "hdf5":
         from .hdf5_file import Hdf5File
@@ -112,8 +115,8 @@ def open_descriptors(
         return ParquetFile(file, field=field, truth_field=truth_field, names_field=names_field)
     if format == "raw":
         if dim is None:
-            raise BadInput(f"{file} is a raw file of float32, which does not say how many belong to a row; give --dim")
-        return MappedFile(load_raw(file, "<f4", dim, option="--dim"), {"format": "raw", "dim": dim})
+            raise BadInput(f"{file} is a raw file of float32, which does not say how many belong to a row; give `dim`")
+        return MappedFile(load_raw(file, "<f4", dim, option="`dim`"), {"format": "raw", "dim": dim})
     if format == "npy":
         values = load_npy(file)
         if values.ndim != 2 or values.dtype.kind not in "fiu" or 0 in values.shape:
@@ -140,6 +143,9 @@ class MappedFile:
             yield self._values[first : first + rows]
 
     def classes(self, rows: int) -> None:
+        """Return None."""
+
+    def class_names(self) -> None:
         """Return None."""
 
     def names(self, rows: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput
+from .class_texts import ClassTexts
 
 _FEATURES, _LABELS, _COUNT = "all_feats", "all_labels", "count"
 
@@ -40,7 +41,7 @@ class Hdf5File:
             raise BadInput(f"{file} cannot be read as an HDF5 file ({_line(error)}); give a whole one") from None
 
     def _look(self, field: str | None, truth_field: str | None) -> None:
-        self._values = self._open(field or _FEATURES)
+        self._values = self._open(field or _FEATURES, "field")
         shape = self._values.shape
         if len(shape) < 2 or set(shape[2:]) - {1} or self._values.dtype.kind not in "fiu" or shape[1] == 0:
             raise BadInput(
@@ -51,15 +52,18 @@ class Hdf5File:
         if truth_field is None and field in (None, _FEATURES) and _LABELS in self._file:
             truth_field = _LABELS
         self._classes = None if truth_field is None else self._open_classes(truth_field)
+        self._texts = None if self._classes is None else self._named_classes(self._classes)
         self.parameters: dict[str, Any] = {"format": "hdf5", "field": field or _FEATURES, "truth_field": truth_field}
 
-    def _open(self, name: str) -> Any:
+    def _open(self, name: str, parameter: str) -> Any:
         import h5py
 
         found = self._file.get(name)
         if not isinstance(found, h5py.Dataset):
             names = sorted(key for key in self._file if isinstance(self._file.get(key), h5py.Dataset))
-            raise BadInput(f"{self._path} has no data set {name!r}; it has {', '.join(names) or 'none'}: name one with --field")
+            raise BadInput(
+                f"{self._path} has no data set {name!r}; it has {', '.join(names) or 'none'}: name one with `{parameter}`"
+            )
         if found.file.filename != self._file.filename or found.external or found.is_virtual:
             raise BadInput(f"{self._path}: {name} is kept in another file; give one that holds it itself")
         return found
@@ -68,7 +72,7 @@ class Hdf5File:
         if _COUNT not in self._file:
             count = capacity
         else:
-            stored = self._open(_COUNT)
+            stored = self._open(_COUNT, "field")
             if stored.size != 1 or stored.dtype.kind not in "iu":
                 raise BadInput(
                     f"{self._path}: {_COUNT} holds {stored.dtype} {stored.shape}; it is the number of rows, one integer"
@@ -79,13 +83,22 @@ class Hdf5File:
         return count
 
     def _open_classes(self, name: str) -> Any:
-        classes = self._open(name)
-        if classes.ndim != 1 or classes.dtype.kind not in "iu" or len(classes) < self.shape[0]:
+        import h5py
+
+        classes = self._open(name, "truth_field")
+        known = classes.dtype.kind in "iu" or h5py.check_string_dtype(classes.dtype) is not None
+        if classes.ndim != 1 or not known or len(classes) < self.shape[0]:
             raise BadInput(
-                f"{self._path}: {name} holds {classes.dtype} {classes.shape}; classes are integers, one for each of "
+                f"{self._path}: {name} holds {classes.dtype} {classes.shape}; classes are integers or texts, one for each of "
                 f"{self.shape[0]} rows"
             )
         return classes
+
+    def _named_classes(self, classes: Any) -> ClassTexts | None:
+        if classes.dtype.kind in "iu":
+            return None
+        texts, name = classes.asstr("utf-8"), classes.name
+        return ClassTexts(lambda rows: (block.tolist() for block in self._read(texts, 0, rows, name)), f"{self._path}: {name}")
 
     def held_bytes(self, rows: int) -> int:
         """Return the bytes of a block and of a chunk of the file, packed and unpacked."""
@@ -95,23 +108,29 @@ class Hdf5File:
 
     def blocks(self, start: int, rows: int) -> Iterator[np.ndarray]:
         """Yield the valid rows from ``start`` on."""
-        for block in self._read(self._values, start, rows):
+        for block in self._read(self._values, start, rows, self._values.name):
             yield block.reshape(len(block), self.shape[1])
 
     def classes(self, rows: int) -> Iterator[np.ndarray] | None:
         """Yield the class of each valid row; None where there are none."""
-        return None if self._classes is None else self._read(self._classes, 0, rows)
+        if self._classes is None:
+            return None
+        return self._texts.numbers(rows) if self._texts else self._read(self._classes, 0, rows, self._classes.name)
+
+    def class_names(self) -> list[str] | None:
+        """Return the names of the classes, where they are texts."""
+        return self._texts.names if self._texts else None
 
     def names(self, rows: int) -> None:
         """Return None."""
 
-    def _read(self, values: Any, start: int, rows: int) -> Iterator[np.ndarray]:
+    def _read(self, values: Any, start: int, rows: int, name: str) -> Iterator[np.ndarray]:
         for first in range(start, self.shape[0], rows):
             end = min(first + rows, self.shape[0])
             try:
                 yield values[first:end]
-            except (OSError, RuntimeError) as error:
-                raise BadInput(f"{self._path}: {values.name} cannot be read from row {first} on ({_line(error)})") from None
+            except (OSError, RuntimeError, UnicodeDecodeError) as error:
+                raise BadInput(f"{self._path}: {name} cannot be read from row {first} on ({_line(error)})") from None
 
 
 def _line(error: Exception) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import BadInput, DoesNotFit
+from ..errors import BadInput, BadOption, DoesNotFit
 from .preprocessing import Preprocessing
 from .small_networks import SMALL_MODELS, make_small_network
 from .weights import download_state, load_state, parameter_hash, read_state, read_training
@@ -130,7 +130,7 @@ def published_weights(model: str) -> Any:
     known = models.list_models(module=models)
     if model not in known:
         close = difflib.get_close_matches(model.lower(), [*known, *SMALL_MODELS, "pixels"], n=3)
-        raise BadInput(f"unknown model {model!r}; " + (f"did you mean {', '.join(close)}?" if close else "try resnet50"))
+        raise BadOption(f"unknown model {model!r}; " + (f"did you mean {', '.join(close)}?" if close else "try resnet50"))
     return models.get_model_weights(model)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput
+from .class_texts import ClassTexts
 
 # What pyarrow keeps of pages on their way.
 _PAGES_BYTES = 64 * 2**20
@@ -40,14 +41,16 @@ class ParquetFile:
         self._field = self._vector_field(schema, field)
         self._truth_field, self._names_field = truth_field, names_field
         for name, fits, what in (
-            (truth_field, pa.types.is_integer, "integers"),
-            (names_field, lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind), "strings"),
+            (truth_field, lambda kind: pa.types.is_integer(kind) or _is_text(kind), "integers or strings"),
+            (names_field, _is_text, "strings"),
         ):
             if name is not None and (name not in schema.names or not fits(schema.field(name).type)):
                 found = schema.field(name).type if name in schema.names else "no such column"
                 raise BadInput(
                     f"{file}: {name} is to be a column of {what}, but there is {found}; it has {self._columns(schema)}"
                 )
+        named = truth_field is not None and _is_text(schema.field(truth_field).type)
+        self._texts = ClassTexts(self._read_texts, f"{file}: {truth_field}") if named else None
         n = self._file.metadata.num_rows
         if n == 0:
             raise BadInput(f"{file} has no rows; give one with descriptors")
@@ -67,7 +70,7 @@ class ParquetFile:
             return str(found[0])
         if field is None or field not in found:
             said = "" if field is None else f"{field!r} is no column of lists of numbers; "
-            raise BadInput(f"{self._path}: {said}say with --field which column it is; it has {self._columns(schema)}")
+            raise BadInput(f"{self._path}: {said}say with `field` which column it is; it has {self._columns(schema)}")
         return field
 
     @staticmethod
@@ -102,10 +105,20 @@ class ParquetFile:
         """Yield the class of each row, -1 where there is none; None where no column holds them."""
         if self._truth_field is None:
             return None
+        if self._texts:
+            return self._texts.numbers(rows)
         return (
             column.fill_null(-1).to_numpy(zero_copy_only=False) if column.null_count else column.to_numpy(zero_copy_only=False)
             for _, column in self._batches(self._truth_field, 0, rows)
         )
+
+    def class_names(self) -> list[str] | None:
+        """Return the names of the classes, where they are texts."""
+        return self._texts.names if self._texts else None
+
+    def _read_texts(self, rows: int) -> Iterator[list[str | None]]:
+        assert self._truth_field is not None
+        return (column.to_pylist() for _, column in self._batches(self._truth_field, 0, rows))
 
     def names(self, rows: int) -> Iterator[list[str]] | None:
         """Yield the name of each row; None where no column holds them."""
@@ -145,6 +158,13 @@ def _is_vector(kind: Any) -> bool:
 
     lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     return lists and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _first_line(error: Exception) -> str:

@@ -65,11 +65,11 @@ def markov_clusters(
     from scipy.sparse.csgraph import connected_components
 
     if not 1 < power <= 2:
-        raise BadInput(f"power is {power!r}; give a number above 1 and at most 2")
+        raise BadInput(f"`power` is {power!r}; give a number above 1 and at most 2")
     if not 0 < threshold < 1:
-        raise BadInput(f"threshold is {threshold!r}; give a number above 0 and below 1")
+        raise BadInput(f"`threshold` is {threshold!r}; give a number above 0 and below 1")
     if max_steps < 1:
-        raise BadInput(f"max_steps is {max_steps!r}; give 1 or more")
+        raise BadInput(f"`max_steps` is {max_steps!r}; give 1 or more")
     budget.require(least_cluster_memory(graph.n, graph.nnz), what=f"clustering {graph.n} nodes")
     W, most, steps, change = _matrix(graph), graph.nnz, 0, np.inf
     while steps < max_steps and change > _SAME:

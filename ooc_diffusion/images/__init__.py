@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ..errors import BadInput
-from .archive import ArchiveSource, YfccSource
+from .archive import MISSING, ArchiveSource, YfccSource
 from .arrays import ArraySource, DigitsSource, MnistSource, mnist_name
 from .class_folders import ClassFolders
 from .decode import plain_image, read_image, white_image
@@ -18,6 +18,7 @@ from .torchvision_sets import TorchvisionSource
 
 __all__ = [
     "IMAGE_ENDINGS",
+    "MISSING",
     "ArchiveSource",
     "ArraySource",
     "ClassFolders",
@@ -40,6 +41,7 @@ __all__ = [
     "plain_image",
     "printable",
     "read_image",
+    "refuse_missing",
     "scan_folder",
     "white_image",
 ]
@@ -80,9 +82,10 @@ def open_source(
     Raises
     ------
     BadInput
-        For a name that is neither a folder nor a data set, with close matches; where the images cannot be had; or where ``root``
-        is given for a folder or for the digits, or ``split`` for a folder.
+        For a path at which nothing is; for a name that is neither a folder nor a data set, with close matches; where the images
+        cannot be had; or where ``root`` is given for a folder or for the digits, or ``split`` for a folder.
     """
+    refuse_missing(spec)
     name = os.fspath(spec)
     if layout is not None or number is not None:
         if layout != "yfcc" or root is not None or split is not None:
@@ -111,6 +114,12 @@ def held_bytes(source: ImageSource) -> int:
 def is_archive(spec: str | os.PathLike[str]) -> bool:
     """Return whether `open_source` takes this for an archive of images: it is a path, of a file."""
     return is_folder(spec) and Path(os.fspath(spec)).is_file()
+
+
+def refuse_missing(spec: str | os.PathLike[str]) -> None:
+    """Raise `BadInput` where nothing is at a path: a name with a ``/`` or an ending, which no data set has."""
+    if (is_folder(spec) or Path(spec).suffix) and not Path(spec).exists():
+        raise BadInput(f"there is no file or folder {printable(os.fspath(spec))}; check the path")
 
 
 def is_folder(spec: str | os.PathLike[str]) -> bool:

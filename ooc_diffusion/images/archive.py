@@ -27,6 +27,9 @@ _MEMBER_BYTES = 192
 # Archives of YFCC whose directories are kept: 1000 images each.
 _OPEN_ZIPS = 64
 _YFCC_IMAGES = 10**8
+_NOT_INSIDE, _NO_ARCHIVE = "missing in its archive", "its archive is missing"
+# Why an image is not there at all.
+MISSING = frozenset({_NOT_INSIDE, _NO_ARCHIVE})
 
 
 class ArchiveSource:
@@ -132,7 +135,7 @@ class YfccSource:
         if not self.root.is_dir():
             raise BadInput(f"{printable(str(root))} is no folder; give the one that holds 00/000.zip and so on")
         if number is not None and not 1 <= number <= _YFCC_IMAGES:
-            raise BadInput(f"number is {number}; give from 1 to {_YFCC_IMAGES} images")
+            raise BadInput(f"`number` is {number}; give from 1 to {_YFCC_IMAGES} images")
         zips = list(self._zips())
         self._members = functools.lru_cache(_OPEN_ZIPS)(self._read_directory)
         self._number = number if number is not None else self._count([zip_number for zip_number, *_ in zips])
@@ -157,7 +160,7 @@ class YfccSource:
         if isinstance(members, str):
             raise UnreadableImage(members)
         if i % 1000 not in members:
-            raise UnreadableImage("missing in its archive")
+            raise UnreadableImage(_NOT_INSIDE)
         return decode_image(read_member(self._zip(i // 1000), members[i % 1000]))
 
     def _zip(self, zip_number: int) -> Path:
@@ -190,7 +193,7 @@ class YfccSource:
         try:
             return {int(name[:3]): member for name, member in archive_members(path) if re.fullmatch(rb"\d{3}\.jpg", name)}
         except FileNotFoundError:
-            return "its archive is missing"
+            return _NO_ARCHIVE
         except OSError as error:
             return f"its archive cannot be read: {error.strerror}"
         except BadInput:

@@ -130,7 +130,7 @@ def _checked_root(root: str | os.PathLike[str]) -> bytes:
     try:
         mode = os.stat(top).st_mode  # noqa: PTH116
     except FileNotFoundError:
-        raise BadInput(f"image folder {printable(top)} does not exist; check the path") from None
+        raise BadInput(f"there is no file or folder {printable(top)}; check the path") from None
     except OSError as error:
         raise BadInput(f"image folder {printable(top)} cannot be opened: {error.strerror}") from error
     if not stat.S_ISDIR(mode):

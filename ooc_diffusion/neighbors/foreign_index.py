@@ -131,7 +131,7 @@ class ForeignIndex:
         lists = about["lists"]
         if self._wanted is not None and not self._wanted <= lists:
             raise BadInput(
-                f"probes is {self._wanted}, but {self.path} ({self.kind}) has {lists} lists; give at most that, or none"
+                f"`probes` is {self._wanted}, but {self.path} ({self.kind}) has {lists} lists; give at most that, or none"
             )
         self.probes = (self._wanted or n_probes(lists)) if lists else 0
         self._send(json.dumps(self.probes).encode() + b"\n")

@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import BadInput
 from ..neighbors import Inverted, assign_lists, draw_sample, measure_recall, merge_neighbors, search, search_lists
 from ..store import Job, Store, Strings
+from .class_names import class_names
 from .completion import How, entered
 from .import_descriptors import TWICE
 from .listing import compare_names
@@ -153,12 +154,11 @@ def _check(store: Store, asked: _Search, stated: Mapping[str, Any], min_recall: 
     searched = {"probes": asked.probes, "precision": asked.precision, **store.parameters(_STAGE)}
     for name, value in stated.items():
         if value not in ("auto", searched.get(name)):
-            option = name.replace("_", "-")
             raise BadInput(
-                f"{name} is {value}, but the background was searched with {searched.get(name)}; leave out --{option} with --add"
+                f"`{name}` is {value}, but the background was searched with {searched.get(name)}; leave it out with --add"
             )
     if min_recall is not None and not 0 < min_recall <= 1:
-        raise BadInput(f"min_recall is {min_recall}; give a share above 0, up to 1")
+        raise BadInput(f"`min_recall` is {min_recall}; give a share above 0, up to 1")
     if not {"table", "index_file"}.isdisjoint(searched):
         raise BadInput(
             f"{store.path}: the neighbors of the background come from a file; add the images to what made it, "
@@ -174,7 +174,7 @@ def _check(store: Store, asked: _Search, stated: Mapping[str, Any], min_recall: 
         compare_names(Strings.open(store, "background/path"), Strings.open(store, "added/path"))
     else:
         _refuse_twice(store)
-    classes = [store.manifest.stages.get(f"list.{role}", {"record": {}})["record"].get("class_names") for role in named]
+    classes = [class_names(store, role) for role in named]
     if None not in classes and classes[0] != classes[1]:
         raise BadInput(f"{store.path}: the added images are of other classes than the background; add images of the same classes")
 
@@ -364,9 +364,9 @@ def _grown(store: Store, stage: str, asked: _Search) -> Record:
     about = store.manifest.stages.get(stage.replace(".background", ".added"), {"record": {}})["record"]
     if "images" in said:
         said["images"] = asked.n + asked.m
-    for name in ("unreadable", "zero_rows"):
-        if name in said:
-            said[name] += about.get(name, 0)
+    for name in ("unreadable", "missing", "zero_rows"):
+        if name in said or name in about:
+            said[name] = said.get(name, 0) + about.get(name, 0)
     if "first_unreadable" in said:
         moved = [[row + asked.n, *what] for row, *what in about.get("first_unreadable", [])]
         said["first_unreadable"] = [*said["first_unreadable"], *moved][:_FIRST_UNREADABLE]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..classify import EdgeSampler, Smoothness, fuse, knn_scores, log_scores, predict, softmax, train_logistic
+from ..classify import DEFAULT_VOTERS, EdgeSampler, Smoothness, fuse, knn_scores, log_scores, predict, softmax, train_logistic
 from ..errors import BadInput
 from ..store import Store
 from .collection import Collection
@@ -17,6 +18,8 @@ from .output import check_output, write_output
 from .plans import BLOCK_ROWS, plan_classify
 from .selection import Seeds, select_coefficient
 from .settings import Record, Settings, Worker, open_store, run_stage
+
+logger = logging.getLogger(__name__)
 
 METHODS = ("fusion", "diffusion", "logistic", "graph-logistic", "knn")
 
@@ -69,11 +72,11 @@ def classify(
     if method not in METHODS:
         raise BadInput(f"method {method!r} is not one of {', '.join(METHODS)}")
     if coefficient is not None and not 0 <= coefficient <= 1:
-        raise BadInput(f"coefficient is {coefficient}; give a number from 0 (diffusion alone) to 1 (logistic regression alone)")
+        raise BadInput(f"`coefficient` is {coefficient}; give a number from 0 (diffusion alone) to 1 (logistic regression alone)")
     if k is not None and (method != "knn" or k < 1):
-        raise BadInput(f"k is {k} for method {method}; give 1 or more, and method knn")
+        raise BadInput(f"`k` is {k} for `method` {method}; give 1 or more, and `method` knn")
     if not 0 <= smoothness < np.inf:
-        raise BadInput(f"smoothness is {smoothness}; give a number of 0 or more")
+        raise BadInput(f"`smoothness` is {smoothness}; give a number of 0 or more")
     check_output(target, output, settings)
     images = Collection(target, diffused["rows"])
     parameters: dict[str, Any] = {"method": method, "coefficient": coefficient, "seed": settings.seed}
@@ -146,6 +149,7 @@ def _scorer(
     nodes = Collection(store, "nodes")
     if method == "knn":
         vectors = nodes.array("vectors", seeds.nodes)
+        _warn_of_all_voting(asked.get("k", DEFAULT_VOTERS), len(vectors))
         voters = {"n_neighbors": asked["k"], "by_class_size": True} if "k" in asked else {}
         options = {"n_classes": seeds.n_classes, **voters}
         return lambda rows: knn_scores(vectors, seeds.classes, images.array("vectors", rows), **options), {}
@@ -169,6 +173,16 @@ def _scorer(
         return np.where(scores[rows].any(axis=1, keepdims=True), block, np.float32(0))
 
     return fused, details
+
+
+def _warn_of_all_voting(k: int, labelled: int) -> None:
+    if k >= labelled:
+        logger.warning(
+            "`k` is %d, but %d images are labelled: all of them vote on every image, so that how near they are decides only "
+            "between classes of equal votes; give a `k` below that, or label more images",
+            k,
+            labelled,
+        )
 
 
 def _select(store: Store, descriptors: np.ndarray, seeds: Seeds, training: dict[str, Any]) -> float:

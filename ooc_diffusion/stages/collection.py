@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import BadInput
 from ..images import ImageSource, UnreadableImage
 from ..store import Store, Strings
+from .class_names import class_names
 from .listing import reopen
 
 if TYPE_CHECKING:
@@ -113,9 +114,8 @@ class Collection:
             return [None] * len(rows)
         names: list[str | None] = []
         for row, truth in zip(rows, self.array("truth", np.array(rows)).tolist(), strict=True):
-            listed = self.store.manifest.stages.get(f"list.{self.locate(row)[0]}", {"record": {}})["record"]
-            known = listed.get("class_names") or []
-            # classes that were imported have no names
+            known = class_names(self.store, self.locate(row)[0]) or []
+            # classes that were imported as numbers have no names
             names.append(None if truth < 0 else known[truth] if truth < len(known) else str(truth))
         return names
 

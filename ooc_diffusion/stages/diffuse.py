@@ -18,6 +18,7 @@ from ..diffusion import (
     most_passes,
     resolve_device,
     rows_needed,
+    warn_of_unsolved,
     write_scores,
 )
 from ..errors import BadInput
@@ -101,14 +102,14 @@ def diffuse(
     rows = _resolve_rows(rows, target)
     check_normalization(normalization, power)
     if n_iter is not None and n_iter < 0:
-        raise BadInput(f"n_iter is {n_iter}; give 0 or more iterations")
+        raise BadInput(f"`n_iter` is {n_iter}; give 0 or more iterations")
     # labelled images are rows of their role, and the first nodes of the graph where that role is seeds, all of them otherwise
     eta = {"normalization": normalization, "reset": reset, "power": power}
     zhou = {"alpha": alpha, "solver": solver, "tolerance": tolerance, "max_steps": max_steps}
     seeds = Seeds(given.rows, given.classes, len(given.class_names), {**eta, **zhou, "precision": precision})
     asked = None if prior is None else Prior.of(prior, prior_power, given.class_names, normalization)
     if solver != "iterate" and n_iter is not None:
-        raise BadInput(f"solver {solver} has no number of iterations; leave out n_iter, or take solver iterate")
+        raise BadInput(f"`solver` {solver} has no number of iterations; leave out `n_iter`, or take `solver` iterate")
     most_iter = (MAX_ITER if solver == "iterate" else 0) if n_iter is None else n_iter
     what = seeds.diffusion(most_iter, None)
     check_alpha(what)
@@ -230,6 +231,7 @@ def _diffuse(
         needed=needed,
         advance=worker.advance,
     )
+    warn_of_unsolved(details, what)
     return {
         "class_names": given.class_names,
         "seeds": len(given.rows),

@@ -94,7 +94,7 @@ def evaluate(
     refuse_other_classes(target)
     background, tests = Collection(target, "nodes"), Collection(target, "tests")
     if not n_per_class or min(n_per_class) < 1 or draws < 1 or max_iter < 1:
-        raise BadInput("n_per_class, draws and max_iter must be at least 1")
+        raise BadInput("`n_per_class`, `draws` and `max_iter` must be at least 1")
     check_precision(precision, unskipped=False)
     known_truth, truth = background.truth, tests.truth
     assert known_truth is not None

@@ -85,7 +85,7 @@ def evaluate_paper(
     seen_novel_classes(target, protocol.split)
     other = None if background is None else open_background(target, background, size=size)
     if size is not None and other is None:
-        raise BadInput("size is a number of images of a background; give --background as well")
+        raise BadInput("`size` is a number of images of a `background`; give that as well")
     over = ("out-of-domain" if other else "none") if setting == TRANSDUCTIVE else setting
     variant = Variant(over, setting == TRANSDUCTIVE, k=k, max_iter=max_iter)
     options: dict[str, Any] = {"settings": settings}

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import BadInput
 from ..features import Extractor, choose_model, describe_images, make_extractor, preparation_bytes, read_training
-from ..images import ImageSource, held_bytes, printable
+from ..images import MISSING, ImageSource, held_bytes, printable
 from ..memory import StagePlan
 from ..store import Store, append_strings
 from .listing import list_images, preview
@@ -136,26 +136,33 @@ def _describe(worker: Worker, source: ImageSource, extractor: Extractor, role: s
     rows = worker.job.array(f"{role}/failed_rows", "<i8", (None,))
     append_strings(worker.job, f"{role}/failed_reason", [])
     first_failures = list(worker.job.state.get("failures", []))
-    _refuse_failures(rows.rows, descriptors.rows, n, max_failures, first_failures)
+    missing = worker.job.state.get("missing", 0)
+    _refuse_failures(rows.rows, missing, descriptors.rows, n, max_failures, first_failures)
     worker.advance(descriptors.rows)
     # a run that was stopped between its last batch and publishing left nothing to describe
     blocks = describe_images(source, extractor, start=descriptors.rows, threads=worker.threads) if descriptors.rows < n else ()
     for block in blocks:
         rows.append(np.array([row for row, _ in block.failures], np.int64))
         append_strings(worker.job, f"{role}/failed_reason", [reason for _, reason in block.failures])
+        missing += sum(reason in MISSING for _, reason in block.failures)
         room = _REASONS_SHOWN - len(first_failures)
         first_failures += [[row, source.name(row), reason] for row, reason in block.failures[:room]]
         descriptors.append(block.descriptors)
-        worker.job.checkpoint(failures=first_failures)
+        worker.job.checkpoint(failures=first_failures, missing=missing)
         worker.advance(len(block.descriptors))
-        _refuse_failures(rows.rows, descriptors.rows, n, max_failures, first_failures)
-    return {"images": n, "dim": extractor.dim, "unreadable": rows.rows, "first_unreadable": first_failures}
+        _refuse_failures(rows.rows, missing, descriptors.rows, n, max_failures, first_failures)
+    found = {"unreadable": rows.rows, **({"missing": missing} if missing else {}), "first_unreadable": first_failures}
+    return {"images": n, "dim": extractor.dim, **found}
 
 
-def _refuse_failures(failed: int, done: int, n: int, max_failures: float, first: list[list[Any]]) -> None:
+def _refuse_failures(failed: int, missing: int, done: int, n: int, max_failures: float, first: list[list[Any]]) -> None:
     if failed > math.floor(max_failures * n):
         names = "; ".join(f"{printable(name)}: {reason}" for _, name, reason in first[:3])
+        what, remedy = "unreadable", "mend them, or raise --max-failures to go on"
+        if missing:
+            what = f"missing ({missing}) or unreadable"
+            remedy = "fetch the missing ones, or raise --max-failures to go on with white images in their place"
         raise BadInput(
-            f"{failed} of the first {done} images are unreadable, more than --max-failures {max_failures:g} of {n} allows "
-            f"({names}); mend them, or raise --max-failures to go on"
+            f"{failed} of the first {done} images are {what}, more than --max-failures {max_failures:g} of {n} allows "
+            f"({names}); {remedy}"
         )

@@ -88,13 +88,13 @@ def graph(
     k = searched if k is None else k
     _require_same_search(target)
     if not 1 <= k <= searched:
-        raise BadInput(f"k is {k}, but {searched} neighbors were searched for; give at most that, or run neighbors again")
+        raise BadInput(f"`k` is {k}, but {searched} neighbors were searched for; give at most that, or run neighbors again")
     if weighting not in WEIGHTINGS:
         raise BadInput(f"weighting {weighting!r} is not one of {', '.join(WEIGHTINGS)}")
     if sigma <= 0:
-        raise BadInput(f"sigma is {sigma}; give a distance above 0")
+        raise BadInput(f"`sigma` is {sigma}; give a distance above 0")
     if not 0 < rate < np.inf:
-        raise BadInput(f"rate is {rate}; give a number above 0")
+        raise BadInput(f"`rate` is {rate}; give a number above 0")
     how = How(exact, target_recall, settings.seed)
     _check(target, how)
     n_background, dim = target.entry("background/vectors").shape
@@ -168,11 +168,11 @@ def _require_same_search(store: Store) -> None:
 
 def _check(store: Store, how: How) -> None:
     if not 0 < how.target_recall <= 1:
-        raise BadInput(f"target_recall is {how.target_recall}; give a share above 0, up to 1")
+        raise BadInput(f"`target_recall` is {how.target_recall}; give a share above 0, up to 1")
     if how.exact and "background/ordered" in store and store.entry("background/ordered").dtype != "<f4":
         raise BadInput("exact search needs float32, but the background was searched in float16; run neighbors again with float32")
     if how.target_recall != DEFAULT_RECALL and (how.exact or not by_lists(store)):
-        raise BadInput("exact search finds all seeds; leave out target_recall, which is for lists on disk (index list-major)")
+        raise BadInput("exact search finds all seeds; leave out `target_recall`, which is for lists on disk (index list-major)")
 
 
 def query_table(store: Store) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import BadInput
 from ..features import DescriptorFile, check_descriptors, open_descriptors
 from ..store import Store, append_strings, load_npy, path_key
+from .class_names import warn_of_other_classes
 from .listing import refuse_names_twice, refuse_to_lose
 from .plans import BLOCK_ROWS, plan_import
 from .settings import Record, Settings, Worker, check_role, run_stage
@@ -55,7 +56,8 @@ def import_descriptors(
     truth : str or Path, optional
         ``.npy`` file of shape (n,) with the class of each row for `evaluate`; -1 = unknown.
     truth_field : str, optional
-        Where these are in an HDF5 or parquet file, instead; ``all_labels`` of an HDF5 file with ``all_feats`` are read anyhow.
+        Where these are in an HDF5 or parquet file, instead: numbers, or names, which are numbered in their order; a name that
+        is missing or empty is no class. ``all_labels`` of an HDF5 file with ``all_feats`` are read anyhow.
     settings : Settings, optional
         Options of the run.
 
@@ -69,7 +71,7 @@ def import_descriptors(
     check_role(role)
     for given, in_file, what in ((names, names_field, "names"), (truth, truth_field, "truth")):
         if given is not None and in_file is not None:
-            raise BadInput(f"give either {what} or {what}_field, not both: {given} and {in_file!r}")
+            raise BadInput(f"give either `{what}` or `{what}_field`, not both: {given} and {in_file!r}")
     files = {"file": file, "names": names, "truth": truth}
     source = open_descriptors(file, format=format, dim=dim, field=field, truth_field=truth_field, names_field=names_field)
     parameters = {key: file_identity(path) for key, path in files.items() if path is not None}
@@ -94,13 +96,15 @@ def import_descriptors(
         if has_names:
             refuse_names_twice(worker, role)
         refuse_changed(worker, files, parameters)
-        return {"images": n, "dim": d}
+        names_of_classes = source.class_names() if truth is None else None
+        return {"images": n, "dim": d} | ({"class_names": names_of_classes} if names_of_classes else {})
 
     plan = plan_import(n, d, budget=settings.budget, held_bytes=source.held_bytes(BLOCK_ROWS))
     if settings.dry_run:
         return {"stage": f"import.{role}", "plan": vars(plan)}
-    return run_stage(
-        Store(store, create=True),
+    target = Store(store, create=True)
+    record = run_stage(
+        target,
         f"import.{role}",
         settings,
         plan=plan,
@@ -109,6 +113,8 @@ def import_descriptors(
         total=n,
         work=work,
     )
+    warn_of_other_classes(target, role)
+    return record
 
 
 def _refuse_file_twice(worker: Worker, file: dict[str, Any]) -> None:

@@ -181,7 +181,7 @@ def _plans(
     if n < 2:
         raise BadInput("there is one image only; a graph needs at least two")
     if k > n:
-        raise BadInput(f"k is {k}, but there are only {n} images; give --k of at most {n}")
+        raise BadInput(f"`k` is {k}, but there are only {n} images; give a `k` of at most {n}")
     kept, most_iter = resolve_dim(dim, n, d), MAX_ITER if n_iter is None else n_iter
     entries = int(ENTRIES_PER_NEIGHBOR * n * k)
     return [

@@ -21,9 +21,11 @@ from ..images import (
     is_folder,
     open_source,
     printable,
+    refuse_missing,
     scan_folder,
 )
 from ..store import Store, Strings, append_strings
+from .class_names import warn_of_other_classes
 from .plans import BLOCK_ROWS, plan_list
 from .settings import Settings, Worker, run_stage
 
@@ -67,6 +69,7 @@ def list_images(
     A folder is walked once for its fingerprint, which tells whether it is still the one that an earlier run saw, and a second
     time only where its names are to be written.
     """
+    refuse_missing(images)
     if _is_plain_folder(images, layout, number):
         if root is not None or split is not None:
             raise BadInput(f"--root and --split are for data sets; leave them out with the folder {images}")
@@ -107,6 +110,7 @@ def list_images(
         unit="images",
         work=work,
     )
+    warn_of_other_classes(store, role)
     return _with_added(store, role, source)
 
 
@@ -272,6 +276,7 @@ def _list_folder(folder: str, store: Store, role: str, class_folders: bool, sett
         unit="images",
         work=work,
     )
+    warn_of_other_classes(store, role)
     return _with_added(store, role, _open_folder(store, role, folder, fingerprint))
 
 

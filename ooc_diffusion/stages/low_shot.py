@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import BadInput
 from ..evaluation import Group, Split, choosing_measure, draw_novel, read_split
 from ..store import Store
+from .class_names import class_names
 from .seen_classes import refuse_other_classes
 from .stage_names import digest
 
@@ -118,7 +119,7 @@ class Protocol:
 
     def __post_init__(self) -> None:
         if not self.n_per_class or min(self.n_per_class) < 1 or self.draws < 1:
-            raise BadInput("n_per_class and draws must be at least 1")
+            raise BadInput("`n_per_class` and `draws` must be at least 1")
         if self.groups not in ((1,), (1, 2)):
             raise BadInput(f"groups are {self.groups}; give 1, or 1 and 2: hyper-parameters are chosen on group 1")
 
@@ -142,12 +143,6 @@ def make_protocol(store: Store, split: str | Path, *, seed: int, **options: Any)
     names = class_names(store)
     known = max(int(max(truth.max(), test_truth.max())) + 1, len(names or []))
     return Protocol(read_split(split, n_classes=known, class_names=names), seed=seed, **options)
-
-
-def class_names(store: Store) -> list[str] | None:
-    """Return the names of the classes of the background, where they are known."""
-    stages = store.manifest.stages
-    return stages["list.background"]["record"].get("class_names") if "list.background" in stages else None
 
 
 def check_store(store: Store) -> None:

@@ -98,6 +98,6 @@ def open_background(store: Store, folder: str | Path, *, size: int | None = None
         if name in other and name in store and other.entry(name).shape[1] == store.entry(name).shape[1]:
             n = other.entry(name).shape[0]
             if size is not None and not 1 <= size <= n:
-                raise BadInput(f"{size} images of {folder} are asked for, but there are {n}; give from 1 to {n}")
+                raise BadInput(f"`size` is {size}, but {folder} has {n} images; give from 1 to {n}")
             return Background(other, name, size or n)
     raise BadInput(f"the images of {folder} are described by other numbers than those of {store.path}; extract both alike")

@@ -69,9 +69,9 @@ class Variant:
         if self.setting not in SETTINGS:
             raise BadInput(f"setting {self.setting!r} is not one of {', '.join(SETTINGS)}")
         if (self.setting == "out-of-domain") != (background is not None):
-            raise BadInput("a background goes with the setting out-of-domain, and this with a background; give both or neither")
+            raise BadInput("`setting` out-of-domain goes with a `background`, and this with that; give both or neither")
         if self.k < 1 or self.max_iter < 0:
-            raise BadInput("k must be at least 1, and max_iter at least 0")
+            raise BadInput("`k` must be at least 1, and `max_iter` at least 0")
         check_normalization(self.eta.get("normalization", "columns"), self.eta.get("power", 2.0))
 
 
@@ -231,7 +231,7 @@ class _Runs:
             parts.append((self.store.array("tests/vectors"), problem.test_rows))
         if len(rows) + len(problem.test_rows) * self.variant.transductive <= self.variant.k and graphs.fixed is None:
             raise BadInput(
-                f"k is {self.variant.k}, but with few labels there are {len(rows)} images in the graph; give a smaller k"
+                f"`k` is {self.variant.k}, but with few labels there are {len(rows)} images in the graph; give a smaller `k`"
             )
         before = graphs.built
         graph, queries = graphs.build(parts, self.variant.weights)

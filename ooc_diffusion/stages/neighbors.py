@@ -141,9 +141,9 @@ def neighbors(
     target = open_store(store)
     n = target.entry("background/vectors").shape[0]
     if k < 1:
-        raise BadInput(f"k is {k}; give at least 1 neighbor")
+        raise BadInput(f"`k` is {k}; give at least 1 neighbor")
     if k > n:
-        raise BadInput(f"k is {k}, but there are only {n} background images; give a k of at most {n}")
+        raise BadInput(f"`k` is {k}, but there are only {n} background images; give a `k` of at most {n}")
     device = resolve_device(settings.device)
     index = grown_index(target) if index == "auto" and index_file is None else index
     if index_file is None:
@@ -175,13 +175,13 @@ def _open_own(
     k: int,
 ) -> OwnTable | OwnIndex | None:
     if similarities is not None and table is None:
-        raise BadInput("similarities are those of a table; give --table as well")
+        raise BadInput("`similarities` are those of a table; give `table` as well")
     if width is not None and table is None:
-        raise BadInput("table_width is that of a table; give --table as well")
+        raise BadInput("`table_width` is that of a table; give `table` as well")
     if index_file is None:
         return None if table is None else open_table(table, similarities, n=n, k=k, width=width)
     if table is not None or index != "auto":
-        raise BadInput("everything is searched with the index of the file; leave out table and index, or index_file")
+        raise BadInput("everything is searched with the index of the file; leave out `table` and `index`, or `index_file`")
     return open_index(index_file)
 
 
@@ -189,23 +189,23 @@ def _check(how: _How, n: int) -> None:
     if how.precision not in PRECISIONS:
         raise BadInput(f"precision {how.precision!r} is not one of {', '.join(PRECISIONS)}")
     if how.precision != PRECISIONS[0] and how.index != "list-major" and (how.index, how.device) != ("IVFFlat", "cuda"):
-        raise BadInput(f"precision {how.precision} is for index list-major, or IVFFlat on a GPU; {how.index} searches in float32")
+        raise BadInput(f"`precision` {how.precision} is for `index` list-major, or IVFFlat on a GPU; {how.index} takes float32")
     on_gpu = how.device == "cuda" and how.index in ("Flat", "IVFFlat")
     if on_gpu and max(how.k + EXTRA_NEIGHBORS, how.probes or 0) > MOST_GPU_SELECTED:
-        raise BadInput(f"on a GPU k + 2 and probes go up to {MOST_GPU_SELECTED}; give less, or --device cpu")
+        raise BadInput(f"on a GPU `k` + 2 and `probes` go up to {MOST_GPU_SELECTED}; give less, or --device cpu")
     if how.index == "Flat" and (how.probes or how.target_recall):
         raise BadInput(
-            "an exact search (index Flat) visits everything; leave out probes and target_recall, or choose another index"
+            "an exact search (`index` Flat) visits everything; leave out `probes` and `target_recall`, or choose another `index`"
         )
     if how.probes is not None and how.target_recall is not None:
-        raise BadInput("give either probes or target_recall: the one follows from the other")
+        raise BadInput("give either `probes` or `target_recall`: the one follows from the other")
     if how.index == _OF_FILE and how.target_recall is not None:
-        raise BadInput("target_recall is for lists that are made here; with index_file give probes")
+        raise BadInput("`target_recall` is for lists that are made here; with `index_file` give `probes`")
     if how.probes is not None and not 1 <= how.probes <= (how.probes if how.index == _OF_FILE else n_lists(n)):
-        raise BadInput(f"probes is {how.probes}; give from 1 to all {n_lists(n)} lists")
+        raise BadInput(f"`probes` is {how.probes}; give from 1 to all {n_lists(n)} lists")
     for name, recall in (("target_recall", how.target_recall), ("min_recall", how.min_recall)):
         if recall is not None and not 0 < recall <= 1:
-            raise BadInput(f"{name} is {recall}; give a share above 0, up to 1")
+            raise BadInput(f"`{name}` is {recall}; give a share above 0, up to 1")
 
 
 def grown_index(store: Store) -> str:

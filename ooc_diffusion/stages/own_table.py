@@ -79,7 +79,7 @@ def open_table(table: str | Path, similarities: str | Path | None, *, n: int, k:
     if len(ids) != n:
         raise BadInput(f"{table} has {len(ids)} rows, but there are {n} background images; give one row for each, in their order")
     if ids.shape[1] < k:
-        raise BadInput(f"{table} has {ids.shape[1]} neighbors in a row, fewer than k = {k}; give a wider table or a smaller --k")
+        raise BadInput(f"{table} has {ids.shape[1]} neighbors in a row, fewer than `k` = {k}; give a wider table, or less")
     values = None
     if similarities is not None:
         values = _open(similarities, "<f4", n, width)
@@ -93,13 +93,13 @@ def _open(file: str | Path, dtype: str, n: int, width: int | None) -> np.ndarray
     if width is None and named is None:
         return load_npy(file)
     wide = width if width is not None else int(named[1]) if named else 0
-    values = load_raw(file, dtype, max(1, wide), option="--table-width")
+    values = load_raw(file, dtype, max(1, wide), option="`table_width`")
     if len(values) != n:
         each, more = divmod(values.nbytes, n * values.itemsize)
-        fitting = f"; --table-width {each} would fit" if each and not more else ""
+        fitting = f"; `table_width` {each} would fit" if each and not more else ""
         raise BadInput(
             f"{file} has {values.nbytes} bytes, which are {len(values)} rows of {wide} {values.dtype}, but there are {n} "
-            f"background images; give a file of {n} x {wide} x {values.itemsize} bytes, or its --table-width{fitting}"
+            f"background images; give a file of {n} x {wide} x {values.itemsize} bytes, or its `table_width`{fitting}"
         )
     return values
 

@@ -12,6 +12,7 @@ import numpy as np
 from ..memory import format_size
 from ..report import ClassPanel, Evaluation, Gallery, MethodCurve, Page, StageLine, Tile
 from ..store import Store, Strings
+from .class_names import class_names
 from .collection import Collection
 from .evaluate import mean_std, summarize_evaluation
 from .plans import BLOCK_ROWS
@@ -166,8 +167,7 @@ class _Ranking:
         self.nodes = Collection(store, "nodes")
         self.in_graph = diffused["rows"] == "nodes"
         self.truth = images.truth
-        listed = store.manifest.stages.get(f"list.{images.roles[0]}", {"record": {}})["record"]
-        self.truth_names: list[str] = listed.get("class_names") or []
+        self.truth_names: list[str] = class_names(store, images.roles[0]) or []
         n = len(self.names)
         self.counts, self.sums = np.zeros(n, np.int64), np.zeros(n)
         self.most: list[list[tuple[float, int]]] = [[] for _ in range(n)]

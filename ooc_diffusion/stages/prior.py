@@ -42,7 +42,7 @@ class Prior:
     def of(cls, prior: str | Path, power: float, class_names: list[str], normalization: str) -> Prior:
         """Read what was asked for, or raise `BadInput`."""
         if not 0 <= power < np.inf:
-            raise BadInput(f"prior_power is {power!r}; give a number of 0 or more")
+            raise BadInput(f"`prior_power` is {power!r}; give a number of 0 or more")
         check_prior(np.ones(len(class_names)), normalization, len(class_names))
         return cls(None if prior == _ESTIMATE else read_prior(prior, class_names), power)
 

@@ -56,7 +56,7 @@ def reduce(
         raise BadInput(f"{store} has no background descriptors; run `ooc-diffusion extract` or `import` first")
     own = None if transform is None else _open_transform(transform)
     if dim is not None and own is not None and dim != own.dim:
-        raise BadInput(f"dim is {dim}, but {transform} gives {own.dim} values; leave dim out")
+        raise BadInput(f"`dim` is {dim}, but {transform} gives {own.dim} values; leave `dim` out")
     dim = dim if dim is not None else DEFAULT_DIM if own is None else own.dim
     d = target.entry("background/descriptors").shape[1]
     for role in roles:
@@ -70,7 +70,7 @@ def reduce(
             raise BadInput(f"the {role} have descriptors of {found} values, the background of {d}; extract both alike")
         _require_alike(target, role)
     if dim < 0:
-        raise BadInput(f"dim is {dim}; give the number of dimensions to keep, or 0 for no PCA")
+        raise BadInput(f"`dim` is {dim}; give the number of dimensions to keep, or 0 for no PCA")
     return {role: _reduce_role(target, role, dim, own, settings) for role in roles}
 
 

@@ -8,6 +8,7 @@ from ..errors import BadInput
 from ..evaluation import Split
 from ..images import printable
 from ..store import Store
+from .class_names import class_names
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +34,7 @@ def tests_are_seen(store: Store) -> bool:
 
 def seen_novel_classes(store: Store, split: Split) -> list[str]:
     """Return the novel classes of a split among these, by name, or by number where classes have no names; warn of them."""
-    stages, trained = store.manifest.stages, set(trained_classes(store))
-    names = stages["list.background"]["record"].get("class_names") if "list.background" in stages else None
+    trained, names = set(trained_classes(store)), class_names(store)
     novel = [names[c] if names else str(c) for group in split.groups for c in group.novel.tolist()]
     seen = [name for name in novel if name in trained]
     if seen:
@@ -50,9 +50,7 @@ def seen_novel_classes(store: Store, split: Split) -> list[str]:
 
 def refuse_other_classes(store: Store) -> None:
     """Raise `BadInput` where background and tests have classes of other names: each role counts its own."""
-    stages = store.manifest.stages
-    listed = (stages.get(f"list.{role}", {"record": {}})["record"].get("class_names") for role in ("background", "tests"))
-    background, tests = (None if names is None else list(names) for names in listed)
+    background, tests = (class_names(store, role) for role in ("background", "tests"))
     if background is None or tests is None or background == tests:
         return
     alone = sorted(set(background) ^ set(tests)) or background

@@ -137,8 +137,8 @@ def held_out_scores(graph: Graph, seeds: Seeds, folds: np.ndarray, n_iter: int, 
         out, known = folds[held_out] == fold, folds != fold
         rows = seeds.nodes[held_out[out], None]
         what = seeds.diffusion(n_iter, rows, known=known)
-        # where the limit is solved for, that is all there is
-        scores[:, out] = diffuse_once(graph, replace(what, every_iteration=what.solver == "iterate"), **options)
+        # where the limit is solved for, that is all there is; the diffusion itself, which follows, warns where it is not
+        scores[:, out] = diffuse_once(graph, replace(what, every_iteration=what.solver == "iterate"), warn=False, **options)
     return held_out, scores
 
 

@@ -61,9 +61,13 @@ def _classes(images: str, root: str | None) -> tuple[list[str] | None, int]:
         folders = ClassFolders()
         for batch in scan_folder(images):
             folders.number(batch)
+        if not folders.names:
+            raise BadInput(f"{images} has no folders with images; give a folder with a folder for each class, four at least")
         return folders.names, len(folders.names)
     source = open_source(images, root=root)
     if source.truth is None:
-        raise BadInput(f"{images} does not know the classes of its images; give a data set that does")
+        raise BadInput(
+            f"{images} does not know the classes of its images; give one that does, or a folder with a folder for each class"
+        )
     names = source.class_names
     return names, len(names) if names else int(source.truth.max()) + 1

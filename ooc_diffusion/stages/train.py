@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xxhash
 
 from ..errors import BadInput
 from ..features import (
@@ -36,7 +33,7 @@ from ..features import (
     read_training,
     with_classes,
 )
-from ..images import ImageSource, is_folder
+from ..images import ImageSource, is_folder, printable
 from ..memory import StagePlan
 from ..parallel import resolve_threads
 from ..store import Job, Store
@@ -46,7 +43,8 @@ from .learning_curve import write_network
 from .listing import class_counts, known_classes, list_images
 from .output import check_folder
 from .plans import plan_list, plan_train
-from .settings import Record, Settings, Worker, run_stage
+from .settings import Record, Settings, Worker, check_plan, run_stage
+from .training_forecast import torch_threads, training_seconds
 
 if TYPE_CHECKING:
     import torch
@@ -140,8 +138,13 @@ def train(
     if Path(output).suffix != ".safetensors":
         raise BadInput(f"{output} has not the ending .safetensors; give it to the file of weights")
     check_folder(output)
-    if settings.dry_run:
-        return _preview(images, root, split, classes, chosen_model, recipe, held_out, settings)
+    too_small = settings.budget.total < plan_list(0, budget=settings.budget).least_bytes
+    if settings.dry_run or too_small:
+        planned = _preview(images, root, split, classes, chosen_model, recipe, held_out, settings)
+        if settings.dry_run:
+            return planned
+        # already too small to list images: the size that is named is to be enough for training
+        check_plan(StagePlan(**planned["plans"][-1]), settings.budget)
     with Store.writing(store) as target:
         _check_output(target, Path(output), settings)
         listing: dict[str, Any] = {"root": root, "split": split, "class_folders": is_folder(images), "settings": settings}
@@ -189,6 +192,9 @@ def _preview(
         _plan(n, int(held.sum()), shown, costs, recipe, settings),
     ]
     record = {"stage": "train", "images": n, "held_out": int(held.sum()), "memory_budget_bytes": settings.budget.total}
+    if settings.dry_run and settings.budget.total >= plans[-1].least_bytes:
+        about: dict[str, Any] = {"model": model.name, "shown": shown, "costs": costs, "recipe": recipe, "settings": settings}
+        record["planned_seconds"] = training_seconds(n, int(held.sum()), len(base), **about)
     return {**record, "plans": [asdict(plan) for plan in plans]}
 
 
@@ -260,8 +266,8 @@ def _train_base(
     plan = _plan(n, held, shown, costs, recipe, settings)
     parameters = {
         "model": model.name,
-        "start": parameter_hash(network),
-        "classes": f"{len(names)}, {xxhash.xxh3_128_hexdigest(chr(10).join(names).encode(errors='surrogateescape'))}",
+        "weights": parameter_hash(network),
+        "classes": [printable(name) for name in names],
         "resize": shown.resize,
         "crop": shown.crop,
         "gray": shown.gray,
@@ -274,7 +280,7 @@ def _train_base(
     }
 
     def work(worker: Worker) -> dict[str, Any]:
-        with _torch_threads(worker.threads):
+        with torch_threads(worker.threads):
             return _work(worker, source, chosen, names, model, recipe, max_failures, network.to(device), shown, plan)
 
     return run_stage(
@@ -327,7 +333,8 @@ def _work(
             _write_state(worker.job, *training.state())
             last = time.monotonic()
 
-    training.run(done)
+    with worker.clock.step("training"):
+        training.run(done)
     file = encode_network(network, model.name, names, shown)
     worker.job.put("network/file", np.frombuffer(file, np.uint8))
     worker.job.put("network/rows", chosen.rows)
@@ -344,18 +351,6 @@ def _work(
         **{name: last_epoch[name] for name in ("loss", "accuracy", "held_out_loss", "held_out_accuracy")},
         "curve": training.curve,
     }
-
-
-@contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _write_state(job: Job, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import tempfile
 import weakref
@@ -26,6 +27,10 @@ TEMPORARY = "ooc_diffusion-"
 _FOLDERS = ("data", "jobs", "generations")
 # Differences that a message names.
 _SHOWN = 4
+# Entries of a list that is shown as it is.
+_WHOLE = 10
+# What stands for something larger tells nobody anything.
+_DIGEST = re.compile("[0-9a-f]{32}")
 
 
 class Store:
@@ -313,13 +318,29 @@ def _outdated(manifest: Manifest, stage: str, known: dict[str, list[str]]) -> li
     return known[stage]
 
 
+def _changed(key: str, old: Any, new: Any) -> str:
+    """Say how a parameter has changed: of a long list what is in one alone, of a digest only that it has."""
+    if all(isinstance(value, str) and _DIGEST.fullmatch(value) for value in (old, new)):
+        return f"other {key}"
+    if isinstance(old, list) and isinstance(new, list) and max(len(old), len(new)) > _WHOLE:
+        gone, come = ([value for value in a if value not in b] for a, b in ((old, new), (new, old)))
+        if gone or come:
+            return f"{key} with {_listed(gone)} (now with {_listed(come)})"
+    return f"{key} = {old} (now {new})"
+
+
+def _listed(values: list[Any]) -> str:
+    more = [f"{len(values) - _SHOWN} more"] if len(values) > _SHOWN else []
+    return ", ".join([*map(str, values[:_SHOWN]), *more]) or "none of these"
+
+
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     """Say in one line how an earlier run of a stage differs from the one asked for; empty where it does not."""
     parts = []
     if before["code"] != now["code"]:
         parts.append(f"version {before['code']} (now {now['code']})")
     old, new = before["parameters"], now["parameters"]
-    parts += [f"{key} = {old.get(key)} (now {new.get(key)})" for key in sorted(old | new) if old.get(key) != new.get(key)]
+    parts += [_changed(key, old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)]
     old, new = before["inputs"], now["inputs"]
     parts += [f"another {key}" for key in sorted(old | new) if old.get(key) != new.get(key)]
     more = [f"{len(parts) - _SHOWN} more"] if len(parts) > _SHOWN else []

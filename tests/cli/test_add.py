@@ -141,11 +141,14 @@ def test_data_sets_are_added_with_their_classes(tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--k", "4"], "k is 4, but the background was searched with 5; leave out --k with --add"),
-        (["--index", "IVFFlat"], "index is IVFFlat, but the background was searched with Flat; leave out --index with --add"),
-        (["--probes", "3"], "probes is 3, but the background was searched with None; leave out --probes with --add"),
-        (["--seed", "3"], "seed is 3, but the background was searched with 0; leave out --seed with --add"),
-        (["--precision", "float16"], "precision is float16, but the background was searched with float32; leave out --precision"),
+        (["--k", "4"], "--k is 4, but the background was searched with 5; leave it out with --add"),
+        (["--index", "IVFFlat"], "--index is IVFFlat, but the background was searched with Flat; leave it out with --add"),
+        (["--probes", "3"], "--probes is 3, but the background was searched with None; leave it out with --add"),
+        (["--seed", "3"], "--seed is 3, but the background was searched with 0; leave it out with --add"),
+        (
+            ["--precision", "float16"],
+            "--precision is float16, but the background was searched with float32; leave it out with --add",
+        ),
     ],
 )
 def test_options_that_contradict_the_search_are_refused(vectors, tmp_path, words, told):

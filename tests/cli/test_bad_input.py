@@ -242,7 +242,7 @@ def test_neighbor_ids_that_are_none(table, told):
 
 def test_more_neighbors_than_images(vectors, folder):
     ran = run("neighbors", "--store", vectors, "--k", "61", "--overwrite")
-    assert (ran.code, ran.error) == (3, "error: k is 61, but there are only 60 background images; give a k of at most 60")
+    assert (ran.code, ran.error) == (3, "error: --k is 61, but there are only 60 background images; give a --k of at most 60")
     ran = run(
         "label",
         folder / "images",
@@ -255,7 +255,7 @@ def test_more_neighbors_than_images(vectors, folder):
         "--k",
         "61",
     )
-    assert (ran.code, ran.error) == (3, "error: k is 61, but there are only 60 images; give --k of at most 60")
+    assert (ran.code, ran.error) == (3, "error: --k is 61, but there are only 60 images; give a --k of at most 60")
     ran = run("graph", "--store", vectors, "--k", "9")
     assert ran.code == 3
     assert "9" in ran.error
@@ -291,7 +291,7 @@ def test_corrupt_images_above_the_limit_stop_the_run(folder):
     [
         (lambda path: path.mkdir(), r"folder .*/x holds no image \(0 other files\); looked for the endings png, jpg"),
         (lambda path: path.write_text("x"), r"/x is a file, but no zip or tar archive; give a folder or archive of images"),
-        (lambda path: None, r"image folder .*/x does not exist; check the path"),
+        (lambda path: None, r"there is no file or folder .*/x; check the path"),
         (lambda path: [path.mkdir(), (path / "a.txt").touch()], r"folder .*/x holds no image \(1 other files\)"),
         (lambda path: [path.mkdir(), (path / "\udcff\n.txt").mkdir()], r"folder .*/x holds no image \(0 other files\)"),
     ],
@@ -516,14 +516,14 @@ def model(folder, *words):
 
 def test_models_and_weights(folder):
     ran = model(folder, "--model", "resnet51")
-    assert ran.code == 3
+    assert ran.code == 2
     assert re.match(r"error: unknown model 'resnet51'; did you mean .*resnet50.*\?", ran.error)
     ran = model(folder, "--model", "resnet18", "--weights", folder / "none.pth")
     assert (ran.code, ran.error) == (3, f"error: weights file {folder}/none.pth does not exist; check the path")
     ran = model(folder, "--model", "pixels", "--weights", "w.pth")
     assert (ran.code, ran.error) == (
         3,
-        "error: weights are for networks; leave w.pth out with --model pixels, or name its --model",
+        "error: --weights are for networks; leave w.pth out with --model pixels, or name its --model",
     )
     ran = model(folder, "--model", "resnet18", "--weights", "MAGIC")
     assert ran.code == 3
@@ -558,7 +558,7 @@ def test_a_gpu_that_is_not_there(folder):
     assert ran.code == 3
     assert "--device cpu" in ran.error
     ran = label(folder, "--device", "tpu")
-    assert (ran.code, ran.error) == (2, "error: device 'tpu' is not one of auto, cpu, cuda")
+    assert (ran.code, ran.error) == (2, "error: --device 'tpu' is not one of auto, cpu, cuda")
 
 
 def test_published_weights_without_network_name_the_ways_out(folder, tmp_path):
@@ -618,6 +618,9 @@ def test_data_sets_that_are_none(tmp_path, monkeypatch):
     ran = run("extract", "zzzzzz", *words)
     assert ran.code == 3
     assert ran.error.endswith("known data set; give a folder, digits, fashion-mnist or a data set of torchvision")
+    for path in ("photos.zip", "./photos", "few.store"):
+        ran = run("extract", path, "--split", "test", *words)
+        assert (ran.code, ran.error) == (3, f"error: there is no file or folder {path}; check the path")
     ran = run("extract", "digits", "--root", "x", *words)
     assert ran.code == 3
     assert "--root and --split are for downloaded data sets" in ran.error
@@ -641,7 +644,30 @@ def test_stages_out_of_turn(tmp_path, folder):
         assert ran.code == 3
         assert told in ran.error, ran.error
     ran = run("evaluate", "--store", store, "--n-per-class", "1,two")
-    assert (ran.code, ran.error) == (2, "error: n-per-class '1,two' is no list of numbers such as 1,2,5")
+    assert (ran.code, ran.error) == (2, "error: --n-per-class '1,two' is no list of numbers such as 1,2,5")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["import", "VECTORS", "--dim", "8"], "--dim is for raw files"),
+        (["import", "VECTORS", "--names-field", "path"], "--names-field 'path': a file of format npy has none"),
+        (["import", "VECTORS", "--truth", "t.npy", "--truth-field", "c"], "give either --truth or --truth-field, not both"),
+        (
+            ["neighbors", "--probes", "3", "--target-recall", "0.9"],
+            "leave out --probes and --target-recall, or",
+        ),
+        (["neighbors", "--table-width", "3"], "--table-width is that of a table; give --table as well"),
+        (["extract", "digits", "--model", "resnet18", "--image-size", "8"], "--image-size and --color are for --model pixels"),
+    ],
+)
+def test_errors_name_options_not_parameters_of_python(vectors, tmp_path, words, told):
+    np.save(tmp_path / "v.npy", np.zeros((3, 8), np.float32))
+    store = vectors if words[0] == "neighbors" else tmp_path / "s"
+    ran = run(*(tmp_path / "v.npy" if word == "VECTORS" else word for word in words), "--store", store)
+    assert ran.code == 3
+    assert told in ran.error
+    assert "`" not in ran.error
 
 
 def test_every_command_that_needs_a_store_says_so(tmp_path):

@@ -201,11 +201,11 @@ def test_options_that_are_read_are_taken(vectors):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["evaluate", "--store", "s", "--n-per-class", "1,two"], "n-per-class '1,two' is no list of numbers such as 1,2,5"),
-        (["reduce", "--store", "s", "--device", "tpu"], "device 'tpu' is not one of auto, cpu, cuda"),
+        (["evaluate", "--store", "s", "--n-per-class", "1,two"], "--n-per-class '1,two' is no list of numbers such as 1,2,5"),
+        (["reduce", "--store", "s", "--device", "tpu"], "--device 'tpu' is not one of auto, cpu, cuda"),
         (
             ["plan", "1000", "--memory-budget", "foo"],
-            "size 'foo' is not a number with a unit such as 8GiB, 500MB or 80%, nor auto",
+            "--memory-budget: size 'foo' is not a number with a unit such as 8GiB, 500MB or 80%, nor auto",
         ),
     ],
 )

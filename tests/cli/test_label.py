@@ -360,5 +360,5 @@ def test_bfloat16_is_that_of_the_engine(collection, tmp_path):
     ran = run(*words, "--device", "cuda")
     assert (ran.code, ran.error) == (
         3,
-        "error: precision bfloat16 runs on the CPU, but the device is cuda; give --device cpu",
+        "error: --precision bfloat16 runs on the CPU, but --device is cuda; give --device cpu",
     )

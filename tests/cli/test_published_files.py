@@ -28,7 +28,7 @@ def test_the_published_files(files, tmp_path):  # noqa: F811
     done("import", folder / "val.hdf5", "--store", store, "--role", "tests")
     assert run("reduce", "--store", store).code == 3
     ran = run("reduce", "--store", store, "--transform", folder / "PCAR256.vt", "--dim", 256)
-    assert (ran.code, "gives 8 values; leave dim out" in ran.error) == (3, True)
+    assert (ran.code, "gives 8 values; leave --dim out" in ran.error) == (3, True)
     done("reduce", "--store", store, "--transform", folder / "PCAR256.vt")
     table = ["--table", folder / "ndis600_k32_I_11.int32", "--similarities", folder / "ndis600_k32_D_11.float32"]
     ran = run("neighbors", "--store", store, *table, "--table-width", 16)

@@ -95,8 +95,16 @@ def test_a_dry_run_plans_and_writes_nothing(images):
         (2, ("--k", "5"), "--k is for --protocol paper"),
         (2, ("--protocol", "paper", "--split", "SPLIT", "--precision", "bfloat16"), "--precision is not for --protocol paper"),
         (3, ("--protocol", "paper", "--split", "none.json"), "none.json cannot be read"),
-        (3, ("--protocol", "paper", "--split", "SPLIT", "--size", "4"), "give --background as well"),
-        (3, ("--protocol", "paper", "--split", "SPLIT", "--setting", "out-of-domain"), "a background goes with the setting"),
+        (
+            3,
+            ("--protocol", "paper", "--split", "SPLIT", "--size", "4"),
+            "--size is a number of images of a --background; give that as well",
+        ),
+        (
+            3,
+            ("--protocol", "paper", "--split", "SPLIT", "--setting", "out-of-domain"),
+            "--setting out-of-domain goes with a --background",
+        ),
     ],
 )
 def test_options_that_do_not_go_together(images, code, options, message):
@@ -118,8 +126,34 @@ def test_a_study_prints_its_tables_and_writes_its_page(images, tmp_path):
     assert {claim["verdict"] for claim in record["claims"]} <= {"holds here", "does not hold here", "cannot be tested here"}
 
 
-def test_a_study_that_there_is_not(tmp_path):
-    ran = run("study", "table9", "--data", "digits", "--output", tmp_path / "out")
+def test_a_folder_without_folders_cannot_be_split(tmp_path):
+    write_images(tmp_path / "images", digit_images(2)[0], [b"a.png", b"b.png"])
+    ran = run("split", tmp_path / "images", "--output", tmp_path / "split.json")
     assert ran.code == 3
-    assert ran.error.startswith("error: study 'table9' is not one of table1")
+    told = "has no folders with images; give a folder with a folder for each class, four at least"
+    assert ran.error == f"error: {tmp_path}/images {told}"
+    assert not (tmp_path / "split.json").exists()
+
+
+def test_a_study_that_there_is_not(tmp_path):
+    words = ["--data", "digits", "--output", tmp_path / "out"]
+    ran = run("study", "tabel2", *words)
+    assert ran.code == 2
+    assert ran.error.startswith("error: there is no study 'tabel2'; did you mean table2")
+    ran = run("study", "xyz", *words)
+    assert (ran.code, "there is no study 'xyz'; give some of table1, table2" in ran.error) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_of_a_study_that_are_none(tmp_path):
+    words = ["study", "table2", "--output", tmp_path / "out"]
+    for options, told in (
+        (["--data", tmp_path / "omniglot.stor"], f"there is no file or folder {tmp_path}/omniglot.stor; check the path"),
+        (["--data", "omniglot.stor"], "there is no file or folder omniglot.stor; check the path"),
+        (["--data", tmp_path], f"{tmp_path} holds no store; extract its images into one, and give that as --data"),
+        (["--data", "digits", "--background", "./others"], "there is no file or folder ./others; check the path"),
+    ):
+        for more in ([], ["--dry-run"]):
+            ran = run(*words, *options, *more)
+            assert (ran.code, ran.error) == (3, f"error: {told}")
     assert not (tmp_path / "out").exists()

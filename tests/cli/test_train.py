@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,9 @@ def test_train_and_extract(classes_of_digits, tmp_path):
     assert not (tmp_path / "s").exists()
     record = json.loads(done(*words(classes_of_digits, tmp_path), *QUICK, "--json"))
     assert record["images"] == plan["images"]
+    assert plan["planned_seconds"]["training"] > 0
+    assert record["step_seconds"]["training"] > 0
+    assert "train about" in done(*words(classes_of_digits, tmp_path), *QUICK, "--dry-run")
     assert [row["epoch"] for row in record["curve"]] == [1, 2]
     assert record["plan"]["least_bytes"] <= plan["plans"][1]["least_bytes"]  # which takes colors: no image is opened for it
     shown = done(*words(classes_of_digits, tmp_path), *QUICK)
@@ -48,6 +52,16 @@ def test_train_and_extract(classes_of_digits, tmp_path):
     assert "train" in done("status", "--store", tmp_path / "s")
 
 
+def test_a_budget_too_small_names_one_that_is_enough(classes_of_digits, tmp_path):
+    given = words(classes_of_digits, tmp_path)
+    ran = run(*given, *QUICK, "--memory-budget", "64MiB")
+    assert ran.code == 7
+    assert "stage train needs a memory budget of" in ran.error
+    assert not (tmp_path / "s").exists()
+    enough = re.search(r"give --memory-budget (\d+MiB) or more$", ran.error)[1]
+    done(*given, *QUICK, "--memory-budget", enough)
+
+
 def test_errors_are_one_line(classes_of_digits, tmp_path):
     given = words(classes_of_digits, tmp_path)
     Image.new("L", (4, 4)).save(classes_of_digits / "one.png")
@@ -59,7 +73,7 @@ def test_errors_are_one_line(classes_of_digits, tmp_path):
     ):
         ran = run(*given, *QUICK, *options)
         assert reason in ran.error
-        assert ran.code in (3, 7)
+        assert ran.code in (2, 3, 7)
     ran = run("extract", classes_of_digits / "images", "--store", tmp_path / "y", "--model", "resnet10-small")
     assert "resnet10-small has no weights 'DEFAULT'; give none, or a file" in ran.error
     ran = run("extract", "digits", "--store", tmp_path / "z", "--class-folders", "--model", "pixels")

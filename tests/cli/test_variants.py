@@ -81,6 +81,16 @@ def test_classify_by_knn_and_by_logistic_regression_over_the_graph(root):
     assert Store(root / "s").array("predictions/confidence").tobytes() != plain
 
 
+def test_more_voters_than_labelled_images_are_warned_of(root):
+    diffuse(root, "--n-iter", "2")
+    words = ["classify", "--store", root / "s", "--overwrite", "--method", "knn"]
+    for k, told in ((19, ""), (20, "--k is 20, but 20 images are labelled: all of them vote on every image, so that")):
+        ran = run(*words, "--k", k, quiet=False)
+        assert ran.code == 0
+        assert bool(told) == ("labelled" in ran.err)
+        assert told in ran.err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -90,9 +100,9 @@ def test_classify_by_knn_and_by_logistic_regression_over_the_graph(root):
         (["diffuse", "--solver", "iterate"], 2, "--solver belongs to --alpha"),
         (["diffuse", "--alpha", "0.5", "--max-steps", "9"], 2, "--max-steps belongs to --solver conjugate-gradient"),
         (["graph", "--rate", "9"], 2, "--rate belongs to --weighting meaningful"),
-        (["diffuse", "--alpha", "0.5", "--reset"], 3, "alpha is for normalization columns or none, without reset"),
+        (["diffuse", "--alpha", "0.5", "--reset"], 3, "--alpha is for --normalization columns or none, without --reset"),
         (["diffuse", "--prior", "no.csv"], 3, "no.csv cannot be read"),
-        (["diffuse", "--prior", "estimate", "--normalization", "gamma"], 3, "prior is for normalization columns or sinkhorn"),
+        (["diffuse", "--prior", "estimate", "--normalization", "gamma"], 3, "--prior is for --normalization columns or sinkhorn"),
         (["diffuse", "--solver", "conjugate-gradient", "--alpha", "0.5", "--n-iter", "2"], 3, "has no number of iterations"),
     ],
 )
@@ -104,3 +114,12 @@ def test_what_does_not_go_together_is_one_line(root, words, code, message):
     ran = run(words[0], "--store", root / "s", *words[1:])
     assert ran.code == code
     assert message in ran.error
+
+
+def test_classes_that_are_not_solved_for_are_one_warning(root):
+    words = ["diffuse", "--store", root / "s", "--labels", root / "few.csv", "--overwrite", "--json"]
+    ran = run(*words, "--alpha", "0.99", "--solver", "conjugate-gradient", "--max-steps", "2", quiet=False)
+    assert json.loads(ran.out)["unsolved_classes"] == 2
+    told = [line for line in ran.err.splitlines() if "conjugate gradients" in line]
+    assert len(told) == 1
+    assert told[0].endswith("above the --tolerance of 1e-05; give more --max-steps, or a smaller --alpha")

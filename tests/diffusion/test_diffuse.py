@@ -122,9 +122,12 @@ def test_the_budget_decides_the_batches():
         ({"n_iter": -1}, "n_iter"),
         ({"normalization": "softmax"}, "columns, none"),
         ({"precision": "float16"}, "precision 'float16' is not one of float32, bfloat16"),
-        ({"precision": "bfloat16", "normalization": "rows"}, "rows, .* take no bfloat16; give --precision float32"),
-        ({"precision": "bfloat16", "reset": True}, "reset and alpha take no bfloat16"),
-        ({"precision": "bfloat16", "device": "cuda"}, "bfloat16 runs on the CPU, but the device is cuda; give --device cpu"),
+        ({"precision": "bfloat16", "normalization": "rows"}, "rows, .* take no bfloat16; give `precision` float32"),
+        ({"precision": "bfloat16", "reset": True}, "`reset` and `alpha` take no bfloat16"),
+        (
+            {"precision": "bfloat16", "device": "cuda"},
+            "`precision` bfloat16 runs on the CPU, but `device` is cuda; give `device` cpu",
+        ),
     ],
 )
 def test_bad_input(case, change, message):

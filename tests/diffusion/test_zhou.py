@@ -180,39 +180,52 @@ def test_an_interrupted_run_goes_on_behind_its_last_batch(case, tmp_path, monkey
         assert [path.name.split(".")[0] for path in store.path.glob("data/*")] == ["scores"]
 
 
-def test_the_record_has_the_residual_and_too_few_steps_are_warned_of(case, tmp_path, caplog):
+def test_the_record_has_the_residual_and_how_many_classes_are_unsolved(case, tmp_path, monkeypatch):
     graph, _, seeds, classes, _ = case
+    monkeypatch.setattr(zhou, "zhou_columns", lambda *_, **__: 2)
     records = []
     for number, steps in enumerate((1000, 3)):
         what = Diffusion(seeds, classes, C, 0, alpha=0.9, solver="conjugate-gradient", max_steps=steps)
         with limit_threads(1), Store(tmp_path / str(number), create=True).job("diffuse", parameters={}) as job:
-            with caplog.at_level(logging.WARNING, "ooc_diffusion"):
-                records.append(write_scores(job, graph, what, name="scores", budget=MemoryBudget(2**31), threads=1))
+            records.append(write_scores(job, graph, what, name="scores", budget=MemoryBudget(2**31), threads=1))
             job.publish({})
     assert 3 < records[0]["solver_steps"] < zhou.most_passes(Diffusion(seeds, classes, C, 0, alpha=0.9, **SOLVED)) < 60
     assert 0 < records[0]["residual"] <= 1e-5 < records[1]["residual"]
     assert records[1]["solver_steps"] == 3
-    assert records[0]["steps"] == {"dense": records[0]["solver_steps"] + 1}
-    assert len(caplog.records) == 1
-    assert "ended after 3 steps with a residual of" in caplog.text
+    assert [record["unsolved_classes"] for record in records] == [0, C - 1]  # one has no seeds
+
+
+def test_classes_that_are_not_solved_for_are_warned_of_once(case, monkeypatch, caplog):
+    graph, _, seeds, classes, _ = case
+    monkeypatch.setattr(zhou, "zhou_columns", lambda *_, **__: 2)
+    diffuse(graph, seeds, classes, C, alpha=0.9, **SOLVED)
+    assert caplog.messages == []
+    diffuse(graph, seeds, classes, C, alpha=0.9, **{**SOLVED, "max_steps": 3})
+    diffuse(graph, seeds, classes, C, alpha=0.9, **{**SOLVED, "tolerance": 1e-9})
+    cut, rounded = caplog.messages
+    assert cut.startswith(
+        f"{C - 1} of {C} classes are not solved for: conjugate gradients ended after 3 steps with a residual of up to"
+    )
+    assert cut.endswith("give more `max_steps`, or a smaller `alpha`")
+    assert "`tolerance` of 1e-09; give a larger one, or a smaller `alpha`: float32 does not hold less" in rounded
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"alpha": 1}, "alpha is 1; give a number above 0 and below 1"),
-        ({"alpha": 0.0}, "alpha is 0.0"),
-        ({"alpha": float("nan")}, "alpha is nan"),
-        ({"alpha": "0.9"}, "alpha is '0.9'"),
-        ({"alpha": 0.9, "normalization": "rows"}, "alpha is for normalization columns or none, without reset"),
-        ({"alpha": 0.9, "reset": True}, "alpha is for normalization columns or none, without reset"),
+        ({"alpha": 1}, "`alpha` is 1; give a number above 0 and below 1"),
+        ({"alpha": 0.0}, "`alpha` is 0.0"),
+        ({"alpha": float("nan")}, "`alpha` is nan"),
+        ({"alpha": "0.9"}, "`alpha` is '0.9'"),
+        ({"alpha": 0.9, "normalization": "rows"}, "`alpha` is for `normalization` columns or none, without `reset`"),
+        ({"alpha": 0.9, "reset": True}, "`alpha` is for `normalization` columns or none, without `reset`"),
         ({"alpha": 0.9, "solver": "jacobi"}, "solver 'jacobi' is not one of iterate, conjugate-gradient"),
-        ({"solver": "conjugate-gradient"}, "solver conjugate-gradient is for alpha"),
+        ({"solver": "conjugate-gradient"}, "`solver` conjugate-gradient is for `alpha`"),
         ({"alpha": 0.9, "every_iteration": True, **SOLVED}, "has no iterations to return"),
-        ({"alpha": 0.9, **SOLVED, "tolerance": 0}, "tolerance is 0; give a number above 0"),
-        ({"alpha": 0.9, **SOLVED, "max_steps": 0}, "max_steps is 0; give 1 or more"),
-        ({"alpha": 0.9, "precision": "bfloat16"}, "reset and alpha take no bfloat16"),
-        ({"alpha": 0.9, "device": "cuda"}, "reset and alpha run on the CPU, but the device is cuda"),
+        ({"alpha": 0.9, **SOLVED, "tolerance": 0}, "`tolerance` is 0; give a number above 0"),
+        ({"alpha": 0.9, **SOLVED, "max_steps": 0}, "`max_steps` is 0; give 1 or more"),
+        ({"alpha": 0.9, "precision": "bfloat16"}, "`reset` and `alpha` take no bfloat16"),
+        ({"alpha": 0.9, "device": "cuda"}, "`reset` and `alpha` run on the CPU, but `device` is cuda"),
     ],
 )
 def test_bad_input(case, options, message):

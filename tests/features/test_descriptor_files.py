@@ -198,14 +198,18 @@ def column(values, kind=None):
 
 PARQUET = {
     "none": (lambda folder: (folder / "x.parquet").write_bytes(b"PAR1" * 10), {}, r"x.parquet cannot be read as parquet \(.*\)"),
-    "no lists": (column([1.0], pa.float32()), {}, r"say with --field which column it is; it has a \(float\)"),
-    "no column": (column([[1.0]]), {"field": "b"}, "'b' is no column of lists of numbers; say with --field"),
+    "no lists": (column([1.0], pa.float32()), {}, r"say with `field` which column it is; it has a \(float\)"),
+    "no column": (column([[1.0]]), {"field": "b"}, "'b' is no column of lists of numbers; say with `field`"),
     "no rows": (column([]), {}, "x.parquet has no rows"),
     "empty": (column([[], [1.0]]), {}, "row 0: a is empty"),
     "missing": (column([[1.0], [2.0], [3.0], None]), {}, "x.parquet row 3: a is missing"),
     "longer": (column([[1.0], [2.0], [3.0, 1.0]]), {}, "x.parquet row 2: a has 2 values, the first has 1"),
     "a gap": (column([[1.0, 2.0], [2.0, 3.0], [3.0, 1.0], [2.0, None]]), {}, "x.parquet row 3: a has no number at 1"),
-    "no classes": (column([[1.0]]), {"truth_field": "c"}, "c is to be a column of integers, but there is no such column"),
+    "no classes": (
+        column([[1.0]]),
+        {"truth_field": "c"},
+        "c is to be a column of integers or strings, but there is no such",
+    ),
     "no names": (column([[1.0]]), {"names_field": "a"}, r"a is to be a column of strings, but there is list<.*>"),
 }
 
@@ -233,13 +237,13 @@ PLAIN = {
         "x.raw",
         bytes(130),
         {"dim": 6},
-        r"x.raw has 130 bytes, which are 5 rows of 6 float32 \(6 x 4 = 24 bytes\) and 10 more; .* --dim",
+        r"x.raw has 130 bytes, which are 5 rows of 6 float32 \(6 x 4 = 24 bytes\) and 10 more; .* `dim`",
     ),
     "raw, empty": ("x.raw", b"", {"dim": 6}, "x.raw has 0 bytes, which are 0 rows"),
-    "raw, no width": ("x.raw", bytes(24), {}, "x.raw is a raw file of float32, .*; give --dim"),
-    "width of others": ("x.fvecs", vectors(2), {"dim": 6}, "dim is for raw files, .*; leave it out with fvecs"),
-    "column of raw": ("x.raw", bytes(24), {"field": "a"}, "field 'a': a file of format raw has none"),
-    "names of hdf5": ("x.h5", b"", {"names_field": "a"}, "names_field 'a': a file of format hdf5 has none"),
+    "raw, no width": ("x.raw", bytes(24), {}, "x.raw is a raw file of float32, .*; give `dim`"),
+    "width of others": ("x.fvecs", vectors(2), {"dim": 6}, "`dim` is for raw files, .*; leave it out with fvecs"),
+    "column of raw": ("x.raw", bytes(24), {"field": "a"}, "`field` 'a': a file of format raw has none"),
+    "names of hdf5": ("x.h5", b"", {"names_field": "a"}, "`names_field` 'a': a file of format hdf5 has none"),
     "format": ("x", b"", {"format": "csv"}, "format 'csv' is not one of npy, hdf5, raw, fvecs, bvecs, parquet"),
     "fvecs, cut": (
         "x.fvecs",

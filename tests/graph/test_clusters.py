@@ -78,10 +78,10 @@ def test_too_few_steps_are_warned_of(case, caplog):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"power": 1.0}, "power is 1.0; give a number above 1 and at most 2"),
-        ({"power": 2.5}, "power is 2.5"),
-        ({"threshold": 0.0}, "threshold is 0.0; give a number above 0 and below 1"),
-        ({"max_steps": 0}, "max_steps is 0"),
+        ({"power": 1.0}, "`power` is 1.0; give a number above 1 and at most 2"),
+        ({"power": 2.5}, "`power` is 2.5"),
+        ({"threshold": 0.0}, "`threshold` is 0.0; give a number above 0 and below 1"),
+        ({"max_steps": 0}, "`max_steps` is 0"),
     ],
 )
 def test_bad_input(case, options, message):

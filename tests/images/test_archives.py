@@ -250,7 +250,7 @@ BAD = {
     ),
     "neither": ("x.rar", lambda file, files: file.write_bytes(b"Rar!" * 200), "x.rar is a file, but no zip or tar archive"),
     "no image": ("x.zip", lambda file, files: write_zip(file, {"a.txt": b""}), r"x.zip holds no image \(1 other files\)"),
-    "none": ("./x.zip", lambda file, files: None, "does not exist"),
+    "none": ("./x.zip", lambda file, files: None, "there is no file or folder"),
 }
 
 
@@ -326,7 +326,7 @@ def test_bad_yfcc(yfcc, tmp_path):
     for options, message in (
         ({"number": 5}, "--layout yfcc and its --number are for a folder of zip archives"),
         ({"layout": "yfcc", "split": "train"}, "leave out what else belongs to"),
-        ({"layout": "yfcc", "number": 0}, "number is 0; give from 1 to 100000000 images"),
+        ({"layout": "yfcc", "number": 0}, "`number` is 0; give from 1 to 100000000 images"),
     ):
         with pytest.raises(BadInput, match=message):
             open_source(yfcc, **options)

@@ -58,3 +58,17 @@ def test_lists_of_folders_and_archives_have_the_same_classes(tmp_path):
         np.testing.assert_array_equal(counts, np.bincount([c for c in truth if c >= 0]))
     assert lists[0] == lists[1]
     assert all(name == (str(Path(path).parent) if "/" in path else None) for path, name, _ in lists[0])
+
+
+def test_class_folders_of_two_roles_that_differ_are_warned_of(tmp_path, caplog):
+    store = Store(tmp_path / "s", create=True)
+    options = {"store": store, "root": None, "split": None, "settings": Settings(), "class_folders": True}
+    write(tmp_path / "train", ["a/1.png", "b/1.png"])
+    write(tmp_path / "test", ["a/2.png", "c/2.png"])
+    list_images(str(tmp_path / "train"), role="background", **options)
+    assert caplog.messages == []
+    list_images(str(tmp_path / "test"), role="tests", **options)
+    assert caplog.messages == [
+        "tests and background have other classes (c in tests alone; b in background alone), so that the same number is not the "
+        "same class; give both the same classes"
+    ]

@@ -79,7 +79,7 @@ def test_more_probes_find_more(files, vectors):
     assert index.probes == 1
     assert recall(one, vectors) < recall(found(files["IVFFlat"], vectors, probes=32)[0], vectors)
     for kind, lists in (("IVFFlat", 32), ("HNSW", 0)):
-        with pytest.raises(BadInput, match=rf"probes is 33, but .* \(Index\w+\) has {lists} lists"):
+        with pytest.raises(BadInput, match=rf"`probes` is 33, but .* \(Index\w+\) has {lists} lists"):
             found(files[kind], vectors, probes=33)
 
 

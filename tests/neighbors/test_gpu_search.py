@@ -128,11 +128,11 @@ def test_too_much_for_a_gpu(sent, folder, vectors, monkeypatch):
     with pytest.raises(DoesNotFit, match=r"searching 5000 vectors takes 2 GiB of the memory of each GPU, but 1 GiB are free"):
         found(vectors, vectors, device="cuda")
     for options in ({"k": 2047}, {"k": 5, "index": "IVFFlat", "probes": 2049}):
-        with pytest.raises(BadInput, match=r"on a GPU k \+ 2 and probes go up to 2048|probes is 2049; give from 1 to all 256"):
+        with pytest.raises(
+            BadInput, match=r"on a GPU `k` \+ 2 and `probes` go up to 2048|`probes` is 2049; give from 1 to all 256"
+        ):
             neighbors(folder, **options, settings=CUDA)
-    with pytest.raises(
-        BadInput, match="precision float16 is for index list-major, or IVFFlat on a GPU; Flat searches in float32"
-    ):
+    with pytest.raises(BadInput, match="`precision` float16 is for `index` list-major, or IVFFlat on a GPU; Flat takes float32"):
         neighbors(folder, k=K, index="Flat", precision="float16", settings=CUDA)
 
 

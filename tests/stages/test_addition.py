@@ -323,10 +323,14 @@ def test_names_and_classes_keep_their_order(tmp_path):
     ("files", "options", "message"),
     [
         ({}, {}, "the background have names, the added images none; give names to both"),
-        ({"names": "abcde"}, {"stated": {"k": 6}}, "k is 6, but the background was searched with 5; leave out --k with --add"),
-        ({"names": "abcde"}, {"stated": {"target_recall": 0.5}}, "target_recall is 0.5, but .* with None; .* --target-recall"),
-        ({"names": "abcde"}, {"stated": {"index": "list-major"}}, "index is list-major, but .* searched with Flat"),
-        ({"names": "abcde"}, {"min_recall": 2}, "min_recall is 2; give a share"),
+        ({"names": "abcde"}, {"stated": {"k": 6}}, "`k` is 6, but the background was searched with 5; leave it out with --add"),
+        (
+            {"names": "abcde"},
+            {"stated": {"target_recall": 0.5}},
+            "`target_recall` is 0.5, but .* with None; leave it out with --add",
+        ),
+        ({"names": "abcde"}, {"stated": {"index": "list-major"}}, "`index` is list-major, but .* searched with Flat"),
+        ({"names": "abcde"}, {"min_recall": 2}, "`min_recall` is 2; give a share"),
     ],
 )
 def test_what_does_not_belong_together_is_refused(tmp_path, files, options, message):

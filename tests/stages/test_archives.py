@@ -35,7 +35,7 @@ def test_the_same_descriptors_as_those_of_the_folder(tmp_path, write):
     assert published_bytes(ours) == published_bytes(theirs)
     assert extract(str(file), store=tmp_path / "archive", **PIXELS)["skipped"]
     write(file, FILES | {"0/new.png": picture(5)})
-    with pytest.raises(BadInput, match=r"was finished with fingerprint = .*--overwrite"):
+    with pytest.raises(BadInput, match=r"was finished with other fingerprint; .*--overwrite"):
         extract(str(file), store=tmp_path / "archive", **PIXELS)
 
 
@@ -66,7 +66,7 @@ def test_yfcc_with_gaps(tmp_path):
     write_zip(root / "00" / "002.zip", {"001.jpg": picture(7, form="JPEG")})
     options = PIXELS | {"max_failures": 1.0}
     record = extract(str(root), layout="yfcc", store=tmp_path / "s", **options)
-    assert (record["images"], record["unreadable"]) == (2002, 1999)
+    assert (record["images"], record["unreadable"], record["missing"]) == (2002, 1999, 1999)
     store = Store(tmp_path / "s")
     descriptors, failed = store.arrays("background/descriptors", "background/failed_rows")
     extractor = PixelExtractor(8, gray=False)
@@ -83,5 +83,9 @@ def test_yfcc_with_gaps(tmp_path):
     assert names[2001] == "00/002.zip/001.jpg"
     assert names.bisect("00/001.zip/123.jpg") == 1123
     assert extract(str(root), layout="yfcc", store=tmp_path / "s", **options)["skipped"]
-    with pytest.raises(BadInput, match="images are unreadable, more than --max-failures 0.01"):
+    told = (
+        r"499 of the first 500 images are missing \(499\) or unreadable, more than --max-failures 0.01 of 500 allows "
+        r"\(00/000.zip/000.jpg: missing in its archive; .*\); fetch the missing ones, or raise --max-failures to go on with white"
+    )
+    with pytest.raises(BadInput, match=told):
         extract(str(root), layout="yfcc", number=500, store=tmp_path / "t", **PIXELS | {"max_failures": 0.01})

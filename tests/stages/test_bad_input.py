@@ -21,39 +21,39 @@ def store(tmp_path_factory):
 
 
 CASES = {
-    "k": (lambda s: neighbors(s, k=121), "k is 121, but there are only 120 background images; give a k of at most 120"),
-    "no k": (lambda s: neighbors(s, k=0), "k is 0; give at least 1"),
+    "k": (lambda s: neighbors(s, k=121), "`k` is 121, but there are only 120 background images; give a `k` of at most 120"),
+    "no k": (lambda s: neighbors(s, k=0), "`k` is 0; give at least 1"),
     "index": (lambda s: neighbors(s, index="IVFFlat"), "IVFFlat needs at least 4096 vectors, there are 120; use Flat"),
     "too many probes": (
         lambda s: neighbors(s, probes=9),
-        r"exact search \(index Flat\) visits everything; leave out probes",
+        r"exact search \(`index` Flat\) visits everything; leave out `probes`",
     ),
     "half precision": (
         lambda s: neighbors(s, precision="float16"),
-        "precision float16 is for index list-major, or IVFFlat on a GPU; Flat",
+        "`precision` float16 is for `index` list-major, or IVFFlat on a GPU; Flat",
     ),
     "no precision": (lambda s: neighbors(s, precision="int8"), "precision 'int8' is not one of float32, float16"),
-    "recall": (lambda s: neighbors(s, min_recall=1.5), "min_recall is 1.5; give a share above 0, up to 1"),
-    "graph k": (lambda s: graph(s, k=7), "k is 7, but 6 neighbors were searched for"),
+    "recall": (lambda s: neighbors(s, min_recall=1.5), "`min_recall` is 1.5; give a share above 0, up to 1"),
+    "graph k": (lambda s: graph(s, k=7), "`k` is 7, but 6 neighbors were searched for"),
     "weighting": (lambda s: graph(s, weighting="cosine"), "weighting 'cosine' is not one of constant, gaussian, meaningful"),
     "other parameters": (lambda s: graph(s, k=5), r"stage graph in .* was finished with k = 6 \(now 5\).*--overwrite"),
     "sigma": (
         lambda s: graph(s, weighting="gaussian", sigma=0.0, settings=Settings(overwrite=True)),
-        r"sigma is 0\.0; give a distance above 0",
+        r"`sigma` is 0\.0; give a distance above 0",
     ),
-    "dim": (lambda s: reduce(s, dim=-1), "dim is -1"),
+    "dim": (lambda s: reduce(s, dim=-1), "`dim` is -1"),
     "rows": (lambda s: diffuse(s, labels=few(s), rows="all"), "rows 'all' is not one of auto, tests, nodes"),
-    "n_iter": (lambda s: diffuse(s, labels=few(s), n_iter=-1), "n_iter is -1; give 0 or more"),
+    "n_iter": (lambda s: diffuse(s, labels=few(s), n_iter=-1), "`n_iter` is -1; give 0 or more"),
     "normalization": (lambda s: diffuse(s, labels=few(s), normalization="softmax"), "'softmax' is not one of columns, none"),
-    "power": (lambda s: diffuse(s, labels=few(s), power=1.0), "power is 1.0; give a number above 1 and at most 2"),
+    "power": (lambda s: diffuse(s, labels=few(s), power=1.0), "`power` is 1.0; give a number above 1 and at most 2"),
     "precision": (lambda s: diffuse(s, labels=few(s), precision="half"), "precision 'half' is not one of float32, bfloat16"),
     "precision of rows": (
         lambda s: diffuse(s, labels=few(s), normalization="rows", precision="bfloat16"),
-        "rows, sinkhorn, gamma, reset and alpha take no bfloat16; give --precision float32",
+        "rows, sinkhorn, gamma, `reset` and `alpha` take no bfloat16; give `precision` float32",
     ),
     "precision on a GPU": (
         lambda s: diffuse(s, labels=few(s), precision="bfloat16", settings=Settings(device="cuda")),
-        "precision bfloat16 runs on the CPU, but the device is cuda; give --device cpu",
+        "`precision` bfloat16 runs on the CPU, but `device` is cuda; give `device` cpu",
     ),
     "not diffused": (lambda s: classify(s), "has no stage 'diffuse'"),
     "a class too small": (

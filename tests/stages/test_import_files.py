@@ -117,7 +117,7 @@ def test_names_out_of_order(tmp_path):
 
 def test_either_a_file_or_a_field(tmp_path):
     write_parquet(tmp_path / "x.parquet")
-    with pytest.raises(BadInput, match="give either truth or truth_field, not both"):
+    with pytest.raises(BadInput, match="give either `truth` or `truth_field`, not both"):
         import_descriptors(tmp_path / "x.parquet", truth="c.npy", truth_field="label", store=tmp_path / "s")
 
 
@@ -150,3 +150,72 @@ def test_memory_stays_under_the_plan(tmp_path, monkeypatch, kind):
     record = import_descriptors(file, store=tmp_path / "s", settings=Settings(memory_budget=plan["least_bytes"]))
     assert record["peak_memory_bytes"] <= plan["least_bytes"]
     shutil.rmtree(tmp_path / "s")
+
+
+TEXTS = [None if c < 0 else "éclair" if c == 0 else f"class {c}" for c in CLASSES]
+
+
+def hdf5_texts(file, dtype):
+    with h5py.File(file, "w") as f:
+        f["all_feats"] = X
+        # bytes of a fixed length are what NumPy writes
+        texts = [text or "" for text in TEXTS]
+        f.create_dataset("word", data=[text.encode() for text in texts] if dtype == "S12" else texts, dtype=dtype)
+
+
+def parquet_texts(file, kind):
+    import pyarrow as pa
+    from pyarrow import parquet as pq
+
+    columns = {"feature": pa.array(X.tolist(), pa.list_(pa.float32())), "word": pa.array(TEXTS).cast(kind)}
+    pq.write_table(pa.table(columns), file, row_group_size=11)
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "dictionary", "varying", "fixed"])
+def test_classes_by_name(tmp_path, kind):
+    import pyarrow as pa
+
+    file = tmp_path / ("x.h5" if kind in ("varying", "fixed") else "x.parquet")
+    if kind in ("varying", "fixed"):
+        hdf5_texts(file, h5py.string_dtype() if kind == "varying" else "S12")
+    else:
+        parquet_texts(file, pa.dictionary(pa.int32(), pa.string()) if kind == "dictionary" else getattr(pa, kind)())
+    record = import_descriptors(file, store=tmp_path / "s", truth_field="word")
+    names = sorted({text for text in TEXTS if text})
+    assert record["class_names"] == names
+    assert names[-1] == "éclair"
+    found = Store(tmp_path / "s").array("background/truth")
+    assert [None if c < 0 else names[c] for c in found] == TEXTS
+
+
+def test_names_of_images_are_no_classes(tmp_path, monkeypatch):
+    monkeypatch.setattr("ooc_diffusion.features.class_texts._MOST_CLASSES", 50)
+    write_parquet(tmp_path / "x.parquet")
+    with pytest.raises(BadInput, match=r"x.parquet: path has more than 50 different names; give a column of classes"):
+        import_descriptors(tmp_path / "x.parquet", store=tmp_path / "s", truth_field="path")
+
+
+def test_texts_that_are_not_utf8(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as f:
+        f["all_feats"], f["word"] = X, np.array([b"\xff"] * N)
+    with pytest.raises(BadInput, match=r"x.h5: /word cannot be read from row 0 on"):
+        import_descriptors(tmp_path / "x.h5", store=tmp_path / "s", truth_field="word")
+
+
+def test_other_classes_of_two_roles_are_warned_of(tmp_path, caplog):
+    import pyarrow as pa
+    from pyarrow import parquet as pq
+
+    def give(role, texts):
+        columns = {"feature": pa.array(X[: len(texts)].tolist(), pa.list_(pa.float32())), "word": pa.array(texts)}
+        pq.write_table(pa.table(columns), tmp_path / f"{role}.parquet")
+        import_descriptors(tmp_path / f"{role}.parquet", store=tmp_path / "s", role=role, truth_field="word")
+
+    give("background", ["a", "c", "d", "e", "f", "g"])
+    give("seeds", ["g", "f", "e", "d", "c", "a"])
+    assert caplog.messages == []
+    give("tests", ["a", "b", "g"])
+    about = "other classes (b in tests alone; c, d, e, 1 more in background alone)"
+    assert [message for message in caplog.messages if "background" in message] == [
+        f"tests and background have {about}, so that the same number is not the same class; give both the same classes"
+    ]

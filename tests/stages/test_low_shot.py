@@ -196,10 +196,10 @@ def test_what_cannot_be_run_is_refused(stores, tmp_path):
     background = open_background(store, others.path)
     refused = [
         ({"variant": Variant("nowhere", k=K)}, "setting 'nowhere' is not one of none, in-domain, out-of-domain"),
-        ({"variant": Variant("out-of-domain", k=K)}, "a background goes with the setting out-of-domain"),
-        ({"variant": Variant("none", k=K), "background": background}, "a background goes with the setting out-of-domain"),
-        ({"variant": Variant("none", k=0)}, "k must be at least 1"),
-        ({"variant": Variant("none", k=30)}, "k is 30, but with few labels there are 21 images in the graph"),
+        ({"variant": Variant("out-of-domain", k=K)}, "`setting` out-of-domain goes with a `background`"),
+        ({"variant": Variant("none", k=K), "background": background}, "`setting` out-of-domain goes with a `background`"),
+        ({"variant": Variant("none", k=0)}, "`k` must be at least 1"),
+        ({"variant": Variant("none", k=30)}, "`k` is 30, but with few labels there are 21 images in the graph"),
         ({"variant": Variant("none", k=K, eta={"normalization": "no"})}, "normalization 'no' is not one of"),
         (
             {"variant": Variant("none", k=K), "protocol": protocol(n_per_class=(1, 10))},
@@ -209,7 +209,7 @@ def test_what_cannot_be_run_is_refused(stores, tmp_path):
     for options, message in refused:
         with pytest.raises(BadInput, match=message):
             low_shot(store, **{"protocol": protocol(), "fusion": False, "settings": QUICK, **options})
-    with pytest.raises(BadInput, match="61 images of .* are asked for, but there are 60"):
+    with pytest.raises(BadInput, match="`size` is 61, but .* has 60 images; give from 1 to 60"):
         open_background(store, others.path, size=61)
     with pytest.raises(BadInput, match="groups are"):
         protocol(groups=(2,))

@@ -179,10 +179,10 @@ def test_any_number_of_probes(folder, index):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"probes": 257}, "probes is 257; give from 1 to all 256 lists"),
-        ({"probes": 0}, "probes is 0; give from 1"),
-        ({"probes": 3, "target_recall": 0.5}, "give either probes or target_recall"),
-        ({"target_recall": 0.0}, r"target_recall is 0\.0; give a share above 0"),
+        ({"probes": 257}, "`probes` is 257; give from 1 to all 256 lists"),
+        ({"probes": 0}, "`probes` is 0; give from 1"),
+        ({"probes": 3, "target_recall": 0.5}, "give either `probes` or `target_recall`"),
+        ({"target_recall": 0.0}, r"`target_recall` is 0\.0; give a share above 0"),
     ],
 )
 def test_bad_options(folder, options, message):

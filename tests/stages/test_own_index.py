@@ -108,12 +108,12 @@ def test_the_memory_of_both_processes_is_planned(folder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"index": "Flat"}, "everything is searched with the index of the file; leave out table and index, or index_file"),
-        ({"table": "ids.npy"}, "leave out table and index"),
-        ({"target_recall": 0.9}, "target_recall is for lists that are made here; with index_file give probes"),
-        ({"precision": "float16"}, "precision float16 is for index list-major"),
-        ({"probes": 0}, "probes is 0; give"),
-        ({"probes": 3}, r"probes is 3, but .*my.faiss \(IndexFlatIP\) has 0 lists; give at most that, or none"),
+        ({"index": "Flat"}, "everything is searched with the index of the file; leave out `table` and `index`, or `index_file`"),
+        ({"table": "ids.npy"}, "leave out `table` and `index`"),
+        ({"target_recall": 0.9}, "`target_recall` is for lists that are made here; with `index_file` give `probes`"),
+        ({"precision": "float16"}, "`precision` float16 is for `index` list-major"),
+        ({"probes": 0}, "`probes` is 0; give"),
+        ({"probes": 3}, r"`probes` is 3, but .*my.faiss \(IndexFlatIP\) has 0 lists; give at most that, or none"),
         ({"index_file": "none.faiss"}, "none.faiss cannot be read: No such file"),
         ({"index_file": "/tmp"}, "/tmp is no file; give one that faiss.write_index wrote"),
     ],

@@ -164,7 +164,7 @@ SHAPES = {
     "floats": (lambda ids: ids.astype(np.float32), r"holds float32 \(4200, 9\); a neighbor table is integers"),
     "rows": (lambda ids: ids[:-1], r"has 4199 rows, but there are 4200 background images"),
     "one dimension": (lambda ids: ids.ravel(), r"holds int32 \(37800,\)"),
-    "narrow": (lambda ids: ids[:, :6], r"has 6 neighbors in a row, fewer than k = 7; give a wider table or a smaller --k"),
+    "narrow": (lambda ids: ids[:, :6], r"has 6 neighbors in a row, fewer than `k` = 7; give a wider table, or less"),
 }
 
 
@@ -177,7 +177,7 @@ def test_bad_shapes(searched, folder, tmp_path, change, message):
 
 def test_bad_files(searched, folder, tmp_path):
     table, similarities = files(searched, True).values()
-    with pytest.raises(BadInput, match="give --table as well"):
+    with pytest.raises(BadInput, match="give `table` as well"):
         neighbors(folder, k=K, similarities=similarities)
     with pytest.raises(BadInput, match=r"give floats of shape \(4200, 9\), as the table"):
         neighbors(folder, k=K, table=table, similarities=table)

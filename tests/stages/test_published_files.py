@@ -124,7 +124,7 @@ def test_a_transform_of_others(files, tmp_path):
     import_descriptors(tmp_path / "x.npy", store=tmp_path / "s")
     with pytest.raises(BadInput, match="background have descriptors of 20 values, but .*PCAR256.vt takes 24 to 8"):
         reduce(tmp_path / "s", transform=transform)
-    with pytest.raises(BadInput, match="dim is 9, but .*PCAR256.vt gives 8 values; leave dim out"):
+    with pytest.raises(BadInput, match="`dim` is 9, but .*PCAR256.vt gives 8 values; leave `dim` out"):
         reduce(tmp_path / "s", dim=9, transform=transform)
     with pytest.raises(BadInput, match="cannot be read|does not exist"):
         reduce(tmp_path / "s", transform=tmp_path / "none.vt")
@@ -149,16 +149,16 @@ BAD = {
         np.int64,
         32,
         {},
-        r"I.int32 has 153600 bytes, which are 1200 rows of 32 int32, but there are 600 .*--table-width 64",
+        r"I.int32 has 153600 bytes, which are 1200 rows of 32 int32, but there are 600 .*; `table_width` 64",
     ),
     "a row too few": (np.int32, 32, {"rows": 599}, r"76672 bytes, which are 599 rows of 32 int32, but there are 600 background"),
     "cut": (
         np.int32,
         32,
         {"cut": 4},
-        r"76796 bytes, which are 599 rows of 32 int32 \(32 x 4 = 128 bytes\) and 124 more; .*--table-width",
+        r"76796 bytes, which are 599 rows of 32 int32 \(32 x 4 = 128 bytes\) and 124 more; .*`table_width`",
     ),
-    "another width": (np.int32, 16, {}, r"38400 bytes, which are 300 rows of 32 int32, .*--table-width 16 would fit"),
+    "another width": (np.int32, 16, {}, r"38400 bytes, which are 300 rows of 32 int32, .*`table_width` 16 would fit"),
 }
 
 
@@ -171,7 +171,7 @@ def test_tables_of_another_size(files, tmp_path, dtype, width, change, message):
     with pytest.raises(BadInput, match=message) as error:
         neighbors(store, k=10, table=tmp_path / "I.int32")
     assert "\n" not in str(error.value)
-    with pytest.raises(BadInput, match="table_width is that of a table"):
+    with pytest.raises(BadInput, match="`table_width` is that of a table"):
         neighbors(store, k=10, table_width=32)
 
 

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from ooc_diffusion.errors import BadInput
-from ooc_diffusion.features import read_training
+from ooc_diffusion.features import Preprocessing, Recipe, make_network, measure_training, read_training
 from ooc_diffusion.images import DigitsSource, folder, read_image
 from ooc_diffusion.stages import train as stage
+from ooc_diffusion.stages import training_forecast
 from ooc_diffusion.stages.base_classes import choose_images, read_base_classes
 from ooc_diffusion.stages.extract import extract
 from ooc_diffusion.stages.settings import Settings
@@ -25,6 +26,7 @@ torch = pytest.importorskip("torch")
 BASE = ["greek/alpha", "greek/beta", "latin/a", "latin/b"]
 NOVEL = ["greek/gamma", "latin/c"]
 SETTINGS = Settings(threads=1, device="cpu", seed=2)
+SMALL = Settings(threads=1, device="cpu", seed=2, memory_budget="64MiB")
 QUICK = {"image_size": 8, "epochs": 2, "batch_size": 8, "settings": SETTINGS}
 
 
@@ -140,6 +142,7 @@ def test_a_stopped_training_goes_on_and_ends_with_the_same_bytes(characters, uni
 KILLED = """
 import os, signal, sys
 from ooc_diffusion.stages import train as stage
+from ooc_diffusion.stages import training_forecast
 from ooc_diffusion.stages.settings import Settings
 stage.SECONDS_BETWEEN_STATES = 0
 write, count = stage._write_state, [0]
@@ -182,6 +185,13 @@ def test_a_damaged_state_and_other_options(characters, uninterrupted, tmp_path, 
     monkeypatch.setattr(stage, "_write_state", write)
     with pytest.raises(BadInput, match=r"learning_rate = 0.1 \(now 0.2\)"):
         run(characters, tmp_path, learning_rate=0.2)
+    (tmp_path / "fewer.txt").write_text("greek/alpha\nlatin/a\n")
+    with pytest.raises(
+        BadInput, match=r"classes = \['greek/alpha', .*'latin/b'\] \(now \['greek/alpha', 'latin/a'\]\), other weights;"
+    ):
+        run(characters, tmp_path, classes=tmp_path / "fewer.txt")
+    with pytest.raises(BadInput, match=r"with other weights, seed = 2 \(now 3\)|with seed = 2 \(now 3\), other weights"):
+        run(characters, tmp_path, settings=replace(SETTINGS, seed=3))
     state = tmp_path / "s" / "jobs" / "train.state"
     state.write_bytes(state.read_bytes()[:-1] + b"x")
     run(characters, tmp_path)
@@ -191,6 +201,36 @@ def test_a_damaged_state_and_other_options(characters, uninterrupted, tmp_path, 
     with pytest.raises(KeyboardInterrupt):
         run(characters, tmp_path / "other")
     assert "jobs/train.state" in clean(Store(tmp_path / "other" / "s"), unfinished=True).files
+
+
+@pytest.mark.parametrize(("balanced", "shown"), [(False, 35), (True, 36)])
+def test_seconds_are_those_of_some_steps_times_the_images(characters, tmp_path, monkeypatch, balanced, shown):
+    (characters / "images" / BASE[0] / "0.png").rename(tmp_path / "0.png")
+    asked = []
+
+    def measured(network, preprocessing, recipe, *, n_classes, images):
+        asked.append((n_classes, images, recipe.batch_size))
+        return 0.5
+
+    monkeypatch.setattr(training_forecast, "measure_training", measured)
+    options = {"epochs": 3, "held_out": 0.05, "balanced": balanced, "settings": replace(SETTINGS, dry_run=True)}
+    try:
+        record = run(characters, tmp_path, **options)
+        assert "planned_seconds" not in run(characters, tmp_path, **{**options, "settings": replace(SMALL, dry_run=True)})
+    finally:
+        (tmp_path / "0.png").rename(characters / "images" / BASE[0] / "0.png")
+    assert (record["images"], record["held_out"]) == (35, 4)
+    assert record["planned_seconds"] == {"training": pytest.approx(0.5 * 3 * (shown + 4 / 3))}
+    assert asked == [(4, 8, 8)]
+
+
+def test_measuring_leaves_the_generator_of_torch_as_it_was():
+    recipe = Recipe(1, 8, 0.1, 0.0, False, "shift", False, 0)
+    shown = Preprocessing(8, 8, "bilinear", [0.5], [0.5], True)
+    network = make_network("resnet10-small", 3, gray=True, seed=0)
+    before = torch.random.get_rng_state()
+    assert measure_training(network, shown, recipe, n_classes=3, images=4) > 0
+    assert torch.equal(before, torch.random.get_rng_state())
 
 
 def test_done_before_and_output_of_others(characters, uninterrupted, tmp_path):

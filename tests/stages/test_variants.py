@@ -143,10 +143,10 @@ def test_a_wrong_prior_is_refused(store, few, tmp_path, text, message):
 
 def test_options_that_contradict_each_other_are_refused(store, few):
     for options, message in [
-        ({"prior": "estimate", "normalization": "rows"}, "prior is for normalization columns or sinkhorn, not rows"),
-        ({"prior": "estimate", "prior_power": -1.0}, "prior_power is -1.0; give a number of 0 or more"),
-        ({"alpha": 0.5, "reset": True}, "alpha is for normalization columns or none"),
-        ({"alpha": 0.5, "solver": "conjugate-gradient", "n_iter": 3}, "has no number of iterations; leave out n_iter"),
+        ({"prior": "estimate", "normalization": "rows"}, "`prior` is for `normalization` columns or sinkhorn, not rows"),
+        ({"prior": "estimate", "prior_power": -1.0}, "`prior_power` is -1.0; give a number of 0 or more"),
+        ({"alpha": 0.5, "reset": True}, "`alpha` is for `normalization` columns or none"),
+        ({"alpha": 0.5, "solver": "conjugate-gradient", "n_iter": 3}, "has no number of iterations; leave out `n_iter`"),
         ({"solver": "conjugate-gradient"}, "solver conjugate-gradient is for alpha"),
     ]:
         with pytest.raises(BadInput, match=message):
@@ -223,5 +223,5 @@ def test_the_mutual_graph_as_a_stage(store, naive):
     assert store.parameters("graph")["mutual"] is True
     graph(store.path, settings=AGAIN)
     assert "mutual" not in store.parameters("graph")
-    with pytest.raises(BadInput, match="rate is 0.0; give a number above 0"):
+    with pytest.raises(BadInput, match="`rate` is 0.0; give a number above 0"):
         graph(store.path, weighting="meaningful", rate=0.0)

@@ -269,6 +269,23 @@ def test_what_differs_is_shown_and_refused(store, monkeypatch, state):
         assert len(list((store.path / "data").glob("values.*"))) == 1
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "shown"),
+    [
+        ("0" * 32, "1" * 32, "with other k; give the same"),
+        ("0" * 32, None, f"k = {'0' * 32} \\(now None\\)"),
+        ([1, 2], [1, 3], r"k = \[1, 2\] \(now \[1, 3\]\)"),
+        (list(range(11)), list(range(6, 12)), r"k with 0, 1, 2, 3, 2 more \(now with 11\)"),
+        (list(range(11)), list(range(12)), r"k with none of these \(now with 11\)"),
+        (list(range(11)), list(range(11))[::-1], r"k = \[0, 1, .* \(now \[10, 9, "),
+    ],
+)
+def test_long_lists_and_digests_that_differ_are_shown_in_short(store, old, new, shown):
+    put(store, "make", "a", np.zeros(1), k=old)
+    with pytest.raises(BadInput, match=shown):
+        put(store, "make", "a", np.zeros(1), k=new)
+
+
 def test_identical_rerun_is_published_at_once(store):
     put(store, "make", "values", np.arange(3), k=1)
     before = {path: path.read_bytes() for path in store.path.rglob("*") if path.is_file() and path.name != "lock"}

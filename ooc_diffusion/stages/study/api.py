@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ...errors import BadInput
+from ...errors import BadInput, BadOption
 from ...report import Chapter, StudyPage, chapter_csv, chapter_text, write_study
 from ...report.page import replace_text
 from ...report.plots import chart_svg, standalone
@@ -21,7 +22,7 @@ from ..seen_classes import seen_novel_classes, tests_are_seen
 from ..settings import Record, Settings
 from ..temporary_graphs import GraphKeeper
 from .accuracies import knn, table2, table3, table5, transductive
-from .data import open_images, open_other, split_file
+from .data import open_images, open_other, refuse_no_data, split_file
 from .graphs import figure2, figure3, figure6, table4
 from .parameters import figure5, smooth, table1
 from .planning import plan_study
@@ -105,9 +106,8 @@ def study(
     """
     settings = settings or Settings()
     chosen = list(CHAPTERS) if ALL in names else list(dict.fromkeys(names))
-    unknown = [name for name in chosen if name not in CHAPTERS]
-    if unknown or not chosen:
-        raise BadInput(f"study {unknown[0] if unknown else ''!r} is not one of {', '.join((*CHAPTERS, ALL))}")
+    _check_names(chosen)
+    refuse_no_data(data, background)
     folder = Path(output)
     if settings.dry_run:
         return plan_study(data, background, split, n_per_class=n_per_class, draws=draws, k=k, dim=dim, settings=settings)
@@ -138,13 +138,21 @@ def study(
     }
 
 
+def _check_names(chosen: Sequence[str]) -> None:
+    for name in chosen or [""]:
+        if name not in CHAPTERS:
+            close = difflib.get_close_matches(name.lower(), [*CHAPTERS, ALL], n=3)
+            hint = f"did you mean {', '.join(close)}?" if close else f"give some of {', '.join((*CHAPTERS, ALL))}"
+            raise BadOption(f"there is no study {name!r}; {hint}")
+
+
 def possible_sizes(images: Store, split: Path, n_per_class: Sequence[int], seed: int) -> tuple[int, ...]:
     """Return the numbers of labelled images that each novel class has."""
     one = make_protocol(images, split, seed=seed, n_per_class=(1,), draws=1)
     most = min(problem.most_per_class for problem in one.problems(images))
     sizes = tuple(sorted({n for n in n_per_class if 1 <= n <= most}))
     if not sizes:
-        raise BadInput(f"a novel class has {most} training images, less than each of {list(n_per_class)}; give a smaller n")
+        raise BadInput(f"a novel class has {most} training images, less than each of {list(n_per_class)}; lower `n_per_class`")
     return sizes
 
 

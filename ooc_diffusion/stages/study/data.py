@@ -9,9 +9,11 @@ import numpy as np
 
 from ...errors import BadInput
 from ...evaluation import random_split, write_split
+from ...images import is_folder, refuse_missing
 from ...store import Store
+from ..class_names import class_names
 from ..extract import extract
-from ..low_shot import check_store, class_names
+from ..low_shot import check_store
 from ..plans import BLOCK_ROWS, plan_import
 from ..reduce import reduce
 from ..seen_classes import trained_classes
@@ -20,6 +22,14 @@ from .runs import store_at
 
 SPLITS = {"background": "train", "tests": "test"}
 _COPIED = ("descriptors", "truth")
+
+
+def refuse_no_data(data: str, background: str | None) -> None:
+    """Raise `BadInput` where what is given is a path without a store; a background may be a folder of images."""
+    for path in filter(None, (data, background)):
+        refuse_missing(path)
+    if is_folder(data) and not store_at(data):
+        raise BadInput(f"{data} holds no store; extract its images into one, and give that as `data`")
 
 
 def open_images(data: str, folder: Path, *, root: str | None, dim: int, settings: Settings) -> Store:
@@ -114,7 +124,9 @@ def open_other(background: str | None, images: Store, folder: Path, *, root: str
         return Store(background)
     described = description(images)
     if described.get("model") != "pixels":
-        raise BadInput(f"{background} is a data set, but the images are not described by pixels; extract it alike into a store")
+        raise BadInput(
+            f"`background` {background} is a data set, but the images are not described by pixels; extract it alike into a store"
+        )
     made = folder / "background.store"
     color = {"image_size": described["image_size"], "color": described["color"]}
     extract(background, store=made, root=root, model="pixels", settings=settings, **color)

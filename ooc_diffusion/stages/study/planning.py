@@ -10,7 +10,8 @@ from ...evaluation import random_split
 from ...features import make_extractor
 from ...images import open_source
 from ...store import Store
-from ..low_shot import Protocol, class_names, make_protocol
+from ..class_names import class_names
+from ..low_shot import Protocol, make_protocol
 from ..low_shot_background import open_background
 from ..low_shot_diffusion import Variant, low_shot
 from ..low_shot_knn import low_shot_knn

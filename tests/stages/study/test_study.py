@@ -193,7 +193,7 @@ def test_a_store_without_tests_is_halved_class_by_class(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"names": ["table9"]}, "study 'table9' is not one of table1, table2"),
+        ({"names": ["table9"]}, "there is no study 'table9'; did you mean table"),
         ({"n_per_class": (50,)}, "a novel class has 9 training images, less than each of"),
         ({"background": "digits"}, "digits is a data set, but the images are not described by pixels"),
     ],
