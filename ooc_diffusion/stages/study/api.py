@@ -20,6 +20,7 @@ from ..page import library_versions
 from ..settings import Record, Settings
 from ..temporary_graphs import GraphKeeper
 from .accuracies import knn, table2, table3, table5, transductive
+from .claims import RULE
 from .data import open_images, open_other, split_file
 from .graphs import figure2, figure3, figure6, table4
 from .parameters import figure5, smooth, table1
@@ -124,7 +125,7 @@ def study(
             chapters.append(CHAPTERS[name](runs))
             _write(chapters[-1], folder)
     page = folder / ("study.html" if len(chosen) > 1 else f"{chosen[0]}.html")
-    write_study(StudyPage(_title(data), _summary(runs, data, background), chapters, library_versions(), command), page)
+    write_study(StudyPage(_title(data), _summary(runs, data, background), chapters, library_versions(), command, RULE), page)
     return {
         "stage": "study",
         "tables": [chapter_text(chapter) for chapter in chapters],

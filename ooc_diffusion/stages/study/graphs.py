@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -10,13 +11,15 @@ from ...evaluation import MEASURES, paper
 from ...report import Cell, Chapter, Chart, Grid, Line
 from ..low_shot_diffusion import COEFFICIENTS
 from .accuracies import NO_BACKGROUND
-from .claims import decide
+from .claims import FACTOR, SURELY, Answer, Values, better, decide, equal, every, grows, spread
 from .runs import Runs, summary
 
 # Neighbors per node in figure 2.
 _NEIGHBORS = (3, 5, 10, 20, 30, 50)
 # L counts as full from this share of its largest fill on.
 _FULL = 0.99
+# Times that differ by less than this factor are called equal.
+_TIMES = 1.25
 
 
 def table4(runs: Runs) -> Chapter:
@@ -39,22 +42,24 @@ def table4(runs: Runs) -> Chapter:
         ("logistic regression", [f"{paper.LOGISTIC_SECONDS[0]} to {paper.LOGISTIC_SECONDS[1]} s", "", "", ""]),
     ]
     outside = [name for name in names if name != "in-domain"]
-    best = [found[name].chosen(n)["n_iter"] for name in outside]
+    best = [found[name].best_of_draws(n, "curves", runs.measure) for name in outside]
     claims = [
         decide(
             "Table 4, 4.5",
             "The larger the background, the more iterations are best.",
-            f"at n = {n} the chosen number never falls from one background to the next larger one, and grows from none to the "
-            "largest",
-            best == sorted(best) and best[-1] > best[0] if len(best) > 1 else None,
-            [", ".join(f"{name}: {value}" for name, value in zip(outside, best, strict=True))],
-            missing=NO_BACKGROUND,
+            f"at n = {n} the best number of a draw does not fall {SURELY} from one background to the next larger one, and grows "
+            "by as much from none to the largest",
+            grows(best),
+            [", ".join(spread(name, values) for name, values in zip(outside, best, strict=True))],
+            draws=runs.protocol.draws,
+            missing="" if runs.sizes else NO_BACKGROUND,
         ),
         decide(
             "Table 4, 4.5",
             "Diffusion takes less time than completing the graph.",
-            f"seconds of a diffusion of all {runs.max_iter} iterations below those of building a graph, for each background",
-            all(not a <= b for a, b in seconds.values()),
+            f"mean seconds of a diffusion of all {runs.max_iter} iterations are less than those of building a graph by a factor "
+            f"of {_TIMES:g}, for each background; not where they are more by as much, and in between nothing can be told",
+            every(_faster(b, a) for a, b in seconds.values()),
             [f"{name}: {b:.2f} s against {a:.2f} s" for name, (a, b) in seconds.items()],
         ),
     ]
@@ -75,10 +80,15 @@ def _seconds(record: dict) -> tuple[float, float]:  # type: ignore[type-arg]
     return spent["graph"] / graphs if graphs else math.nan, spent["diffusion"] / max(1, record["runs"])
 
 
+def _faster(a: float, b: float) -> Answer:
+    """Return whether seconds a are less than b, by more than times of one machine vary; None where one is not known."""
+    return True if a * _TIMES < b else False if a > b * _TIMES else None
+
+
 def figure2(runs: Runs) -> Chapter:
     """Accuracy over the number of edges."""
     n, measure = runs.n_parameters, runs.measure
-    lines, best = [], {}
+    lines, best, found = [], {}, {}
     problem = runs.protocol.problems(runs.store)[0]
     for name, setting, size in runs.settings_of():
         labelled = len(problem.labelled(0)[0].rows)
@@ -86,6 +96,7 @@ def figure2(runs: Runs) -> Chapter:
         tried = [k for k in _NEIGHBORS if k < min(size or nodes, nodes)]
         values = [runs.parameter(setting, size, k=k).diffusion(n, measure) for k in tried]
         lines.append(Line(name, [float(k * nodes) for k in tried], [summary(each) for each in values]))
+        found[name] = dict(zip(tried, values, strict=True))
         best[name] = tried[int(np.argmax([round(float(np.mean(each)), 12) for each in values]))]
     rows = [
         (line.name, [f"{x:,.0f}: {100 * y[0]:.1f}" for x, y in zip(line.x, line.y, strict=True)] + [""] * (6 - len(line.x)))
@@ -95,10 +106,12 @@ def figure2(runs: Runs) -> Chapter:
         decide(
             "Figure 2, 4.3",
             "The best number of neighbors is the same for all sizes of the background (k = 30 in the paper).",
-            f"the k with the best mean over the draws at n = {n} is the same for none and each size of the other collection",
-            len({k for name, k in best.items() if name != "in-domain"}) == 1 if runs.sizes else None,
+            f"at n = {n} there is one k alone that is the best, or not below it {SURELY}, for none and each size of the other "
+            "collection; not where there is none, and with several nothing can be told",
+            _one_best([values for name, values in found.items() if name != "in-domain"]),
             [", ".join(f"{name}: k = {k}" for name, k in best.items())],
-            missing=NO_BACKGROUND,
+            draws=runs.protocol.draws,
+            missing="" if runs.sizes else NO_BACKGROUND,
         )
     ]
     return Chapter(
@@ -112,6 +125,16 @@ def figure2(runs: Runs) -> Chapter:
     )
 
 
+def _one_best(settings: Sequence[Mapping[int, Values]]) -> Answer:
+    """Return whether one k alone may be the best in all settings: of each the accuracies by k."""
+    possible: set[int] | None = None
+    for values in settings:
+        best = max(values.values(), key=lambda each: float(np.mean(each)))
+        mine = {k for k, each in values.items() if not better(best, each)}
+        possible = mine if possible is None else possible & mine
+    return {0: False, 1: True}.get(len(possible or ()))
+
+
 def figure3(runs: Runs) -> Chapter:
     """How L fills up, and accuracy, by iteration."""
     n, place = runs.n_parameters, MEASURES.index(runs.measure)
@@ -122,18 +145,19 @@ def figure3(runs: Runs) -> Chapter:
         t = list(range(share.shape[1]))
         full.append(Line(name, t, [summary(share[:, i].tolist()) for i in t]))
         curves.append(Line(name, t, [summary(curve[:, i].tolist()) for i in t]))
-        means = share.mean(axis=0)
-        filled, best = int(np.argmax(means >= _FULL * means[-1])), found.chosen(n)["n_iter"]
-        near.append(abs(best - filled) <= 1)
-        figures.append(f"{name}: best after {best}, full after {filled}")
+        filled = [int(np.argmax(of_draw >= _FULL * of_draw[-1])) for of_draw in share]
+        best = found.best_of_draws(n, "curves", runs.measure)
+        near.append(equal(best, filled, margin=1))
+        figures.append(f"{spread(f'{name}, best after', best)}, {spread('full after', filled)}")
     claims = [
         decide(
             "Figure 3, 4.6",
             "The best iteration is about the one at which L becomes full.",
-            f"in each setting the best iteration is at most one from the first with {_FULL:.0%} of the entries that are ever "
-            "above zero",
-            all(near),
+            f"in each setting the best iteration of a draw is at most one from the first with {_FULL:.0%} of the entries that "
+            f"are ever above zero, for all differences within {FACTOR:g} standard errors of the mean",
+            every(near),
             figures,
+            draws=runs.protocol.draws,
         )
     ]
     heads = ["iteration", *(str(t) for t in range(len(full[0].x)))]
@@ -158,7 +182,7 @@ def figure6(runs: Runs) -> Chapter:
     """Accuracy over the weight of logistic regression in the fusion."""
     place = MEASURES.index(runs.measure)
     settings = runs.settings_of()
-    charts, grids, figures, grows = [], [], [], []
+    charts, grids, figures, growing = [], [], [], []
     for name, setting, size in [*settings[-2:-1][: len(runs.sizes)], settings[-1]]:
         found = runs.diffusion(setting, size)
         lines = [
@@ -170,8 +194,9 @@ def figure6(runs: Runs) -> Chapter:
             for n in runs.n_tables
         ]
         chosen = [found.chosen(n)["coefficient"] for n in runs.n_tables]
-        grows.append(chosen == sorted(chosen) and chosen[-1] > chosen[0])
-        figures.append(f"{name}: {', '.join(f'{a:g}' for a in chosen)}")
+        weights = [COEFFICIENTS[found.best_of_draws(n, "fusion", runs.measure)].tolist() for n in runs.n_tables]
+        growing.append(grows(weights))
+        figures.append(f"{name}: {', '.join(spread(f'n = {n}', each) for n, each in zip(runs.n_tables, weights, strict=True))}")
         charts.append(Chart(f"Fusion, {name}", "weight of logistic regression", f"{runs.label} accuracy (%)", lines))
         tenths = range(0, len(COEFFICIENTS), 4)
         heads = ["weight", *(f"{COEFFICIENTS[i]:.1f}" for i in tenths), "chosen"]
@@ -183,9 +208,11 @@ def figure6(runs: Runs) -> Chapter:
         decide(
             "Figure 6, appendix C",
             "The weight of logistic regression in the fusion grows with the number of labelled images.",
-            "in each setting the chosen weight never falls with n, and is larger for the most than for the fewest",
-            all(grows),
+            f"in each setting the best weight of a draw does not fall {SURELY} from one n to the next, and is larger by as much "
+            "for the most than for the fewest",
+            every(growing),
             figures,
+            draws=runs.protocol.draws,
         )
     ]
     return Chapter(
