@@ -106,10 +106,11 @@ class Chapter:
 
 @dataclass(frozen=True)
 class StudyPage:
-    """The page of a study."""
+    """The page of a study; ``rule`` says how verdicts come about in general."""
 
     title: str
     summary: Sequence[tuple[str, str | int]]
     chapters: Sequence[Chapter]
     versions: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
+    rule: str = ""

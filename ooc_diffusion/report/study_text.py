@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from .study import Chapter, Grid
+from .study import Chapter, Claim, Grid
 from .study_page import grid_cells
 
 
@@ -15,12 +15,15 @@ def chapter_text(chapter: Chapter) -> str:
     parts = [f"{chapter.title}\n{chapter.about}"]
     parts += [_table(grid) for grid in (*chapter.grids, *chapter.paper)]
     if chapter.claims:
-        parts.append("\n".join(f"{claim.verdict}: {claim.text} ({claim.source}) {claim.figures}" for claim in chapter.claims))
+        parts.append("\n".join(map(_claim, chapter.claims)))
     return "\n\n".join(parts)
 
 
 def chapter_csv(chapter: Chapter) -> str:
-    """Return all cells, those of the paper too: ``source,table,row,column,mean,std,text``, accuracies as fractions of 1."""
+    """Return all cells, those of the paper and claims too: columns ``source,table,row,column,mean,std,text``.
+
+    Accuracies are fractions of 1.
+    """
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(["source", "table", "row", "column", "mean", "std", "text"])
@@ -30,7 +33,15 @@ def chapter_csv(chapter: Chapter) -> str:
                 for column, cell in zip(grid.columns[1:], cells, strict=False):
                     numbers = ("", "", cell or "") if cell is None or isinstance(cell, str) else (*map(_number, cell), "")
                     lines.writerow([source, grid.title, name, column, *numbers])
+    for claim in chapter.claims:
+        figures = f"{claim.figures}; holds where {claim.rule}" if claim.rule else claim.figures
+        lines.writerow(["claim", claim.source, claim.text, claim.verdict, "", "", figures])
     return text.getvalue()
+
+
+def _claim(claim: Claim) -> str:
+    rule = f"\n    holds where {claim.rule}" if claim.rule else ""
+    return f"{claim.verdict}: {claim.text} ({claim.source}) {claim.figures}{rule}"
 
 
 def _number(value: float | None) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,19 @@ import numpy as np
 
 from ..errors import BadInput
 from ..features import PCA, normalize_rows, project
+from ..parallel import limit_threads
 from ..store import Store
+from .neighbors import neighbors, search_parameters
 from .plans import BLOCK_ROWS
-from .settings import Worker
+from .settings import Settings
+from .stage_names import digest
+
+# Folder of a collection's store in which it lies searched: a store for each combination of vectors and parameters.
+SEARCHED = "searched"
+SEARCHED_STAGES = ("reduce.background", "neighbors.background")
+# What may be alike in two stores, the first that is.
+_ALIKE = ("background/descriptors", "background/vectors")
+_PCA = [f"pca/{name}" for name in ("mean", "components", "variance", "bias")]
 
 
 @dataclass(frozen=True)
@@ -49,26 +60,84 @@ class Background:
             raise BadInput(f"{self.other.path} has no descriptors like those of {store.path}, which the prior is estimated from")
         return self.other.array(self.array)[: self.n]
 
-    def vectors(self, worker: Worker, store: Store) -> np.ndarray:
-        """Return unit vectors of (n, dim), brought to those of a store and written as scratch of a job."""
-        source = self.other.array(self.array)
+    def searched(self, store: Store, *, k: int, settings: Settings) -> Store:
+        """Return a store with their unit vectors, brought to those of another, and their neighbors among themselves.
+
+        Parameters
+        ----------
+        store : Store
+            The images of the protocol.
+        k : int
+            Neighbors per image.
+        settings : Settings
+            Options of the run.
+
+        Returns
+        -------
+        Store
+            The collection itself, where its vectors are taken as they are and were searched alike; else one in its folder
+            ``searched``, made where it is not there yet. A temporary one where nothing can be written there.
+        """
+        sought = search_parameters(self.n, k=k, settings=settings)
+        vectors = {**self.parameters, **_brought(store, self.array, self.other.entry(self.array).shape[1])}
+        if self.array == "background/vectors" and self.n == self.other.entry(self.array).shape[0] and _has(self.other, sought):
+            return self.other
+        if os.access(self.other.path, os.W_OK):
+            made = Store(self.other.path / SEARCHED / digest({**vectors, **sought}), create=True)
+        else:
+            made = Store.temporary(inside=store.path / "jobs")
+        if _has(made, sought):
+            return made
+        quiet = replace(settings, overwrite=True, dry_run=False, progress=Settings.progress)
+        with made.lock:
+            self._bring(made, store, vectors, settings)
+            neighbors(made, k=k, settings=quiet)
+        return made
+
+    def _bring(self, made: Store, store: Store, parameters: dict[str, Any], settings: Settings) -> None:
+        """Write the vectors, or go on with it."""
+        source, dim = self.other.array(self.array), store.entry("background/vectors").shape[1]
         pca = _pca(store, self.array, source.shape[1])
-        vectors = worker.job.array("background", "<f4", (self.n, store.entry("background/vectors").shape[1]), scratch=True)
-        for first in range(vectors.rows, self.n, BLOCK_ROWS):
-            block = np.array(source[first : min(first + BLOCK_ROWS, self.n)])
-            if self.described:
-                block = normalize_rows(block) if pca is None else project(pca, block, threads=worker.threads)
-            vectors.append(block)
-            worker.job.checkpoint()
-        return vectors.view()
+        with (
+            limit_threads(settings.threads) as threads,
+            made.job(SEARCHED_STAGES[0], parameters=parameters, overwrite=True) as job,
+        ):
+            if job.published:
+                return
+            vectors = job.array("background/vectors", "<f4", (self.n, dim))
+            for first in range(vectors.rows, self.n, BLOCK_ROWS):
+                block = np.array(source[first : min(first + BLOCK_ROWS, self.n)])
+                if self.described:
+                    block = normalize_rows(block) if pca is None else project(pca, block, threads=threads)
+                vectors.append(block)
+                job.checkpoint()
+            job.publish({"images": self.n})
+
+
+def _has(store: Store, sought: dict[str, Any]) -> bool:
+    """Return whether a store has its background searched with some parameters, and nothing added to it since."""
+    made = store.manifest.stages.get(SEARCHED_STAGES[1])
+    return (
+        made is not None
+        and made["parameters"] == sought
+        and "added" not in made["record"]
+        and SEARCHED_STAGES[0] in store.manifest.stages
+        and not store.outdated(SEARCHED_STAGES[1])
+    )
+
+
+def _brought(store: Store, array: str, d: int) -> dict[str, Any]:
+    """Return what brings an array of d values to the vectors of a store, as JSON values."""
+    if _pca(store, array, d) is None:
+        return {"array": array}
+    return {"array": array, **{name: store.entry(name).identity for name in _PCA if name in store}}
 
 
 def _pca(store: Store, array: str, d: int) -> PCA | None:
     """Return what brings an array of d values to the vectors of a store; None where only the length is changed."""
     if array != "background/descriptors" or "pca/mean" not in store or store.entry("pca/components").shape[1] != d:
         return None
-    names = [f"pca/{name}" for name in ("mean", "components", "variance", "bias")]
-    return PCA(*(store.array(name) for name in names if name in store))
+    return PCA(*(store.array(name) for name in _PCA if name in store))
 
 
 def open_background(store: Store, folder: str | Path, *, size: int | None = None) -> Background:
@@ -94,7 +163,7 @@ def open_background(store: Store, folder: str | Path, *, size: int | None = None
         If neither descriptors nor vectors are alike, or there are fewer images.
     """
     other = Store(folder)
-    for name in ("background/descriptors", "background/vectors"):
+    for name in _ALIKE:
         if name in other and name in store and other.entry(name).shape[1] == store.entry(name).shape[1]:
             n = other.entry(name).shape[0]
             if size is not None and not 1 <= size <= n:

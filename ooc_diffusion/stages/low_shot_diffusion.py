@@ -180,7 +180,7 @@ class _Runs:
         graphs = keeper.graphs(
             self.store,
             tests=(self.store.array("tests/vectors"), self.test_rows),
-            fixed=None if background is None else lambda: background.vectors(self.worker, self.store),
+            fixed=None if background is None else lambda: background.searched(self.store, k=self.variant.k, settings=settings),
             fixed_name=None if background is None else tuple(background.parameters.values()),
             k=self.variant.k,
             settings=settings,

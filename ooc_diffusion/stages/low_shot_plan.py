@@ -57,7 +57,8 @@ def plan_low_shot(
             zhou=variant.eta.get("solver", "iterate") if "alpha" in variant.eta else None,
         ),
     ]
+    kept = plans[0].disk_bytes + 4 * n_background * dim if n_background else 0  # the background, searched, in its own store
     scratch = sum(plan.disk_bytes for plan in plans) + max(plan.scratch_bytes for plan in plans) + 4 * n * dim
     peak, least = (max(getattr(plan, name) for plan in plans) + beside for name in ("memory_bytes", "least_bytes"))
     work = f"{n:,} nodes, {n_classes:,} classes, {tests:,} tests"
-    return StagePlan("low-shot", work, peak, least, 0, scratch, sum(plan.operations for plan in plans))
+    return StagePlan("low-shot", work, peak, least, kept, scratch, sum(plan.operations for plan in plans))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,15 +144,8 @@ def neighbors(
         raise BadInput(f"`k` is {k}; give at least 1 neighbor")
     if k > n:
         raise BadInput(f"`k` is {k}, but there are only {n} background images; give a `k` of at most {n}")
-    device = resolve_device(settings.device)
     index = grown_index(target) if index == "auto" and index_file is None else index
-    if index_file is None:
-        # "auto" takes the last
-        chosen = choose_index(n, index, indexes=INDEXES if device == "cpu" else (*INDEXES[:-2], *reversed(INDEXES[-2:])))
-    else:
-        chosen = _OF_FILE
-    if chosen in ("list-major", _OF_FILE) and not settings.device.startswith("cuda"):
-        device = "cpu"  # where they are searched; a GPU that was asked for trains and assigns
+    chosen, device = _where(n, index if index_file is None else _OF_FILE, settings)
     own = _open_own(table, similarities, table_width, index_file, index, n, k)
     how = _How(k, chosen, device, settings.seed, precision, probes, target_recall, min_recall, own)
     _check(how, n)
@@ -163,6 +156,23 @@ def neighbors(
     if "recall" in records["background"]:  # of a run before, too
         require_recall(records["background"]["recall"], min_recall, better=how.better)
     return records
+
+
+def search_parameters(n: int, *, k: int, settings: Settings) -> dict[str, Any]:
+    """Return the parameters of the stage for n images with the default options."""
+    index, device = _where(n, "auto", settings)
+    return _How(k, index, device, settings.seed, PRECISIONS[0], None, None, None).parameters
+
+
+def _where(n: int, index: str, settings: Settings) -> tuple[str, str]:
+    """Return what is searched, and on which device."""
+    device = resolve_device(settings.device)
+    if index != _OF_FILE:
+        # "auto" takes the last
+        index = choose_index(n, index, indexes=INDEXES if device == "cpu" else (*INDEXES[:-2], *reversed(INDEXES[-2:])))
+    if index in ("list-major", _OF_FILE) and not settings.device.startswith("cuda"):
+        device = "cpu"  # where they are searched; a GPU that was asked for trains and assigns
+    return index, device
 
 
 def _open_own(
@@ -223,16 +233,8 @@ def open_inverted(store: Store) -> Inverted | None:
 def search_again(store: Store, settings: Settings) -> dict[str, Record]:
     """Search seeds and tests among a background that has changed, as they were searched; return the records by role."""
     made = store.parameters("neighbors.background")
-    how = _How(
-        made["k"],
-        made["index"],
-        made["device"],
-        made["seed"],
-        made.get("precision", PRECISIONS[0]),
-        made.get("probes"),
-        made.get("target_recall"),
-        None,
-    )
+    given: dict[str, Any] = {each.name: made.get(each.name) for each in fields(_How)}
+    how = _How(**given | {"precision": made.get("precision", PRECISIONS[0])})
     again = replace(settings, overwrite=True)
     return {role: _search_role(store, role, how, again) for role in ROLES[1:] if f"neighbors.{role}" in store.manifest.stages}
 

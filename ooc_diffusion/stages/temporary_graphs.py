@@ -11,8 +11,9 @@ import numpy as np
 import xxhash
 
 from ..graph import Graph
-from ..store import Store, clean
+from ..store import Store, adopt, clean
 from .graph import graph, open_graph, query_table
+from .low_shot_background import SEARCHED_STAGES
 from .neighbors import neighbors, search_again
 from .plans import BLOCK_ROWS
 from .settings import Settings
@@ -33,8 +34,8 @@ class TemporaryGraphs:
         Temporary; its lock is held.
     tests : (numpy.ndarray of shape (n, d), numpy.ndarray of shape (q,))
         Vectors outside the graphs: rows of an array.
-    fixed : numpy.ndarray of shape (n, d), float32, or None
-        Vectors that are in each graph, searched among themselves once.
+    fixed : Store or None
+        Vectors that are in each graph, searched among themselves with the same k.
     k : int
         Neighbors per node.
     settings : Settings
@@ -50,7 +51,7 @@ class TemporaryGraphs:
 
     store: Store
     tests: Rows
-    fixed: np.ndarray | None
+    fixed: Store | None
     k: int
     settings: Settings
     built: int = 0
@@ -88,7 +89,7 @@ class TemporaryGraphs:
         if self.built == 1:
             self._publish("tests", [self.tests])
             if self.fixed is not None:
-                self._publish("background", [(self.fixed, None)])
+                adopt(self.store, self.fixed, SEARCHED_STAGES)
         self._publish("background" if self.fixed is None else "seeds", parts)
         if self.built > 1 and self.fixed is not None:
             search_again(self.store, self.settings)
@@ -108,7 +109,7 @@ class TemporaryGraphs:
 
 
 class GraphKeeper(contextlib.ExitStack):
-    """Keeps `TemporaryGraphs` while several runs share them, so that a background is searched among itself once."""
+    """Keeps `TemporaryGraphs` while several runs share them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,7 +120,7 @@ class GraphKeeper(contextlib.ExitStack):
         store: Store,
         *,
         tests: Rows,
-        fixed: Callable[[], np.ndarray] | None,
+        fixed: Callable[[], Store] | None,
         fixed_name: Any,
         k: int,
         settings: Settings,
@@ -133,7 +134,7 @@ class GraphKeeper(contextlib.ExitStack):
         tests : (numpy.ndarray, numpy.ndarray of int64)
             Vectors outside the graphs.
         fixed : callable, optional
-            Returns vectors that are in each graph; called where they are not kept.
+            Returns the store of vectors that are in each graph, searched with this k; called where they are not kept.
         fixed_name : hashable
             Tells them apart from others.
         k : int

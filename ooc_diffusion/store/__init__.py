@@ -3,6 +3,7 @@
 See ``docs/architecture.md`` for the protocol and why it survives a crash at any point.
 """
 
+from .adopt import adopt
 from .foreign import file_bytes, load_npy, load_raw
 from .job import ArrayWriter, Job
 from .manifest import ArrayEntry, Manifest
@@ -21,6 +22,7 @@ __all__ = [
     "Problem",
     "Store",
     "Strings",
+    "adopt",
     "append_strings",
     "clean",
     "file_bytes",

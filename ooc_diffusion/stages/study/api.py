@@ -22,6 +22,7 @@ from ..seen_classes import seen_novel_classes, tests_are_seen
 from ..settings import Record, Settings
 from ..temporary_graphs import GraphKeeper
 from .accuracies import knn, table2, table3, table5, transductive
+from .claims import RULE
 from .data import open_images, open_other, refuse_no_data, split_file
 from .graphs import figure2, figure3, figure6, table4
 from .parameters import figure5, smooth, table1
@@ -126,7 +127,8 @@ def study(
             chapters.append(CHAPTERS[name](runs))
             _write(chapters[-1], folder)
     page = folder / ("study.html" if len(chosen) > 1 else f"{chosen[0]}.html")
-    write_study(StudyPage(_title(data), _summary(runs, data, background, seen), chapters, library_versions(), command), page)
+    about = _summary(runs, data, background, seen)
+    write_study(StudyPage(_title(data), about, chapters, library_versions(), command, RULE), page)
     return {
         "stage": "study",
         "tables": [chapter_text(chapter) for chapter in chapters],

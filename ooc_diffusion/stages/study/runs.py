@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...evaluation import MEASURES
+from ...evaluation import MEASURES, choose_place
 from ...report import Accuracy
 from ...store import Store
 from ..evaluate import mean_std
@@ -62,6 +62,11 @@ class Found:
     def diffusion(self, n: int, measure: str, *, group: int | None = None) -> list[float]:
         """Return the accuracies of diffusion in each draw, after the chosen number of iterations."""
         return self.values("curves", n, group=group)[:, self.chosen(n)["n_iter"], MEASURES.index(measure)].tolist()
+
+    def best_of_draws(self, n: int, array: str, measure: str) -> list[int]:
+        """Return the place of the best iteration (``curves``) or coefficient (``fusion``) of each draw of group 1."""
+        values = self.values(array, n, group=1)
+        return [choose_place(values[draw : draw + 1], measure) for draw in range(len(values))]
 
     def fusion(self, n: int, measure: str) -> list[float]:
         """Return the accuracies of the fusion in each draw, with the chosen coefficient."""

@@ -24,7 +24,7 @@ def runs(found, *, labelled=100, max_iter=3):
         max_iter=max_iter,
         sizes=[200],
         store=None,
-        protocol=SimpleNamespace(problems=lambda store: [problem]),
+        protocol=SimpleNamespace(problems=lambda store: [problem], draws=3),
         settings_of=lambda: settings,
         parameter=lambda setting, size, *, k=None: found(setting, k),
         diffusion=lambda setting: found(setting, None),
@@ -35,22 +35,23 @@ def runs(found, *, labelled=100, max_iter=3):
 @pytest.mark.parametrize(
     ("none", "other", "verdict"),
     [
-        ([0.8, 0.9, 0.9], [0.8, 0.7, 0.9], HOLDS),  # 10 is as good as 5 in the one, and the best in the other
-        ([0.8, 0.9, 0.9], [0.9, 0.8, 0.8], FAILS),
-        ([0.8, 0.8, 0.9], [0.8, 0.8, 0.9], HOLDS),
+        ([0.7, 0.8, 0.9], [0.7, 0.8, 0.9], HOLDS),
+        ([0.8, 0.9, 0.9], [0.7, 0.8, 0.9], HOLDS),  # 10 is as good as 5 in the one, and alone the best in the other
+        ([0.7, 0.8, 0.9], [0.9, 0.8, 0.8], FAILS),
+        ([0.8, 0.9, 0.9], [0.8, 0.9, 0.9], UNTESTED),  # it may be either
     ],
 )
-def test_equally_good_numbers_of_neighbors_are_each_the_best(monkeypatch, none, other, verdict):
+def test_equally_good_numbers_of_neighbors_may_each_be_the_best(monkeypatch, none, other, verdict):
     monkeypatch.setattr(graphs, "_NEIGHBORS", (3, 5, 10))
     means = {"none": none, "out-of-domain": other, "in-domain": [1.0, 0.0, 0.0]}
 
     def found(setting, k):
         mean = means[setting][(3, 5, 10).index(k)]
-        return SimpleNamespace(diffusion=lambda n, measure: [mean - 0.1, mean + 0.1])
+        return SimpleNamespace(diffusion=lambda n, measure: [mean - 0.1, mean, mean + 0.1])
 
     (claim,) = figure2(runs(found)).claims
     assert claim.verdict == verdict
-    assert "none: k = 5 or 10" in claim.figures or none[1] < none[2]
+    assert ("none: k = 5 or 10" in claim.figures) == (none[1] == none[2])
 
 
 @pytest.mark.parametrize(
@@ -62,27 +63,34 @@ def test_equally_good_numbers_of_neighbors_are_each_the_best(monkeypatch, none, 
     ],
 )
 def test_an_unfilled_matrix_says_nothing_of_the_iteration_at_which_it_is_full(filled, best, verdict):
-    values = {"reached": np.array([filled] * 2), "curves": np.zeros((2, 4, 4))}
-    found = SimpleNamespace(values=lambda name, n: values[name], chosen=lambda n: {"n_iter": best})
+    values = {"reached": np.array([filled] * 3), "curves": np.zeros((3, 4, 4))}
+    found = SimpleNamespace(
+        values=lambda name, n: values[name],
+        chosen=lambda n: {"n_iter": best},
+        best_of_draws=lambda n, name, measure: [best] * 3,
+    )
     claim, _ = figure3(runs(lambda setting, k: found)).claims
     assert claim.verdict == verdict
     assert ("raise --max-iter" in claim.figures) == (verdict == UNTESTED)
 
 
 @pytest.mark.parametrize(
-    ("of_draws", "verdict"),
+    ("last", "verdict"),
     [
-        ([[0.5, 0.8, 0.7, 0.6], [0.5, 0.8, 0.7, 0.6]], HOLDS),
-        ([[0.5, 0.8, 0.7, 0.6], [0.5, 0.8, 0.7, 0.9]], FAILS),  # within one deviation
-        ([[0.5, 0.6, 0.7, 0.8], [0.5, 0.6, 0.7, 0.8]], FAILS),  # the last is the best
+        ([0.6, 0.6, 0.6], HOLDS),
+        ([0.6, 0.6, 0.9], UNTESTED),  # within the noise
+        ([0.8, 0.9, 0.9], FAILS),
     ],
 )
-def test_many_iterations_are_worse_where_stopping_early_matters(of_draws, verdict):
-    curves = np.zeros((2, 4, 4))
-    curves[:, :, 1] = of_draws
-    values = {"reached": np.ones((2, 4)), "curves": curves}
-    best = int(np.argmax(np.mean(of_draws, axis=0)))
-    found = SimpleNamespace(values=lambda name, n: values[name], chosen=lambda n: {"n_iter": best})
+def test_many_iterations_are_worse_where_stopping_early_matters(last, verdict):
+    curves = np.zeros((3, 4, 4))
+    curves[:, :, 1] = [[0.5, 0.8, 0.7, value] for value in last]
+    values = {"reached": np.ones((3, 4)), "curves": curves}
+    found = SimpleNamespace(
+        values=lambda name, n: values[name],
+        chosen=lambda n: {"n_iter": 1},
+        best_of_draws=lambda n, name, measure: [1] * 3,
+    )
     _, claim = figure3(runs(lambda setting, k: found)).claims
     assert claim.verdict == verdict
 
@@ -90,12 +98,12 @@ def test_many_iterations_are_worse_where_stopping_early_matters(of_draws, verdic
 @pytest.mark.parametrize(("labelled", "verdict", "rival"), [(900, FAILS, "60.0"), (1001, HOLDS, "20.0")])
 def test_as_many_neighbors_as_labelled_images_are_no_rival(labelled, verdict, rival):
     """All classes have the same votes then, so the paper's k = 1000 would be beaten by anything."""
-    neighbors, of_k = [1, 100, 1000], np.zeros((2, 3, 4))
+    neighbors, of_k = [1, 100, 1000], np.zeros((3, 3, 4))
     of_k[:, :, 1] = [0.3, 0.6, 0.2]
     found = SimpleNamespace(
         record={"neighbors": neighbors, "chosen": {"2": 100}},
         values=lambda name, n: of_k,
-        diffusion=lambda n, measure: [0.5, 0.5],
+        diffusion=lambda n, measure: [0.5, 0.5, 0.5],
     )
     chapter = knn(runs(lambda setting, k: found, labelled=labelled))
     (claim,) = chapter.claims
@@ -108,9 +116,11 @@ def test_as_many_neighbors_as_labelled_images_are_no_rival(labelled, verdict, ri
 def test_one_number_of_labels_does_not_tell_whether_the_weight_grows_with_it(weights, verdict):
     stand_in = runs(lambda setting, k: None)
     stand_in.n_tables = (2, 5)[: len(weights)]
+    places = {n: int(np.argmin(np.abs(graphs.COEFFICIENTS - weight))) for n, weight in zip((2, 5), weights, strict=False)}
     stand_in.diffusion = lambda setting, size: SimpleNamespace(
-        values=lambda name, n, *, group: np.zeros((2, len(graphs.COEFFICIENTS), 4)),
+        values=lambda name, n, *, group: np.zeros((3, len(graphs.COEFFICIENTS), 4)),
         chosen=lambda n: {"coefficient": weights[stand_in.n_tables.index(n)]},
+        best_of_draws=lambda n, name, measure: [places[n]] * 3,
     )
     (claim,) = graphs.figure6(stand_in).claims
     assert claim.verdict == verdict

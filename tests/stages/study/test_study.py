@@ -10,40 +10,20 @@ import pytest
 from ooc_diffusion.errors import BadInput
 from ooc_diffusion.evaluation import MEASURES
 from ooc_diffusion.report import FAILS, HOLDS, UNTESTED
-from ooc_diffusion.stages import low_shot_logistic
 from ooc_diffusion.stages.import_descriptors import import_descriptors
 from ooc_diffusion.stages.reduce import reduce
-from ooc_diffusion.stages.settings import Settings
-from ooc_diffusion.stages.study import CHAPTERS, graphs, parameters, study
+from ooc_diffusion.stages.study import CHAPTERS, study
+from ooc_diffusion.stages.study.claims import RULE
 from ooc_diffusion.stages.study.data import description
 from ooc_diffusion.store import Store
 
 from ...report.samples import parse
 from ..low_shot_chain import import_clusters
-
-QUICK = Settings(memory_budget="2GiB", threads=2, device="cpu")
-OPTIONS = {"n_per_class": (1, 2, 50), "draws": 1, "k": 3, "max_iter": 3, "settings": QUICK}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(low_shot_logistic, "STEPS", 30)
-        patch.setattr(parameters, "SWEPT", tuple(replace(swept, values=swept.values[:1]) for swept in parameters.SWEPT))
-        patch.setattr(graphs, "_NEIGHBORS", (2, 3))
-        yield
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """Everything on clusters of the tests' own."""
-    root = tmp_path_factory.mktemp("study")
-    store, others = import_clusters(root / "images")
-    return root, store, study(["all"], data=str(store.path), background=str(others.path), output=root / "out", **OPTIONS)
+from .conftest import OPTIONS, QUICK
 
 
 def test_each_chapter_has_its_files_and_its_part_of_the_page(whole):
-    root, _, record = whole
+    root, record = whole.root, whole.record
     names = {path.name for path in (root / "out").iterdir()}
     page = parse((root / "out" / "study.html").read_text(encoding="utf-8"))
     for name in CHAPTERS:
@@ -60,8 +40,22 @@ def test_each_chapter_has_its_files_and_its_part_of_the_page(whole):
     assert len(record["claims"]) > 20
     summary = page.one("section", id="summary").text
     assert all(" ".join(claim["text"].split()) in summary for claim in record["claims"])
+    assert RULE in " ".join(summary.split())
+    told = [claim["text"] for claim in record["claims"] if claim["verdict"] != UNTESTED]
+    assert set(told) <= {"Diffusion takes less time than completing the graph."}  # one draw tells nothing else
     assert page.find("script") == []
     assert "http://" not in (root / "out" / "study.html").read_text(encoding="utf-8")
+
+
+def test_claims_are_in_text_and_csv_with_their_rules(whole):
+    with (whole.out / "table5.csv").open() as file:
+        (row,) = [row for row in csv.DictReader(file) if row["source"] == "claim"]
+    (claim,) = [claim for claim in whole.record["claims"] if claim["text"] == row["row"]]
+    assert (row["column"], row["text"]) == (claim["verdict"], f"{claim['figures']}; holds where {claim['rule']}")
+    printed = [text for text in whole.record["tables"] if claim["text"] in text]
+    assert len(printed) == 1
+    assert claim["figures"] in printed[0]
+    assert claim["rule"] in printed[0]
 
 
 def _claim_rows(section):
@@ -69,7 +63,7 @@ def _claim_rows(section):
 
 
 def test_cells_are_the_accuracies_of_the_runs(whole):
-    root, store, _ = whole
+    root, store = whole.root, whole.store
     with (root / "out" / "table2.csv").open() as file:
         cells = {(row["row"], row["column"]): row for row in csv.DictReader(file) if row["source"] == "here"}
     stages = {name: made for name, made in store.manifest.stages.items() if name.startswith("low-shot-in-domain")}
@@ -86,7 +80,7 @@ def test_cells_are_the_accuracies_of_the_runs(whole):
 
 
 def test_the_same_seed_gives_the_same_figures_but_for_the_times(whole, tmp_path):
-    root, store, _ = whole
+    root = whole.root
     store, others = import_clusters(tmp_path / "images")
     names = ["table3", "table4", "knn"]
     study(names, data=str(store.path), background=str(others.path), output=tmp_path / "out", **OPTIONS)
@@ -96,7 +90,7 @@ def test_the_same_seed_gives_the_same_figures_but_for_the_times(whole, tmp_path)
 
 
 def test_what_was_run_is_not_run_again(whole, monkeypatch):
-    root, store, first = whole
+    root, store, first = whole.root, whole.store, whole.record
     generation = Store(store.path).manifest.generation
     others = root / "images" / "others"
     again = study(["table5"], data=str(store.path), background=str(others), output=root / "out", **OPTIONS)
@@ -106,7 +100,7 @@ def test_what_was_run_is_not_run_again(whole, monkeypatch):
 
 def test_digits_from_their_pixels(tmp_path):
     record = study(
-        ["table2", "knn"], data="digits", output=tmp_path / "out", **{**OPTIONS, "n_per_class": (2,), "k": 10, "draws": 2}
+        ["table2", "knn"], data="digits", output=tmp_path / "out", **{**OPTIONS, "n_per_class": (2,), "k": 10, "draws": 4}
     )
     assert record["measure"] == "top1"
     claims = {claim["text"]: claim["verdict"] for claim in record["claims"]}
@@ -116,7 +110,7 @@ def test_digits_from_their_pixels(tmp_path):
 
 
 def test_a_dry_run_plans_and_writes_nothing(whole, tmp_path):
-    root, store, _ = whole
+    root, store = whole.root, whole.store
     before = (store.path / "manifest.json").read_bytes()
     options = {**OPTIONS, "settings": replace(QUICK, dry_run=True), "output": tmp_path / "out"}
     others = str(root / "images" / "others")
@@ -132,7 +126,7 @@ def test_a_dry_run_plans_and_writes_nothing(whole, tmp_path):
 
 
 def test_without_another_collection_its_claims_cannot_be_tested(whole, tmp_path):
-    store = whole[1]
+    store = whole.store
     record = study(["table3"], data=str(store.path), output=tmp_path / "out", **OPTIONS)
     assert [claim["verdict"] for claim in record["claims"]] == [UNTESTED, UNTESTED]
 
@@ -200,4 +194,4 @@ def test_a_store_without_tests_is_halved_class_by_class(tmp_path, caplog):
 )
 def test_what_cannot_be_studied_is_refused(whole, tmp_path, options, message):
     with pytest.raises(BadInput, match=message):
-        study(**{"names": ["table2"], "data": str(whole[1].path), "output": tmp_path / "out", **OPTIONS, **options})
+        study(**{"names": ["table2"], "data": str(whole.store.path), "output": tmp_path / "out", **OPTIONS, **options})
