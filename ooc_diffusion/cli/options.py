@@ -49,6 +49,30 @@ def common_options(command: Command) -> Command:
     return wrapped  # type: ignore[return-value]
 
 
+def cpu_options(command: Command) -> Command:
+    """Add what `common_options` adds but ``--device``: for commands that compute on the CPU alone."""
+
+    @functools.wraps(command)
+    def wrapped(
+        memory_budget: str,
+        threads: int | None,
+        seed: int,
+        overwrite: bool,
+        dry_run: bool,
+        as_json: bool,
+        verbose: int,
+        quiet: bool,
+        **arguments: Any,
+    ) -> None:
+        start_logging(verbose, quiet)
+        settings = make_settings(memory_budget, threads, "cpu", seed, overwrite, dry_run, quiet)
+        print_record(command(settings=settings, **arguments), as_json=as_json)
+
+    for option in reversed(_ON_CPU):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value]
+
+
 def output_options(command: Command) -> Command:
     """Add ``--json``, ``-v`` and ``-q`` to a command that returns a record."""
 
@@ -85,6 +109,7 @@ _COMMON = [
     click.option("--dry-run", is_flag=True, help="Only print what it would cost."),
     *_OUTPUT,
 ]
+_ON_CPU = [option for place, option in enumerate(_COMMON) if place != 2]  # without --device
 
 
 def make_settings(
