@@ -28,18 +28,26 @@ STORE = click.option("--store", required=True, metavar="DIR", help="Folder of th
 
 def common_options(command: Command) -> Command:
     """Add the options of every stage; the command gets them as one argument ``settings``."""
+    return _with_settings(command, _COMMON)
 
+
+def cpu_options(command: Command) -> Command:
+    """Add what `common_options` adds but ``--device``: for commands that compute on the CPU alone."""
+    return _with_settings(command, [option for option in _COMMON if option is not _DEVICE])
+
+
+def _with_settings(command: Command, options: list[Any]) -> Command:
     @functools.wraps(command)
     def wrapped(
         memory_budget: str,
         threads: int | None,
-        device: str,
         seed: int,
         overwrite: bool,
         dry_run: bool,
         as_json: bool,
         verbose: int,
         quiet: bool,
+        device: str = "cpu",
         **arguments: Any,
     ) -> None:
         start_logging(verbose, quiet)
@@ -48,7 +56,7 @@ def common_options(command: Command) -> Command:
             record = command(settings=settings, **arguments)
         print_record(record, as_json=as_json)
 
-    for option in reversed(_COMMON):
+    for option in reversed(options):
         wrapped = option(wrapped)
     return wrapped  # type: ignore[return-value]
 
@@ -73,6 +81,7 @@ _OUTPUT = [
     click.option("-v", "--verbose", count=True, help="Say more; twice: debugging messages. Errors come with a traceback."),
     click.option("-q", "--quiet", is_flag=True, help="No progress and no warnings."),
 ]
+_DEVICE = click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where to compute.")
 _COMMON = [
     click.option(
         "--memory-budget",
@@ -83,7 +92,7 @@ _COMMON = [
         help="Most memory to use: 8GiB, 500MB, 80%, or auto (60% of what is available).",
     ),
     click.option("--threads", type=click.IntRange(min=1), help="Threads to use.  [default: all cores]"),
-    click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where to compute."),
+    _DEVICE,
     click.option(
         "--seed", type=click.IntRange(0, 2**31 - 2), default=0, show_default=True, help="Seed of everything that is drawn."
     ),

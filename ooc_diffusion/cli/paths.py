@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..errors import BadOption
-from .options import STORE, command_line, common_options
+from .options import STORE, command_line, cpu_options
 
 
 @click.command("paths")
@@ -38,7 +38,7 @@ from .options import STORE, command_line, common_options
 @click.option(
     "--output", required=True, type=click.Path(), help="Folder to write: paths.csv, a picture for each walk, paths.html."
 )
-@common_options
+@cpu_options
 def paths_command(store: str, images: str, rows: str, **options: Any) -> dict[str, Any]:
     """Walk back from images to the labelled images that their labels came from.
 

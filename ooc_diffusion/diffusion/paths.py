@@ -13,7 +13,9 @@ from .kernels import POSITION
 _ENTRIES = 2**20
 
 
-def walk_back(graph: Graph, iterates: np.ndarray, start: np.ndarray, column: int) -> tuple[np.ndarray, np.ndarray] | None:
+def walk_back(
+    graph: Graph, iterates: np.ndarray, start: np.ndarray, column: int, *, reset: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray] | None:
     """Walk back from L_T to a seed: each time to the node that contributed most to the entry of the one before.
 
     Parameters
@@ -21,11 +23,13 @@ def walk_back(graph: Graph, iterates: np.ndarray, start: np.ndarray, column: int
     graph : Graph
         W.
     iterates : numpy.ndarray of shape (T + 1, N, C), float32
-        L_0 .. L_T without η, by node id; may be a map.
+        L_0 .. L_T, without η or after it, by node id; may be a map.
     start : numpy.ndarray of shape (k,), integers
         The neighbors of a query, -1 = none, or a node alone.
     column : int
         The class.
+    reset : numpy.ndarray of integers, optional
+        Nodes whose rows were set back to L_0 after each iteration. Default: none.
 
     Returns
     -------
@@ -37,8 +41,9 @@ def walk_back(graph: Graph, iterates: np.ndarray, start: np.ndarray, column: int
     Notes
     -----
     Douze et al., CVPR 2018, section 4.7. Node j contributes W_ij L_{t-1}[j] to L_t[i], and i itself does where W_ii > 0: the walk
-    stays there. Of equal contributions that of the smallest id counts. What divides a row of W, or a column of L, divides all
-    contributions to an entry, so neither changes the walk.
+    stays there. Of equal contributions that of the smallest id counts. What divides a row of W or of W L_{t-1}, or a column of L,
+    divides all contributions to an entry, so none of these changes the walk; nor does a power of the entries of W L_{t-1}:
+    shares are those of the sum before. The row of a node that is reset has nothing from its neighbors: the walk stays there.
     """
     last = len(iterates) - 1
     nodes, shares = np.empty(last + 1, np.int64), np.empty(last + 1)
@@ -49,6 +54,9 @@ def walk_back(graph: Graph, iterates: np.ndarray, start: np.ndarray, column: int
         return None
     nodes[last], shares[last] = found
     for t in range(last - 1, -1, -1):
+        if reset is not None and (reset == nodes[t + 1]).any():
+            nodes[: t + 1], shares[: t + 1] = nodes[t + 1], 1.0
+            break
         found = _largest(_contributions(graph, iterates[t], int(nodes[t + 1]), column))
         assert found is not None  # an entry above 0 has contributions above 0
         nodes[t], shares[t] = found

@@ -67,17 +67,18 @@ def paths(
     Raises
     ------
     BadInput
-        Where nothing was classified, or η or the reset is not linear: then a path for one class depends on all others.
+        Where nothing was classified; with Sinkhorn's η, whose scales of rows and columns follow from all entries; and with
+        Zhou's α, where each iteration adds L_0.
 
     Notes
     -----
     Section 4.7 of the paper. The columns of the classes that are asked for are diffused again, on the CPU, and their L_0 .. L_T
-    kept on disk meanwhile.
+    kept on disk meanwhile; where η takes all columns, or the seeds are reset, those of all classes.
     """
     settings = settings or Settings()
     target = open_store(store)
     graph = open_graph(target)
-    _require_linear(target)
+    _require_paths(target)
     check_walk_folder(output, overwrite=settings.overwrite)
     diffused = target.record("diffuse")
     pictured = Collection(target, diffused["rows"])
@@ -93,6 +94,7 @@ def paths(
         n_seeds=len(diffusion.seeds),
         weighted=graph.weights is not None,
         precision=diffusion.precision,
+        coupled=diffusion.coupled,
     )
     parameters = {
         "walks": [[walk.row, walk.label, walk.kind] for walk in wanted],
@@ -121,18 +123,16 @@ def paths(
     return {**record, **write_walks(target, wanted, output, command=command)}
 
 
-def _require_linear(store: Store) -> None:
+def _require_paths(store: Store) -> None:
     eta = store.parameters("diffuse")
-    what = None
+    why = None
     if "alpha" in eta:
-        what = "--alpha"
-    elif eta["reset"]:
-        what = "--reset"
-    elif eta["normalization"] not in ("columns", "none"):
-        what = f"--normalization {eta['normalization']}"
-    if what is not None:
+        why = "--alpha, which adds the seeds anew in each iteration"
+    elif eta["normalization"] == "sinkhorn":
+        why = "--normalization sinkhorn, whose scales follow from all entries, so that no neighbor has a share of its own"
+    if why is not None:
         raise BadInput(
-            f"{store.path} was diffused with {what}, which has no paths; run diffuse with columns or none, without reset or alpha"
+            f"{store.path} was diffused with {why}: there are no paths; run diffuse with another normalization, no alpha"
         )
 
 
@@ -195,6 +195,18 @@ def _wanted(store: Store, images: Collection, rows: list[int], class_name: str |
 def _diffusion(store: Store, wanted: list[Wanted]) -> tuple[Diffusion, list[int]]:
     """Return the diffusion of the classes of some walks, every iteration and node of it, and the class of each column."""
     nodes, classes = store.arrays("diffusion/seed_nodes", "diffusion/seed_classes")
+    eta = store.parameters("diffuse")
+    if eta["reset"] or eta["normalization"] not in ("columns", "none"):  # an entry depends on all classes
+        n_classes = len(store.record("diffuse")["class_names"])
+        return Diffusion(
+            np.array(nodes),
+            np.array(classes),
+            n_classes,
+            store.record("diffuse")["n_iter"],
+            every_iteration=True,
+            prior=np.array(store.array("diffusion/prior")) if "diffusion/prior" in store else None,
+            **{name: eta[name] for name in ("normalization", "reset", "power")},
+        ), list(range(n_classes))
     labels = sorted({walk.label for walk in wanted})
     kept = np.isin(classes, labels)
     return Diffusion(
@@ -219,10 +231,11 @@ def _walk(
     L = iterates.view().reshape(kept, graph.n, len(labels))
     tests = store.record("diffuse")["rows"] == "tests"
     table = query_table(store)[:, : store.parameters("graph")["k"]] if tests else None
+    held = diffusion.seeds if diffusion.reset else None
     nodes, shares = np.full((len(wanted), kept), -1, np.int64), np.full((len(wanted), kept), np.nan, np.float32)
     for i, walk in enumerate(wanted):
         start = np.array([walk.row]) if table is None else table[walk.row]
-        found = walk_back(graph, L, start, labels.index(walk.label))
+        found = walk_back(graph, L, start, labels.index(walk.label), reset=held)
         if found is not None:
             nodes[i], shares[i] = found
     job.put("paths/nodes", nodes)

@@ -361,9 +361,10 @@ def plan_paths(
     n_seeds: int,
     weighted: bool = False,
     precision: str = "float32",
+    coupled: bool = False,
 ) -> StagePlan:
     """Plan walks back from images: the columns of their classes are diffused again, and L_0 .. L_T of these kept on disk."""
-    sizes = {"rows": n, "kept": n_iter + 1, "n_seeds": n_seeds, "weighted": weighted, "precision": precision}
+    sizes = {"rows": n, "kept": n_iter + 1, "n_seeds": n_seeds, "weighted": weighted, "precision": precision, "coupled": coupled}
     diffused = plan_diffuse(n, nnz, n_classes, n_iter, budget=budget, **sizes)  # type: ignore[arg-type]
     shown, _ = _overhead(budget, _DECODING_BYTES + walks * (n_iter + 2) * _TILE_BYTES)
     return replace(

@@ -8,7 +8,7 @@ from ooc_diffusion.graph import Graph
 from ooc_diffusion.stages.classify import classify
 from ooc_diffusion.stages.diffuse import diffuse
 from ooc_diffusion.stages.paths import paths
-from tests.reference import naive_bfloat16, naive_diffuse_rounded, naive_float32, naive_w0, naive_walk
+from tests.reference import naive_bfloat16, naive_coupled, naive_diffuse_rounded, naive_float32, naive_w0, naive_walk
 from tests.stages.chain import K, build, digits, write_labels
 
 T = 3
@@ -42,6 +42,48 @@ def test_walks_are_those_of_brute_force(tmp_path, m, precision, rows):
         assert found.tolist() == [node for node, _ in expected]
         np.testing.assert_allclose(share, [part for _, part in expected], rtol=1e-6)
         assert found[0] in seeds[classes == label]
+
+
+@pytest.mark.parametrize(
+    "eta",
+    [
+        {"normalization": "rows"},
+        {"normalization": "gamma", "power": 1.5},
+        {"reset": True},
+        {"normalization": "rows", "reset": True},
+    ],
+)
+def test_walks_where_all_classes_are_normalized_are_those_of_brute_force(tmp_path, eta):
+    sample = digits(m=0)
+    store = build(tmp_path / "store", sample)
+    labels = write_labels(store.path, *draw_seeds(sample.background_truth, n_per_class=2, seed=0))
+    diffuse(store, labels=labels, n_iter=T, rows="nodes", **eta)
+    classify(store, method="diffusion")
+    seeds, classes = store.array("diffusion/seed_nodes"), store.array("diffusion/seed_classes")
+    paths(store, output=tmp_path / "p", rows=[*range(70, 76), int(seeds[0])])
+    W0 = naive_w0(store.array("background/neighbor_ids")[:, :K], Graph(store).n).toarray()
+    S = W0 + W0.T
+    W = S / np.maximum(S.sum(axis=1, keepdims=True), 1)
+    given = {"normalization": "columns", **eta}
+    L = naive_coupled(W, seeds, classes, 10, T, given.pop("normalization"), **given)
+    for (row, label, _), found, share in zip(
+        store.parameters("paths")["walks"], *store.arrays("paths/nodes", "paths/shares"), strict=True
+    ):
+        at = row
+        if found[0] < 0:
+            assert L[T][row, label] == 0
+            continue
+        assert found[-1] == row
+        assert found[0] in seeds[classes == label]
+        for t in range(T - 1, -1, -1):
+            if eta.get("reset") and at in seeds:
+                assert (found[: t + 1] == at).all()
+                assert (share[: t + 1] == 1).all()
+                break
+            contributions = [S[at, j] * L[t][j, label] for j in range(len(S))]
+            at = int(found[t])
+            assert contributions[at] >= max(contributions) * (1 - 1e-4)  # near ties may fall otherwise in float32
+            np.testing.assert_allclose(share[t], contributions[at] / sum(contributions), rtol=1e-3)
 
 
 def test_images_are_drawn_by_the_seed_among_those_without_a_given_label(tmp_path):
