@@ -147,9 +147,14 @@ def _together(call: Callable[[], object], threads: int) -> float:
 
 def _exact(some: np.ndarray, k: int) -> float:
     """Return the seconds for one more product: the first vectors are looked at closely, of the others few."""
-    queries, few = some[:SAMPLES], some[: len(some) // 4]
-    seconds = [_best_of(lambda rows=rows: list(search(rows, queries, k=min(k, len(rows))))) for rows in (few, some)]  # type: ignore[misc]
-    return max(0.0, seconds[1] - seconds[0]) / (len(queries) * (len(some) - len(few)))
+    queries = some[:SAMPLES]
+
+    def seconds(rows: np.ndarray) -> float:
+        return _best_of(lambda: list(search(rows, queries, k=min(k, len(rows))))) if len(rows) else 0.0
+
+    few, in_all = some[: len(some) // 4], seconds(some)
+    more = (in_all - seconds(few)) / (len(queries) * (len(some) - len(few)))
+    return more if more > 0 else in_all / (len(queries) * len(some))
 
 
 def _flat(some: np.ndarray, k: int, threads: int) -> float:

@@ -599,7 +599,7 @@ def test_other_parameters_on_the_way_are_shown(folder):
     ran = label(folder)
     assert ran.code == 3
     assert "stage list.background" in ran.error
-    assert "fingerprint = " in ran.error
+    assert "other fingerprint" in ran.error
     assert (folder / "out.csv").read_bytes() == before
 
 

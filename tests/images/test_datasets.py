@@ -187,7 +187,7 @@ def test_names_and_paths(tmp_path, monkeypatch):
         open_source("fashion-mnits")
     with pytest.raises(BadInput, match="did you mean digits"):
         open_source("digit")
-    with pytest.raises(BadInput, match="does not exist"):
+    with pytest.raises(BadInput, match="there is no file or folder"):
         open_source("./digit")
     train, test = (open_source("digits", split=split) for split in ("train", "test"))
     assert (len(train), len(test)) == (1297, 500)

@@ -87,7 +87,7 @@ def test_as_many_lists_as_a_recall_takes(folder, target, many):
     ("options", "message"),
     [
         ({"target_recall": 1.5}, r"`target_recall` is 1\.5; give a share above 0"),
-        ({"target_recall": 0.9, "exact": True}, "exact search finds all seeds; leave out target_recall"),
+        ({"target_recall": 0.9, "exact": True}, "exact search finds all seeds; leave out `target_recall`"),
     ],
 )
 def test_bad_options(folder, options, message):

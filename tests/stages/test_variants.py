@@ -147,7 +147,7 @@ def test_options_that_contradict_each_other_are_refused(store, few):
         ({"prior": "estimate", "prior_power": -1.0}, "`prior_power` is -1.0; give a number of 0 or more"),
         ({"alpha": 0.5, "reset": True}, "`alpha` is for `normalization` columns or none"),
         ({"alpha": 0.5, "solver": "conjugate-gradient", "n_iter": 3}, "has no number of iterations; leave out `n_iter`"),
-        ({"solver": "conjugate-gradient"}, "solver conjugate-gradient is for alpha"),
+        ({"solver": "conjugate-gradient"}, "`solver` conjugate-gradient is for `alpha`"),
     ]:
         with pytest.raises(BadInput, match=message):
             diffuse(store.path, labels=few[0], **options)

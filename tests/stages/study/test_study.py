@@ -146,7 +146,7 @@ def test_a_background_without_descriptors_leaves_out_the_prior_alone(whole, tmp_
         cells = [row for row in csv.DictReader(file) if row["source"] == "here" and row["table"] != "Best parameters"]
     assert {(row["row"], row["column"]) for row in cells if row["text"] == "–"} == {("η columns, prior", "other 60")}
     (claim,) = [claim for claim in made["claims"] if claim["text"].startswith("A prior estimated")]
-    assert claim["verdict"] in (HOLDS, FAILS)
+    assert claim["verdict"] in (HOLDS, FAILS, UNTESTED)  # the draws may not tell
     assert "other 60: not run, its images have no descriptors" in claim["figures"]
     lines = {
         chart["title"]: [line["name"] for line in chart["lines"]]
