@@ -171,7 +171,8 @@ def figure3(runs: Runs) -> Chapter:
         decide(
             "3.3, 4.6",
             "Stopping early matters: with many iterations all images come to look the same.",
-            f"in each setting the accuracy after {runs.max_iter} iterations is below that of the chosen number, {SURELY}",
+            f"in each setting the accuracy after {runs.max_iter} iterations is below that of the number chosen on these draws, "
+            f"{SURELY}",
             every(better(stopped, last) for stopped, last in late.values()),
             [against(name, stopped, last) for name, (stopped, last) in late.items()],
             draws=runs.protocol.draws,
