@@ -96,7 +96,7 @@ _COMMON = [
     click.option(
         "--seed", type=click.IntRange(0, 2**31 - 2), default=0, show_default=True, help="Seed of everything that is drawn."
     ),
-    click.option("--overwrite", is_flag=True, help="Start anew where an earlier run is there."),
+    click.option("--overwrite", is_flag=True, help="Do again what differs from an earlier run, in its place."),
     click.option("--dry-run", is_flag=True, help="Only print what it would cost."),
     *_OUTPUT,
 ]

@@ -23,18 +23,10 @@ def search_exactly(
 
     Parameters
     ----------
-    vectors : numpy.ndarray of shape (n, d), float32
-        The database; may be a memmap.
-    queries : numpy.ndarray of shape (q, d), float32
-        May be a memmap, and the database itself.
-    k : int
-        Neighbors per query.
+    vectors, queries, k, metric, start
+        As for `search`, with any start.
     threads : int
         Each takes its share of some thousand queries through the database.
-    metric : {"inner product", "euclidean"}
-        What is similar; ``"euclidean"`` gives minus the squared distance. Default ``"inner product"``.
-    start : int
-        First query. Default 0.
 
     Yields
     ------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from ..errors import BadInput
 from ..images import printable
 from ..store import Store
 from .settings import DESCRIBED
@@ -34,6 +35,16 @@ def warn_of_other_classes(store: Store, role: str) -> None:
             other,
             _alone(names, others, role),
             _alone(others, names, other),
+        )
+
+
+def refuse_other_classes(store: Store) -> None:
+    """Raise `BadInput` where background and tests have other classes."""
+    names, others = class_names(store), class_names(store, "tests")
+    if names is not None and others is not None and names != others:
+        raise BadInput(
+            f"{store.path}: background and tests have other classes ({_alone(names, others, 'background')}; "
+            f"{_alone(others, names, 'tests')}), so that the same number is not the same class; give both the same folders"
         )
 
 

@@ -16,11 +16,11 @@ from ..evaluation import Accuracy, choose_iterations, draw_seeds, fallback_itera
 from ..graph import Graph
 from ..memory import StagePlan
 from ..store import Store
+from .class_names import refuse_other_classes
 from .classify import torch_device
 from .collection import Collection
 from .graph import open_graph, query_table
 from .plans import BLOCK_ROWS, plan_diffuse
-from .seen_classes import refuse_other_classes
 from .selection import MAX_ITER, Seeds, held_out_bytes, held_out_folds, held_out_scores, select_coefficient
 from .settings import Record, Settings, Worker, run_stage
 

@@ -12,8 +12,7 @@ import numpy as np
 from ..errors import BadInput
 from ..evaluation import Group, Split, choosing_measure, draw_novel, read_split
 from ..store import Store
-from .class_names import class_names
-from .seen_classes import refuse_other_classes
+from .class_names import class_names, refuse_other_classes
 from .stage_names import digest
 
 N_PER_CLASS = (1, 2, 5, 10, 20)

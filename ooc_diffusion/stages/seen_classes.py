@@ -1,12 +1,10 @@
-"""Classes that are not what they are taken for: those of tests that go by other names, and novel ones that a network has seen."""
+"""Novel classes, and tests, that a network has seen in its training."""
 
 from __future__ import annotations
 
 import logging
 
-from ..errors import BadInput
 from ..evaluation import Split
-from ..images import printable
 from ..store import Store
 from .class_names import class_names
 
@@ -46,15 +44,3 @@ def seen_novel_classes(store: Store, split: Split) -> list[str]:
             seen[0],
         )
     return seen
-
-
-def refuse_other_classes(store: Store) -> None:
-    """Raise `BadInput` where background and tests have classes of other names: each role counts its own."""
-    background, tests = (class_names(store, role) for role in ("background", "tests"))
-    if background is None or tests is None or background == tests:
-        return
-    alone = sorted(set(background) ^ set(tests)) or background
-    raise BadInput(
-        f"{store.path} has {len(background)} classes in its background and {len(tests)} in its tests, and not the same, such as "
-        f"{printable(alone[0])!r}; give both the same folders of classes"
-    )

@@ -48,7 +48,7 @@ class Settings:
     seed : int
         Seed of everything that is drawn, default 0.
     overwrite : bool
-        Start anew where an earlier run had other parameters or inputs. Default False.
+        Start anew where an earlier run had other parameters or inputs; what had the same is kept. Default False.
     dry_run : bool
         Only return the plan. Default False.
     progress : callable

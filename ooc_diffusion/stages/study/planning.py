@@ -37,8 +37,11 @@ def plan_study(
 ) -> Record:
     """Plan a study without writing anything; of a data set, or a store that is to be halved, from numbers of images alone."""
     if not store_at(data) or "tests/vectors" not in Store(data):
-        n, d = _count(data)
-        plans = plan_all(n, d=d, dim=dim or d, k=k, n_classes=500, n_iter=_MOST_ITER, budget=settings.budget, network=True)
+        n, d, n_classes = _count(data)
+        how: dict[str, Any] = {"n_iter": _MOST_ITER, "budget": settings.budget, "network": False}
+        plans = plan_all(n, d=d, dim=dim or d, k=k, n_classes=n_classes, **how)
+        if store_at(data):
+            plans = [plan for plan in plans if plan.stage not in ("list", "extract")]
         return {"stage": "study", "images": n, "plans": [asdict(plan) for plan in plans]}
     images = Store(data)
     known: dict[str, Any] = {"n_per_class": tuple(sorted(set(n_per_class)))[:1], "draws": draws}
@@ -56,10 +59,11 @@ def plan_study(
     return {"stage": "study", "plans": [record["plan"] for _, record in runs]}
 
 
-def _count(data: str) -> tuple[int, int]:
-    """Return the number of images, and of values of a descriptor."""
+def _count(data: str) -> tuple[int, int, int]:
+    """Return the number of images, of values of a descriptor, and of classes."""
     if store_at(data):
-        n, d = Store(data).entry("background/descriptors").shape
-        return int(n), int(d)
+        store = Store(data)
+        n, d = store.entry("background/descriptors").shape
+        return int(n), int(d), int(store.array("background/truth").max(initial=0)) + 1
     sources = [open_source(data, split=part) for part in SPLITS.values()]
-    return sum(map(len, sources)), make_extractor("pixels", sources[0]).dim
+    return sum(map(len, sources)), make_extractor("pixels", sources[0]).dim, max(1, len(sources[0].class_names or []))
