@@ -20,7 +20,7 @@ _BLOCKS = 16
 _MOST_PROBES = 2**24
 MOST_MEMORY_PROBES = _MOST_PROBES // MOST_QUERIES
 # The lists nearest to a vector are looked for among so many times as many around its own.
-_AROUND, _FEWEST_AROUND = 8, 1024
+_AROUND, _FEWEST_AROUND = 8, 512
 # Rows of a list that are multiplied at once, and products: these stay in a core's cache until they are looked through.
 _LIST_ROWS = 2**11
 _PRODUCTS, _TILE_ROWS = 2**18, 2**12
@@ -199,18 +199,35 @@ def _search_block(
     starts, members = np.zeros(len(lists.centroids) + 1, np.int64), np.empty(len(queries) * probes, np.int32)
     group_by_list(nearest_lists(lists.centroids, queries, probes=probes, own=own), starts, members)
     best, tiles = Best(len(queries), k), Tiles(queries.shape[1])
-    # those that most queries probe come first: they hold most of the neighbors, and few vectors are better afterwards
-    visited = np.argsort(-np.diff(starts), kind="stable")[: np.count_nonzero(np.diff(starts))]
-    for place, number in enumerate(visited):
-        if place + 2 < len(visited):
-            following = visited[place + 2]
+    visits = _visits(starts, members, own)
+    for place, (number, some) in enumerate(visits):
+        if place + 2 < len(visits):
+            following = visits[place + 2][0]
             read_ahead(lists.vectors, lists.starts[following], lists.starts[following + 1])
-        some, begin, end = members[starts[number] : starts[number + 1]], lists.starts[number], lists.starts[number + 1]
+        begin, end = lists.starts[number], lists.starts[number + 1]
         positions = np.arange(begin, end, dtype=np.int32)
         for found, asking, part in tiles.products(queries, some, lists.vectors[begin:end]):
             best.offer(found, asking, positions[part])
     positions, similarities = best.sorted()
     return np.where(positions < 0, np.int32(-1), lists.order[positions].astype(np.int32)), similarities
+
+
+def _visits(starts: np.ndarray, members: np.ndarray, own: np.ndarray | None) -> list[tuple[int, np.ndarray]]:
+    """Return the lists in the order in which they are visited, and the queries that probe them, in ``members`` from ``starts``.
+
+    Queries come to their own list first, where most of their neighbors are, so that few other vectors are good enough afterwards;
+    then come the lists that most of the others probe.
+    """
+    asking = [members[begin:end] for begin, end in pairwise(starts)]
+    visits: list[tuple[int, np.ndarray]] = []
+    if own is not None:
+        for number in np.unique(own).tolist():
+            some = asking[number]
+            begin, end = np.searchsorted(some, np.searchsorted(own, (number, number + 1)))  # both ascend
+            visits.append((number, some[begin:end]))
+            asking[number] = np.delete(some, slice(begin, end))
+    order = np.argsort([-len(some) for some in asking], kind="stable").tolist()
+    return [(number, some) for number, some in (*visits, *((number, asking[number]) for number in order)) if len(some)]
 
 
 class Tiles:

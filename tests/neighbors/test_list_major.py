@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ooc_diffusion.neighbors import OrderedLists, assign_lists, list_major, locality_order, nearest_lists, search_lists
-from ooc_diffusion.neighbors.kernels import CHUNK, offer, sort_best
+from ooc_diffusion.neighbors.kernels import CHUNK, group_by_list, offer, sort_best
 from ooc_diffusion.store import Store
 from tests.reference import naive_list_search
 
@@ -89,6 +89,25 @@ def test_the_database_asks_itself_as_any_queries_do(case):
     again, values = found(database, database.vectors, k=9, probes=5, threads=1)
     assert again.tobytes() == ids.tobytes()
     assert values.tobytes() == similarities.tobytes()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_each_probed_list_is_visited_once_by_each_query_its_own_first(known):
+    rng = np.random.default_rng(4)
+    own = np.sort(rng.integers(3, 9, 50)).astype(np.int32)
+    probed = np.array([rng.choice(12, 5, replace=False) for _ in own], np.int32)
+    starts, members = np.zeros(13, np.int64), np.empty(probed.size, np.int32)
+    group_by_list(probed, starts, members)
+    visits = list_major._visits(starts, members, own if known else None)
+    pairs = [(int(q), number) for number, some in visits for q in some]
+    assert sorted(pairs) == sorted((q, int(number)) for q, row in enumerate(probed) for number in row)
+    others = len({int(number) for number, row in zip(own, probed, strict=True) if number in row}) if known else 0
+    at_own = sum(number == own[q] for q, number in pairs)
+    if known:
+        assert all(own[q] == number for q, number in pairs[:at_own])
+    lengths = [len(some) for _, some in visits[others:]]
+    assert lengths == sorted(lengths, reverse=True)
+    assert min(lengths) > 0
 
 
 def test_identical_vectors_list_those_that_come_first(case):
