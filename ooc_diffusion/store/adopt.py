@@ -30,7 +30,7 @@ def adopt(store: Store, source: Store, stages: Sequence[str]) -> None:
     on different disks. What stages were made from counts where it is taken, too.
     """
     with store.lock:
-        given, manifest = source.manifest, store.manifest
+        given, manifest = source.manifest, store.manifest.edited()
         for stage in stages:
             made = manifest.stages[stage] = copy.deepcopy(given.stages[stage])
             made["inputs"] = {name: identity for name, identity in made["inputs"].items() if name in manifest.arrays}

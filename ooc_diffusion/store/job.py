@@ -75,7 +75,8 @@ class Job:
 
     def begin(self, journal_path: Path) -> None:
         """Start anew with an empty journal."""
-        self._journal = Journal.create(journal_path, {"id": uuid.uuid4().hex, "stage": self.stage, **self.identity})
+        first = {"id": uuid.uuid4().hex, "stage": self.stage, **self.identity}
+        self._journal = Journal.create(journal_path, first, durable=self.store.durable)
 
     def resume(self, journal: Journal) -> None:
         """Go on where a journal ends."""
@@ -192,7 +193,7 @@ class Job:
 
     def publish(self, record: dict[str, Any]) -> None:
         """Make the arrays of this stage visible, all of them in one step, in place of those it had made before."""
-        manifest = self.store.manifest
+        manifest = self.store.manifest.edited()
         entries = self._finished()
         before = list(manifest.stages.get(self.stage, {}).get("arrays", []))
         for stage in self.replaces:
@@ -225,7 +226,7 @@ class Job:
         retired : sequence of str
             Stages that go with all their arrays: what they made is part of the longer ones.
         """
-        manifest = self.store.manifest
+        manifest = self.store.manifest.edited()
         entries = self._finished()
         for stage in retired:
             manifest.stages.pop(stage)
@@ -233,8 +234,8 @@ class Job:
         for name, entry in entries.items():
             owner = owners.get(name, self.stage)
             manifest.arrays[name] = replace(entry, stage=owner)
-            made = manifest.stages[owner]["arrays"]
-            made += [] if name in made else [name]
+            made = manifest.stages[owner]
+            made["arrays"] = list(dict.fromkeys([*made["arrays"], name]))
         for stage, said in {**records, self.stage: record}.items():
             changed = manifest.stages[stage]
             changed["record"] = said
@@ -282,4 +283,5 @@ class Job:
         self._journal.append(line)
 
     def _writer(self, what: dict[str, Any]) -> ArrayWriter:
-        return ArrayWriter(self.store.path / what["file"], np.dtype(what["dtype"]), tuple(what["shape"]))
+        file, shape = self.store.path / what["file"], tuple(what["shape"])
+        return ArrayWriter(file, np.dtype(what["dtype"]), shape, durable=self.store.durable)

@@ -19,6 +19,8 @@ class Journal:
     ----------
     path : Path
         The file; its first line says what the job is.
+    durable : bool
+        Whether lines are synced. Default True.
 
     Attributes
     ----------
@@ -28,19 +30,21 @@ class Journal:
         A whole line is not as it was written (a torn one at the end is what a crash leaves, and no damage).
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, durable: bool = True) -> None:
         self.path = path
+        self._durable = durable
         self.lines: list[dict[str, Any]] = []
         self.damaged = False
         self._fd = -1
         self._end = 0
 
     @classmethod
-    def create(cls, path: Path, first: dict[str, Any]) -> Journal:
+    def create(cls, path: Path, first: dict[str, Any], *, durable: bool = True) -> Journal:
         """Start a journal; the file appears with its first line or not at all."""
-        replace_file(path, _encode(first))
+        replace_file(path, _encode(first), durable=durable)
         journal = cls.read(path)
         assert journal is not None
+        journal._durable = durable
         return journal
 
     @classmethod
@@ -62,14 +66,15 @@ class Journal:
         return journal if journal.lines else None
 
     def append(self, line: dict[str, Any]) -> None:
-        """Add a line and make it durable."""
+        """Add a line, and make it durable where that is wanted."""
         data = _encode(line)
         with os_errors(self.path, "writing"):
             if self._fd < 0:
                 self._fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
                 os.ftruncate(self._fd, self._end)
             write_all(self._fd, memoryview(data), self._end)
-            os.fsync(self._fd)
+            if self._durable:
+                os.fsync(self._fd)
         self._end += len(data)
         self.lines.append(line)
 

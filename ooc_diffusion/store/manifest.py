@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +73,17 @@ class Manifest:
             "format": FORMAT,
             "generation": self.generation,
             "stages": self.stages,
-            "arrays": {name: asdict(entry) for name, entry in self.arrays.items()},
+            "arrays": {name: vars(entry) for name, entry in self.arrays.items()},
         }
-        return json.dumps({"checksum": checksum(body), **body}, indent=1).encode()
+        return text_of({"checksum": checksum(body), **body})
+
+    def edited(self) -> Manifest:
+        """Return a copy whose stages and arrays can be replaced, and the entries of a stage."""
+        return Manifest(self.generation, {name: dict(made) for name, made in self.stages.items()}, dict(self.arrays))
 
     @classmethod
-    def load(cls, path: Path, *, checked: bytes = b"") -> Manifest:
-        """Read and check a manifest; bytes that were ``checked`` before, which takes most of the time, are not checked again.
+    def load(cls, path: Path, *, known: Manifest | None = None) -> Manifest:
+        """Read and check a manifest; where its bytes are those of the ``known`` one, return that.
 
         Raises
         ------
@@ -88,9 +92,11 @@ class Manifest:
         """
         try:
             data = read_regular(path, limit=_SIZE_LIMIT)
+            if known is not None and data == known.source:
+                return known
             body = json.loads(data)
             # neither repeated keys nor another spelling
-            as_written = data == checked or json.dumps(body, indent=1).encode() == data
+            as_written = text_of(body) == data
             stated = body.pop("checksum")
             known = body["format"]
         except OSError as error:
@@ -99,7 +105,7 @@ class Manifest:
             raise CorruptStore(_damaged(path, f"{type(error).__name__}: {error}")) from None
         if known != FORMAT:
             raise CorruptStore(f"{path} is of format {known!r}, this version reads {FORMAT}; install the version that wrote it")
-        if data != checked and (not as_written or stated != checksum(body)):
+        if not as_written or stated != checksum(body):
             raise CorruptStore(_damaged(path, "its checksum differs"))
         try:
             arrays = {name: _entry(name, value) for name, value in body["arrays"].items()}
@@ -111,6 +117,17 @@ class Manifest:
 def checksum(value: Any) -> str:
     """Return the xxh3 (128 bits) of a value in canonical JSON."""
     return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+
+
+def text_of(body: dict[str, Any]) -> bytes:
+    """Return a manifest as JSON with a line for each stage and array: quick to make, and people can compare two."""
+    parts = []
+    for key, value in body.items():
+        whole = json.dumps(value)
+        if isinstance(value, dict) and value:
+            whole = "{\n" + ",\n".join(f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in value.items()) + "\n }"
+        parts.append(f" {json.dumps(key)}: {whole}")
+    return ("{\n" + ",\n".join(parts) + "\n}\n").encode()
 
 
 def check_names(name: str, file: str, dtype: str) -> None:

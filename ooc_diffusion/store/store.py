@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import re
 import shutil
@@ -62,10 +63,11 @@ class Store:
     array([0, 1, 4])
     """
 
-    def __init__(self, path: str | Path, *, create: bool = False) -> None:
+    def __init__(self, path: str | Path, *, create: bool = False, durable: bool = True) -> None:
         self.path = Path(path)
         self.lock = WriterLock(self.path / "lock")
-        self._checked = b""
+        self.durable = durable
+        self._known: Manifest | None = None
         if self.path.exists() and not self.path.is_dir():
             raise BadInput(f"{self.path} is a file, but a store is a folder; give another --store")
         if not (self.path / "manifest.json").exists():
@@ -73,9 +75,12 @@ class Store:
 
     @classmethod
     def temporary(cls, *, inside: Path | None = None) -> Store:
-        """Make a store in a temporary folder that is removed with the object (arrays already mapped stay readable)."""
+        """Make a store in a temporary folder that is removed with the object (arrays already mapped stay readable).
+
+        Nobody reads it after a crash, so little of it is synced.
+        """
         folder = tempfile.mkdtemp(prefix=TEMPORARY, dir=inside)
-        store = cls(folder, create=True)
+        store = cls(folder, create=True, durable=False)
         weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
         return store
 
@@ -106,17 +111,17 @@ class Store:
         with os_errors(self.path, "creating"):
             for folder in _FOLDERS:
                 (self.path / folder).mkdir(parents=True, exist_ok=True)
-            sync_folder(self.path.absolute().parent)
+            if self.durable:
+                sync_folder(self.path.absolute().parent)
         with self.lock:
             if not (self.path / "manifest.json").exists():
-                replace_file(self.path / "manifest.json", Manifest().encode())
+                replace_file(self.path / "manifest.json", Manifest().encode(), durable=self.durable)
 
     @property
     def manifest(self) -> Manifest:
-        """The current generation, read anew each time."""
-        found = Manifest.load(self.path / "manifest.json", checked=self._checked)
-        self._checked = found.source
-        return found
+        """The current generation, read anew each time; `Manifest.edited` is the one to change."""
+        self._known = Manifest.load(self.path / "manifest.json", known=self._known)
+        return self._known
 
     def __contains__(self, name: str) -> bool:
         return name in self.manifest.arrays
@@ -156,12 +161,12 @@ class Store:
         found = self.manifest.stages.get(stage)
         if found is None:
             raise BadInput(f"{self.path} has no stage {stage!r}; run it first (see `ooc-diffusion status`)")
-        return found["record"]
+        return copy.deepcopy(found["record"])
 
     def parameters(self, stage: str) -> dict[str, Any]:
         """Return the parameters of a published stage."""
         self.record(stage)
-        return self.manifest.stages[stage]["parameters"]
+        return copy.deepcopy(self.manifest.stages[stage]["parameters"])
 
     def outdated(self, stage: str) -> list[str]:
         """Return the input arrays of a stage that are no longer those it was made from, or themselves outdated."""
@@ -249,7 +254,7 @@ class Store:
         ):
             if damaged := self._damaged(done, data=False):
                 raise CorruptStore(f"{damaged}; run stage {job.stage} again with --overwrite")
-            job.published, job.record = True, done["record"]
+            job.published, job.record = True, copy.deepcopy(done["record"])
             return job
         for before, state in ((journal.lines[0] if journal else None, "interrupted"), (done, "finished")):
             difference = _difference(before, job.identity) if before else ""
@@ -300,8 +305,8 @@ class Store:
         """Make a manifest the current one, atomically, and keep a copy under its generation."""
         manifest.generation += 1
         data = manifest.encode()
-        replace_file(self.path / "generations" / f"{manifest.generation:08d}.json", data)
-        replace_file(self.path / "manifest.json", data)
+        replace_file(self.path / "generations" / f"{manifest.generation:08d}.json", data, durable=self.durable)
+        replace_file(self.path / "manifest.json", data, durable=self.durable)
 
 
 def _outdated(manifest: Manifest, stage: str, known: dict[str, list[str]]) -> list[str]:

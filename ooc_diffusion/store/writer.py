@@ -25,6 +25,9 @@ class ArrayWriter:
         Type of the entries, little-endian.
     shape : tuple
         Shape; the first entry is None where the number of rows is not known before.
+    durable : bool
+        Whether it must outlive a crash. If not, only arrays of 16 MiB and more are synced, which the system writes to disk before
+        they are read again: an error of the disk is told by syncing alone. Default True.
 
     Attributes
     ----------
@@ -34,8 +37,9 @@ class ArrayWriter:
         Bytes of rows written by this run.
     """
 
-    def __init__(self, path: Path, dtype: np.dtype, shape: tuple[int | None, ...]) -> None:
+    def __init__(self, path: Path, dtype: np.dtype, shape: tuple[int | None, ...], *, durable: bool = True) -> None:
         self.path = path
+        self.durable = durable
         self.dtype = dtype
         self.row_shape: tuple[int, ...] = tuple(int(n) for n in shape[1:] if n is not None)
         self.expected_rows = shape[0]
@@ -58,7 +62,8 @@ class ArrayWriter:
             try:
                 if self.expected_rows:
                     os.posix_fallocate(self._fd, 0, HEADER_BYTES + self.expected_rows * self.row_bytes)
-                sync_folder(self.path.parent)
+                if self.durable:
+                    sync_folder(self.path.parent)
             except OSError:
                 self.close()
                 self.path.unlink()
@@ -130,7 +135,7 @@ class ArrayWriter:
         """Make the rows written so far durable."""
         if self.dirty:
             with os_errors(self.path, "syncing"):
-                os.fsync(self._fd)
+                self._sync()
             self.dirty = False
 
     def view(self) -> np.ndarray:
@@ -148,8 +153,12 @@ class ArrayWriter:
         with os_errors(self.path, "finishing"):
             write_all(self._fd, memoryview(header(self.dtype, shape)), 0)
             os.ftruncate(self._fd, HEADER_BYTES + self.rows * self.row_bytes)
-            os.fsync(self._fd)
+            self._sync()
         return shape, self._hasher.finish()
+
+    def _sync(self) -> None:
+        if self.durable or self.rows * self.row_bytes >= CHUNK_BYTES:
+            os.fsync(self._fd)
 
     def close(self) -> None:
         """Close the file."""

@@ -12,7 +12,7 @@ from ooc_diffusion.store import Store, clean
 from .helpers import limit_file_size, long_stage, pair_of, publish_pair, use_small_chunks
 
 
-def write_in_place(path, data):
+def write_in_place(path, data, *, durable=True):
     """What `replace_file` must not be: the new content over the old, piece by piece."""
     with path.open("wb", buffering=0) as file:
         for first in range(0, len(data), 64):

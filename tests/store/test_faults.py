@@ -20,7 +20,7 @@ import pytest
 
 from ooc_diffusion.errors import BadInput, CorruptStore, NoSpace, StorageFailure, StoreLocked
 from ooc_diffusion.store import Store, clean, status, verify
-from ooc_diffusion.store.manifest import checksum
+from ooc_diffusion.store.manifest import checksum, text_of
 
 from . import child
 from .helpers import CHUNK, ROWS, long_stage, pair_violations, publish_pair, published_bytes, use_small_chunks
@@ -526,7 +526,7 @@ def test_verify_stops_when_its_time_is_over(filled):
 
 
 def sealed(body):
-    return json.dumps({"checksum": checksum(body), **body}, indent=1)
+    return text_of({"checksum": checksum(body), **body}).decode()
 
 
 def edited(change):

@@ -730,3 +730,41 @@ def test_clean_removes_what_a_killed_process_left_and_not_what_a_living_one_writ
         assert not dead.path.exists()
         job.publish({})
     assert living.array("a").tolist() == [0, 1, 2]
+
+
+def test_what_a_caller_does_to_a_record_is_never_published(tmp_path):
+    store = Store(tmp_path / "s", create=True)
+    with store.job("first", parameters={"of": [1]}) as job:
+        job.put("first/values", np.arange(3))
+        job.publish({"found": {"n": 3}})
+    store.record("first")["found"]["n"] = 4
+    store.parameters("first")["of"].append(2)
+    with store.job("first", parameters={"of": [1]}) as job:
+        job.record["found"]["n"] = 5
+    with store.job("second", parameters={}) as job:
+        job.put("second/values", np.arange(3))
+        job.publish({})
+    for seen in (store, Store(store.path)):
+        assert seen.record("first") == {"found": {"n": 3}}
+        assert seen.parameters("first") == {"of": [1]}
+
+
+def test_of_a_temporary_store_only_large_arrays_are_synced(monkeypatch):
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.path.realpath(f"/proc/self/fd/{fd}")), fsync(fd))[1])
+    store = Store.temporary()
+    synced.clear()
+    with store.job("made", parameters={}) as job:
+        small = job.put("small", np.zeros(CHUNK // 8 - 1))
+        large = job.put("large", np.ones(CHUNK // 8))
+        job.checkpoint(now=True)
+        job.publish({})
+    assert {Path(path).name.split(".")[0] for path in synced} == {"large"}
+    assert small.sum() == 0
+    assert large.sum() == len(large)
+    store.durable = True
+    with store.job("again", parameters={}) as job:
+        job.put("other", np.zeros(1))
+        job.publish({})
+    assert {Path(path).name.split(".")[0] for path in synced} > {"large", "other", "data", "again"}
