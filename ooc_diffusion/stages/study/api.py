@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,8 @@ def study(
     with GraphKeeper(widest_table(chosen, k)) as keeper:
         runs = Runs(images, protocol, other, size, k, max_iter, settings, keeper)
         for number, name in enumerate(chosen, start=1):
-            chapters.append(CHAPTERS[name](replace(runs, at=f"{name} ({number} of {len(chosen)})")))
+            runs.place.chapter = f"{name} ({number} of {len(chosen)})"
+            chapters.append(CHAPTERS[name](runs))
             save_chapter(chapters[-1], folder, run=runs.parameters, command=command)
     saved, page = saved_chapters(folder, list(CHAPTERS), run=runs.parameters), folder / PAGE
     about, commands = _summary(runs, data, background, seen), "\n".join(saved.commands)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,13 @@ class Found:
         return self.values("accuracy", n)[:, MEASURES.index(measure)].tolist()
 
 
+@dataclass
+class Place:
+    """Where a study is, for its progress: the chapter that asks for runs now, and which of how many it is."""
+
+    chapter: str = ""
+
+
 @dataclass(frozen=True)
 class Runs:
     """What the study runs on.
@@ -104,8 +111,8 @@ class Runs:
         Options of the run.
     keeper : GraphKeeper
         Graphs that runs share.
-    at : str
-        The chapter that asks, for the progress.
+    place : Place
+        Which chapter asks.
     """
 
     store: Store
@@ -116,7 +123,7 @@ class Runs:
     max_iter: int
     settings: Settings
     keeper: GraphKeeper
-    at: str = ""
+    place: Place = field(default_factory=Place)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -205,7 +212,7 @@ class Runs:
 
         def progress(stage: str, total: int | None, unit: str) -> AbstractContextManager[Advance]:
             # diffusion that is fused trains it first
-            return told(f"{self.at}: {_LOGISTIC if stage.startswith('low-shot-logistic') else what}", total, unit)
+            return told(f"{self.place.chapter}: {_LOGISTIC if stage.startswith('low-shot-logistic') else what}", total, unit)
 
         return replace(self.settings, progress=progress)
 

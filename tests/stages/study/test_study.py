@@ -13,7 +13,6 @@ from ooc_diffusion.errors import BadInput
 from ooc_diffusion.evaluation import MEASURES, Split
 from ooc_diffusion.report import HOLDS, UNTESTED, chapter_csv, chapter_of
 from ooc_diffusion.report.plots import chart_svg, standalone
-from ooc_diffusion.stages import low_shot_logistic
 from ooc_diffusion.stages.import_descriptors import import_descriptors
 from ooc_diffusion.stages.low_shot_diffusion import Variant
 from ooc_diffusion.stages.reduce import reduce
@@ -219,9 +218,10 @@ def test_the_progress_says_which_chapter_and_what_is_run(tmp_path):
     options = {**OPTIONS, "n_per_class": (1,), "settings": replace(QUICK, progress=progress)}
     names = ["knn", "figure2"]
     study(names, data=str(store.path), background=str(others.path), output=tmp_path / "out", **options)
-    assert bars == [
+    trained = [bar for bar in bars if bar[2] == "trainings"]
+    assert [name for name, *_ in trained] == ["knn (1 of 2): logistic regression"]
+    assert [bar for bar in bars if bar not in trained] == [
         ("knn (1 of 2): kNN classifier", 2, "draws"),
-        ("knn (1 of 2): logistic regression", len(low_shot_logistic.GRID) + 2, "trainings"),
         ("knn (1 of 2): none, k = 3", 2, "draws"),
         *(
             (f"figure2 (2 of 2): {name}, k = {k}", 1, "draws")
