@@ -34,6 +34,9 @@ def study_command(names: tuple[str, ...], n_per_class: str, **options: Any) -> d
     A store without tests is halved: the later images of each class, in the order of their names, are the tests. What was
     run before is not run again; the same seed gives the same numbers, but for the times in table4.
 
+    DIR/study.html shows all that lies in DIR and was made with the same options from the same images, in earlier calls too;
+    NAME.json and NAME.csv hold the figures of each. The exit code says whether the study ran, not which claims hold.
+
     \b
     Examples:
       ooc-diffusion study table2 --data digits --output digits-study --k 10

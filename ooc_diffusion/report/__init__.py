@@ -3,7 +3,7 @@
 from .contents import Accuracy, ClassPanel, Evaluation, Gallery, MethodCurve, Page, StageLine, Tile
 from .page import render_page, write_page
 from .plots import learning_curve_png
-from .study import FAILS, HOLDS, UNTESTED, Cell, Chapter, Chart, Claim, Grid, Line, StudyPage
+from .study import FAILS, HOLDS, UNTESTED, Cell, Chapter, Chart, Claim, Grid, Line, StudyPage, chapter_of
 from .study_page import render_study, write_study
 from .study_text import chapter_csv, chapter_text
 from .text import accuracy_table_text
@@ -34,6 +34,7 @@ __all__ = [
     "WalkPage",
     "accuracy_table_text",
     "chapter_csv",
+    "chapter_of",
     "chapter_text",
     "learning_curve_png",
     "render_page",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from .contents import Accuracy
 
@@ -102,6 +103,26 @@ class Chapter:
     charts: Sequence[Chart] = ()
     paper: Sequence[Grid] = ()
     claims: Sequence[Claim] = ()
+
+
+def chapter_of(values: Mapping[str, Any]) -> Chapter:
+    """Return a chapter from what `dataclasses.asdict` made of it, be it by way of JSON."""
+    grids, paper = ([_grid(grid) for grid in values[name]] for name in ("grids", "paper"))
+    charts = [Chart(**{**chart, "lines": [_line(line) for line in chart["lines"]]}) for chart in values["charts"]]
+    claims = [Claim(**claim) for claim in values["claims"]]
+    return Chapter(values["name"], values["title"], values["about"], grids, charts, paper, claims)
+
+
+def _grid(values: Mapping[str, Any]) -> Grid:
+    return Grid(values["title"], values["columns"], [(name, [_cell(cell) for cell in cells]) for name, cells in values["rows"]])
+
+
+def _line(values: Mapping[str, Any]) -> Line:
+    return Line(values["name"], values["x"], [(mean, deviation) for mean, deviation in values["y"]])
+
+
+def _cell(value: Any) -> Cell:
+    return value if value is None or isinstance(value, str) else (value[0], value[1])
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,11 @@ def check_store(store: Store) -> None:
     """Raise `BadInput` unless a store has training images and tests, described and with their classes."""
     for role in ("background", "tests"):
         if f"{role}/vectors" not in store:
-            raise BadInput(f"{store.path} has no {role} with vectors; extract (or import) them with --role {role}, then reduce")
+            halve = f"; or `ooc-diffusion study knn --data {store.path} --output DIR` halves them, into DIR/images.store"
+            raise BadInput(
+                f"{store.path} has no {role} with vectors; extract (or import) them with --role {role}, then reduce"
+                f"{halve if role == 'tests' else ''}"
+            )
         if f"{role}/truth" not in store:
             raise BadInput(
                 f"{store.path} does not know the true classes of its {role}; extract a data set with classes, or import "

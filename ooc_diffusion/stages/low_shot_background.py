@@ -12,13 +12,14 @@ import numpy as np
 from ..errors import BadInput
 from ..features import PCA, normalize_rows, project
 from ..parallel import limit_threads
-from ..store import Store
+from ..store import Store, adopt, clean
 from .neighbors import neighbors, search_parameters
 from .plans import BLOCK_ROWS
 from .settings import Settings
 from .stage_names import digest
 
-# Folder of a collection's store in which it lies searched: a store for each combination of vectors and parameters.
+# Folder of a collection's store in which it lies searched: a store for each combination of vectors and parameters but k, with the
+# widest table that was asked for. The first columns of a table are the table of fewer neighbors, bit by bit.
 SEARCHED = "searched"
 SEARCHED_STAGES = ("reduce.background", "neighbors.background")
 # What may be alike in two stores, the first that is.
@@ -54,6 +55,11 @@ class Background:
         """Whether they have descriptors like those of the store, and not only vectors, as the paper's collection."""
         return self.array == "background/descriptors"
 
+    @property
+    def as_it_is(self) -> bool:
+        """Whether all vectors of the other store are taken, as they are."""
+        return self.array == "background/vectors" and self.n == self.other.entry(self.array).shape[0]
+
     def descriptors(self, store: Store) -> np.ndarray:
         """Return their descriptors (n, d); `BadInput` where they are not those of a store."""
         if not self.described:
@@ -68,7 +74,7 @@ class Background:
         store : Store
             The images of the protocol.
         k : int
-            Neighbors per image.
+            Neighbors per image, at least.
         settings : Settings
             Options of the run.
 
@@ -76,26 +82,34 @@ class Background:
         -------
         Store
             The collection itself, where its vectors are taken as they are and were searched alike; else one in its folder
-            ``searched``, made where it is not there yet. A temporary one where nothing can be written there.
+            ``searched``, made where it is not there yet, after any other process that makes it. A wider table takes the place of
+            a narrower one. A temporary store where nothing can be written there.
         """
         sought = search_parameters(self.n, k=k, settings=settings)
         vectors = {**self.parameters, **_brought(store, self.array, self.other.entry(self.array).shape[1])}
-        if self.array == "background/vectors" and self.n == self.other.entry(self.array).shape[0] and _has(self.other, sought):
+        if self.as_it_is and _has(self.other, sought):
             return self.other
         if os.access(self.other.path, os.W_OK):
-            made = Store(self.other.path / SEARCHED / digest({**vectors, **sought}), create=True)
+            how = {name: value for name, value in sought.items() if name != "k"}
+            made = Store(self.other.path / SEARCHED / digest({**vectors, **how}), create=True)
         else:
             made = Store.temporary(inside=store.path / "jobs")
         if _has(made, sought):
             return made
         quiet = replace(settings, overwrite=True, dry_run=False, progress=Settings.progress)
-        with made.lock:
-            self._bring(made, store, vectors, settings)
-            neighbors(made, k=k, settings=quiet)
+        with made.lock.waiting():
+            if not _has(made, sought):  # nor has another process made it meanwhile
+                self._bring(made, store, vectors, settings)
+                neighbors(made, k=k, settings=quiet)
+                clean(made)
         return made
 
     def _bring(self, made: Store, store: Store, parameters: dict[str, Any], settings: Settings) -> None:
-        """Write the vectors, or go on with it."""
+        """Write the vectors, or go on with it; those of the other store are linked where they are taken as they are."""
+        if self.as_it_is:
+            if SEARCHED_STAGES[0] not in made.manifest.stages:
+                adopt(made, self.other, SEARCHED_STAGES[:1])
+            return
         source, dim = self.other.array(self.array), store.entry("background/vectors").shape[1]
         pca = _pca(store, self.array, source.shape[1])
         with (
@@ -115,11 +129,12 @@ class Background:
 
 
 def _has(store: Store, sought: dict[str, Any]) -> bool:
-    """Return whether a store has its background searched with some parameters, and nothing added to it since."""
+    """Return whether a store has its background searched alike, for as many neighbors or more, and nothing added to it since."""
     made = store.manifest.stages.get(SEARCHED_STAGES[1])
     return (
         made is not None
-        and made["parameters"] == sought
+        and {**made["parameters"], "k": sought["k"]} == sought
+        and made["parameters"]["k"] >= sought["k"]
         and "added" not in made["record"]
         and SEARCHED_STAGES[0] in store.manifest.stages
         and not store.outdated(SEARCHED_STAGES[1])

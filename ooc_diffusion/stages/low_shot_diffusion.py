@@ -135,7 +135,15 @@ def low_shot(
         store,
         name,
         settings,
-        plan=plan_low_shot(store, variant, problems, background.n if background else 0, fusion=fusion, settings=settings),
+        plan=plan_low_shot(
+            store,
+            variant,
+            problems,
+            background.n if background else 0,
+            fusion=fusion,
+            widest=keeper.widest if keeper else 0,
+            settings=settings,
+        ),
         parameters=parameters,
         inputs=inputs,
         total=len(problems) * protocol.draws,
@@ -180,8 +188,7 @@ class _Runs:
         graphs = keeper.graphs(
             self.store,
             tests=(self.store.array("tests/vectors"), self.test_rows),
-            fixed=None if background is None else lambda: background.searched(self.store, k=self.variant.k, settings=settings),
-            fixed_name=None if background is None else tuple(background.parameters.values()),
+            background=background,
             k=self.variant.k,
             settings=settings,
         )
@@ -234,7 +241,7 @@ class _Runs:
                 f"`k` is {self.variant.k}, but with few labels there are {len(rows)} images in the graph; give a smaller `k`"
             )
         before = graphs.built
-        graph, queries = graphs.build(parts, self.variant.weights)
+        graph, queries = graphs.build(parts, self.variant.weights, k=self.variant.k)
         self.graphs += graphs.built - before
         if self.variant.transductive:
             return graph, len(rows) + np.arange(len(problem.test_rows))[:, None]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..memory import StagePlan
 from ..store import Store
 from .low_shot import LowShot
-from .plans import BLOCK_ROWS, plan_diffuse, plan_graph, plan_neighbors
+from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, plan_diffuse, plan_graph, plan_neighbors
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -15,23 +15,33 @@ if TYPE_CHECKING:
 
 
 def plan_low_shot(
-    store: Store, variant: Variant, problems: list[LowShot], n_background: int, *, fusion: bool, settings: Settings
+    store: Store,
+    variant: Variant,
+    problems: list[LowShot],
+    n_background: int,
+    *,
+    fusion: bool,
+    widest: int = 0,
+    settings: Settings,
 ) -> StagePlan:
-    """Plan the protocol for one setting; with fusion, or a prior, logistic regression is asked block by block."""
+    """Plan the protocol for one setting; with fusion, or a prior, logistic regression is asked block by block.
+
+    ``widest`` is the k of the widest graph for which the neighbors are searched.
+    """
     dim = store.entry("background/vectors").shape[1]
     tests, n_classes = max(len(p.test_rows) for p in problems), max(p.n_classes for p in problems)
     moving = max(len(p.train_rows) for p in problems) + (tests if variant.transductive else 0)
     n = moving + n_background
     # rows, columns, node ids and queries of the images, beside what the stages plan
     d = store.entry("background/descriptors").shape[1]
-    beside = 32 * n + 16 * tests * (variant.k + 2)
+    k, wide = min(variant.k, n - 1), min(max(variant.k, widest), n - 1)
+    beside = 32 * n + 16 * tests * (wide + EXTRA_NEIGHBORS)
     if fusion or variant.prior_power is not None:  # a block of descriptors, and of scores in float64
         beside += BLOCK_ROWS * (12 * d + 64 * n_classes)
     weighted = variant.weights.get("weighting", "constant") != "constant"
-    k = min(variant.k, n - 1)
     plans = [
         plan_neighbors(
-            n_background or n, n, dim, k=k, index="auto", train=True, budget=settings.budget, threads=settings.threads
+            n_background or n, n, dim, k=wide, index="auto", train=True, budget=settings.budget, threads=settings.threads
         ),
         plan_graph(
             n,
@@ -42,6 +52,7 @@ def plan_low_shot(
             tests=tests,
             weighted=weighted,
             threads=settings.threads,
+            width=wide + EXTRA_NEIGHBORS,
         ),
         plan_diffuse(
             n,

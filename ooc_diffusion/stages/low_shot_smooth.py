@@ -60,8 +60,8 @@ def low_shot_smooth(
         vectors, descriptors = store.arrays("background/vectors", "background/descriptors")
         tests = (store.array("tests/vectors"), problem.test_rows)
         with contextlib.nullcontext(keeper) if keeper else GraphKeeper() as kept:
-            graphs = kept.graphs(store, tests=tests, fixed=None, fixed_name=None, k=k, settings=settings)
-            graph, _ = graphs.build([(vectors, problem.train_rows)], {})
+            graphs = kept.graphs(store, tests=tests, background=None, k=k, settings=settings)
+            graph, _ = graphs.build([(vectors, problem.train_rows)], {}, k=k)
             for run in range(accuracy.rows, protocol.draws * len(sizes)):
                 labelled = problem.labelled(run // len(sizes))[run % len(sizes)]
                 options = {**chosen[str(sizes[run % len(sizes)])], **training_options(worker, settings)}
@@ -76,7 +76,9 @@ def low_shot_smooth(
                 worker.advance(1)
         return {"sizes": list(sizes), "mus": list(MUS), "by": problem.by}
 
-    graph_plan = plan_low_shot(store, Variant("in-domain", k=k, max_iter=0), [problem], 0, fusion=False, settings=settings)
+    widest = keeper.widest if keeper else 0
+    variant = Variant("in-domain", k=k, max_iter=0)
+    graph_plan = plan_low_shot(store, variant, [problem], 0, fusion=False, widest=widest, settings=settings)
     training = plan_logistic(store, protocol, [problem], settings)
     least, scratch = max(graph_plan.least_bytes, training.least_bytes), graph_plan.scratch_bytes
     return name, run_stage(

@@ -250,6 +250,7 @@ def _search_role(store: Store, role: str, how: _How, settings: Settings, ahead: 
             if how.index == "list-major":
                 inputs += ["background/list_starts", "background/order", "background/ordered"]
     plan = _plan(store, q, how, background, settings)
+    grouped, found = _counted(store, how, background)
     foretold = RoleForecast(ahead, q, plan, train=background)
     return run_stage(
         store,
@@ -258,8 +259,8 @@ def _search_role(store: Store, role: str, how: _How, settings: Settings, ahead: 
         plan=plan,
         parameters=how.parameters,
         inputs=inputs,
-        total=2 * q,
-        unit="images assigned or searched",
+        total=(1 + grouped) * q,
+        unit=f"assignments and {found}" if grouped else found,
         work=lambda worker: _find(worker, store, role, how, foretold),
         forecast=lambda: foretold.planned(role),
     )
@@ -286,6 +287,12 @@ def _plan(store: Store, q: int, how: _How, background: bool, settings: Settings)
     if isinstance(own, OwnIndex):
         return own.plan(plan, settings.budget, n, dim, how.k + EXTRA_NEIGHBORS, settings.threads)
     return own.plan(plan, settings.budget) if background and own else plan
+
+
+def _counted(store: Store, how: _How, background: bool) -> tuple[bool, str]:
+    """Return whether images are assigned to lists, which few have not, and what else the progress counts."""
+    grouped = n_lists(store.entry("background/vectors").shape[0]) > 0
+    return grouped, "rows of the table" if background and isinstance(how.own, OwnTable) else "searches"
 
 
 def _find(worker: Worker, store: Store, role: str, how: _How, ahead: RoleForecast) -> dict[str, Any]:
@@ -380,11 +387,11 @@ def _assign(worker: Worker, store: Store, role: str, queries: np.ndarray, how: _
     else:
         centroids = store.array("background/centroids")
     lists = worker.job.array(f"{role}/lists", "<i4", (len(queries),))
-    worker.advance(lists.rows)
+    worker.advance(lists.rows * (len(centroids) > 0))
     with worker.clock.step("assigning"):
         for block in worker.checked_blocks(f"{role}/vectors", rows=BLOCK_ROWS, start=lists.rows):
             lists.append(assign_lists(block, centroids, device=how.device))
-            worker.advance(len(block))
+            worker.advance(len(block) * (len(centroids) > 0))
             worker.job.checkpoint()
         worker.job.checkpoint(now=True)
     if len(centroids) == 0:

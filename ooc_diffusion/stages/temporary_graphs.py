@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ import xxhash
 from ..graph import Graph
 from ..store import Store, adopt, clean
 from .graph import graph, open_graph, query_table
-from .low_shot_background import SEARCHED_STAGES
+from .low_shot_background import SEARCHED_STAGES, Background
 from .neighbors import neighbors, search_again
 from .plans import BLOCK_ROWS
 from .settings import Settings
@@ -35,9 +35,9 @@ class TemporaryGraphs:
     tests : (numpy.ndarray of shape (n, d), numpy.ndarray of shape (q,))
         Vectors outside the graphs: rows of an array.
     fixed : Store or None
-        Vectors that are in each graph, searched among themselves with the same k.
-    k : int
-        Neighbors per node.
+        Vectors that are in each graph, searched among themselves.
+    widest : int
+        Most neighbors per node of any graph: what is searched for, where there are so many.
     settings : Settings
         Options of the run.
     built : int
@@ -46,19 +46,20 @@ class TemporaryGraphs:
     Notes
     -----
     With ``fixed``, a background, the nodes that change are the seeds of the chain: they come first, and the tables are merged as
-    in section 3.5 of the paper. Without it they are the background.
+    in section 3.5 of the paper. Without it they are the background. A graph of fewer neighbors than were searched for takes the
+    first columns of the tables: the same as those of a search for so many.
     """
 
     store: Store
     tests: Rows
     fixed: Store | None
-    k: int
+    widest: int
     settings: Settings
     built: int = 0
     _nodes: list[str] = field(default_factory=list)
-    _weights: dict[str, Any] | None = None
+    _edges: dict[str, Any] | None = None
 
-    def build(self, parts: Sequence[Rows], weights: Mapping[str, Any]) -> tuple[Graph, np.ndarray]:
+    def build(self, parts: Sequence[Rows], weights: Mapping[str, Any], *, k: int) -> tuple[Graph, np.ndarray]:
         """Build the graph of some vectors, and those that are fixed, unless it is the last one that was built.
 
         Parameters
@@ -67,6 +68,8 @@ class TemporaryGraphs:
             The vectors, rows of the same arrays each time, in the order of the node ids from 0 on. Fixed ones come behind.
         weights : mapping
             How edges are weighted: arguments of `graph`.
+        k : int
+            Neighbors per node, at most ``widest``.
 
         Returns
         -------
@@ -75,17 +78,17 @@ class TemporaryGraphs:
         queries : numpy.ndarray of shape (q, k), int32
             Neighbors of the tests.
         """
-        nodes = [xxhash.xxh3_128_hexdigest(rows.data) for _, rows in parts]
-        if (nodes, dict(weights)) != (self._nodes, self._weights):
+        nodes, edges = [xxhash.xxh3_128_hexdigest(rows.data) for _, rows in parts], {**weights, "k": k}
+        if (nodes, edges) != (self._nodes, self._edges):
             self.built += 1
             if nodes != self._nodes:
-                self._search(parts)
-            graph(self.store, **weights, settings=self.settings)
+                self._search(parts, k)
+            graph(self.store, **edges, settings=self.settings)
             clean(self.store)
-            self._nodes, self._weights = nodes, dict(weights)
-        return open_graph(self.store), query_table(self.store)[:, : self.k]
+            self._nodes, self._edges = nodes, edges
+        return open_graph(self.store), query_table(self.store)[:, :k]
 
-    def _search(self, parts: Sequence[Part]) -> None:
+    def _search(self, parts: Sequence[Part], k: int) -> None:
         if self.built == 1:
             self._publish("tests", [self.tests])
             if self.fixed is not None:
@@ -93,8 +96,11 @@ class TemporaryGraphs:
         self._publish("background" if self.fixed is None else "seeds", parts)
         if self.built > 1 and self.fixed is not None:
             search_again(self.store, self.settings)
+        elif self.fixed is not None:
+            neighbors(self.store, k=self.store.parameters("neighbors.background")["k"], settings=self.settings)
         else:
-            neighbors(self.store, k=self.k, settings=self.settings)
+            n = self.store.entry("background/vectors").shape[0]
+            neighbors(self.store, k=table_k(k, self.widest, n), settings=self.settings)
 
     def _publish(self, role: str, parts: Sequence[Part]) -> None:
         """Write vectors as those of a role, in place of those before."""
@@ -109,22 +115,21 @@ class TemporaryGraphs:
 
 
 class GraphKeeper(contextlib.ExitStack):
-    """Keeps `TemporaryGraphs` while several runs share them."""
+    """Keeps `TemporaryGraphs` while several runs share them.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    widest : int
+        Most neighbors per node that any of these runs will ask for: all is searched once, for so many. Default 0: as many as the
+        run asks for that comes.
+    """
+
+    def __init__(self, widest: int = 0) -> None:
         super().__init__()
+        self.widest = widest
         self._kept: dict[tuple[Any, ...], TemporaryGraphs] = {}
 
-    def graphs(
-        self,
-        store: Store,
-        *,
-        tests: Rows,
-        fixed: Callable[[], Store] | None,
-        fixed_name: Any,
-        k: int,
-        settings: Settings,
-    ) -> TemporaryGraphs:
+    def graphs(self, store: Store, *, tests: Rows, background: Background | None, k: int, settings: Settings) -> TemporaryGraphs:
         """Return graphs in a temporary store inside of another, those of an earlier run where all is the same.
 
         Parameters
@@ -133,19 +138,27 @@ class GraphKeeper(contextlib.ExitStack):
             The other store.
         tests : (numpy.ndarray, numpy.ndarray of int64)
             Vectors outside the graphs.
-        fixed : callable, optional
-            Returns the store of vectors that are in each graph, searched with this k; called where they are not kept.
-        fixed_name : hashable
-            Tells them apart from others.
+        background : Background, optional
+            What is in each graph.
         k : int
             Neighbors per node.
         settings : Settings
             Options of the run.
         """
-        key = (store.path, xxhash.xxh3_128_hexdigest(tests[1].data), fixed_name, k)
+        fixed = None if background is None else tuple(background.parameters.values())
+        widest = max(k, self.widest)
+        key = (store.path, xxhash.xxh3_128_hexdigest(tests[1].data), fixed, widest)
         if key not in self._kept:
             quiet = replace(settings, overwrite=True, dry_run=False, progress=Settings.progress)
             temporary = Store.temporary(inside=store.path / "jobs")
             self.enter_context(temporary.lock)
-            self._kept[key] = TemporaryGraphs(temporary, tests, fixed() if fixed else None, k, quiet)
+            searched = None
+            if background is not None:
+                searched = background.searched(store, k=table_k(k, widest, background.n), settings=settings)
+            self._kept[key] = TemporaryGraphs(temporary, tests, searched, widest, quiet)
         return self._kept[key]
+
+
+def table_k(k: int, widest: int, n: int) -> int:
+    """Return how many neighbors are searched for among n images: the most that will be asked for, k of them now."""
+    return max(k, min(widest, n))

@@ -7,6 +7,7 @@ import copy
 import os
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 from .files import os_errors
 from .store import Store
@@ -31,18 +32,27 @@ def adopt(store: Store, source: Store, stages: Sequence[str]) -> None:
     """
     with store.lock:
         given, manifest = source.manifest, store.manifest.edited()
-        for stage in stages:
-            made = manifest.stages[stage] = copy.deepcopy(given.stages[stage])
-            made["inputs"] = {name: identity for name, identity in made["inputs"].items() if name in manifest.arrays}
-            for name in made["arrays"]:
-                manifest.arrays[name] = given.arrays[name]
-                _take(source, store, given.arrays[name].file)
+        try:
+            for stage in stages:
+                made = manifest.stages[stage] = copy.deepcopy(given.stages[stage])
+                made["inputs"] = {name: identity for name, identity in made["inputs"].items() if name in manifest.arrays}
+                for name in made["arrays"]:
+                    manifest.arrays[name] = given.arrays[name]
+                    _take(source.path / given.arrays[name].file, store.path / given.arrays[name].file)
+        except FileNotFoundError:
+            if source.manifest.generation == given.generation:
+                raise
+            adopt(store, source, stages)  # another process published and cleaned in between
+            return
         store.commit(manifest)
 
 
-def _take(source: Store, store: Store, file: str) -> None:
-    with os_errors(store.path / file, "writing"):
-        with contextlib.suppress(OSError):
-            os.link(source.path / file, store.path / file)
-            return
-        shutil.copyfile(source.path / file, store.path / file)
+def _take(given: Path, file: Path) -> None:
+    """Link or copy a file that is not taken yet; `FileNotFoundError` where it is there no longer."""
+    if file.exists():
+        return  # names are given once
+    with contextlib.suppress(OSError):
+        os.link(given, file)
+        return
+    with given.open("rb") as source, os_errors(file, "writing"), file.open("xb") as target:
+        shutil.copyfileobj(source, target)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import platform
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import StorageFailure, StoreLocked
 from .files import read_regular
+
+logger = logging.getLogger(__name__)
 
 
 class WriterLock:
@@ -38,10 +42,16 @@ class WriterLock:
         return self._depth > 0
 
     def __enter__(self) -> WriterLock:
-        if self._depth == 0:
-            self._acquire()
-        self._depth += 1
-        return self
+        return self._enter(wait=False)
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[WriterLock]:
+        """Hold the lock as soon as another process that holds it has ended or is done, instead of refusing."""
+        self._enter(wait=True)
+        try:
+            yield self
+        finally:
+            self.__exit__()
 
     def __exit__(self, *error: object) -> None:
         self._depth -= 1
@@ -49,21 +59,38 @@ class WriterLock:
             os.close(self._fd)
             self._fd = -1
 
-    def _acquire(self) -> None:
+    def _enter(self, *, wait: bool) -> WriterLock:
+        if self._depth == 0:
+            self._acquire(wait)
+        self._depth += 1
+        return self
+
+    def _acquire(self, wait: bool) -> None:
         folder, fd = self.path.parent, -1
         try:
             fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            self._lock(fd, wait)
+        except (OSError, KeyboardInterrupt) as error:
             if fd >= 0:
                 os.close(fd)
             if isinstance(error, BlockingIOError):
                 raise StoreLocked(
                     f"{folder} is being written by another process ({self._holder()}); wait for it or end it"
                 ) from None
+            if isinstance(error, KeyboardInterrupt):
+                raise
             raise StorageFailure(f"{folder} cannot be locked: {error.strerror}; check the disk and permissions") from error
         self._fd = fd
         self._sign()
+
+    def _lock(self, fd: int, wait: bool) -> None:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                raise
+            logger.warning("%s is being written by another process (%s); waiting for it", self.path.parent, self._holder())
+            fcntl.flock(fd, fcntl.LOCK_EX)
 
     def _holder(self) -> str:
         with contextlib.suppress(OSError):

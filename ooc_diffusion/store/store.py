@@ -105,7 +105,8 @@ class Store:
             Manifest.load(self.path / "manifest.json")  # which raises: it is missing from a store that had one
         if not create:
             raise BadInput(f"{self.path} holds no store; run `ooc-diffusion extract` or `import` first, or check --store")
-        begun = {*_FOLDERS, "lock", *(path.name for path in self.path.glob(".manifest.json.*.tmp"))}
+        # the manifest, too, where another process makes the same store
+        begun = {*_FOLDERS, "lock", "manifest.json", *(path.name for path in self.path.glob(".manifest.json.*.tmp"))}
         if self.path.is_dir() and any(entry.name not in begun for entry in self.path.iterdir()):
             raise BadInput(f"{self.path} is a folder with other files in it; give an empty or new folder as --store")
         with os_errors(self.path, "creating"):
@@ -113,7 +114,7 @@ class Store:
                 (self.path / folder).mkdir(parents=True, exist_ok=True)
             if self.durable:
                 sync_folder(self.path.absolute().parent)
-        with self.lock:
+        with self.lock.waiting():
             if not (self.path / "manifest.json").exists():
                 replace_file(self.path / "manifest.json", Manifest().encode(), durable=self.durable)
 

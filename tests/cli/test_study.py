@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 
 import pytest
 
@@ -124,6 +125,24 @@ def test_a_study_prints_its_tables_and_writes_its_page(images, tmp_path):
     record = json.loads(done(*command, *options, "--json"))
     assert record["tables"][0] in printed
     assert {claim["verdict"] for claim in record["claims"]} <= {"holds here", "does not hold here", "cannot be tested here"}
+
+
+def test_a_store_without_tests_is_measured_once_a_study_has_halved_it(images, tmp_path):
+    done("import", images / "x.npy", "--truth", images / "x_truth.npy", "--store", tmp_path / "alone", *BUDGET)
+    done("reduce", "--store", tmp_path / "alone", "--dim", "0", *BUDGET)
+    options = ("--protocol", "paper", "--k", "3", "--n-per-class", "1", "--draws", "1", "--max-iter", "2", *BUDGET)
+    ran = run("evaluate", "--store", tmp_path / "alone", "--split", images / "split.json", *options)
+    halved = f"ooc-diffusion study knn --data {tmp_path}/alone --output DIR"
+    assert (ran.code, ran.error) == (
+        3,
+        f"error: {tmp_path}/alone has no tests with vectors; extract (or import) them with --role tests, then reduce; or "
+        f"`{halved}` halves them, into DIR/images.store",
+    )
+    study = shlex.split(halved.replace("DIR", str(tmp_path / "out")))[1:]
+    done(*study, "--k", "3", "--n-per-class", "1", "--draws", "1", "--max-iter", "2", *BUDGET)
+    made = ("--store", tmp_path / "out" / "images.store", "--split", tmp_path / "out" / "split-0.json")
+    record = json.loads(done("evaluate", *made, *options, "--json"))
+    assert list(record["accuracy"]) == ["group 1", "group 2"]
 
 
 def test_a_folder_without_folders_cannot_be_split(tmp_path):

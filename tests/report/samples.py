@@ -5,7 +5,24 @@ from html.parser import HTMLParser
 import numpy as np
 from PIL import Image
 
-from ooc_diffusion.report import ClassPanel, Evaluation, Gallery, MethodCurve, Page, StageLine, Tile
+from ooc_diffusion.report import (
+    FAILS,
+    HOLDS,
+    UNTESTED,
+    Chapter,
+    Chart,
+    Claim,
+    ClassPanel,
+    Evaluation,
+    Gallery,
+    Grid,
+    Line,
+    MethodCurve,
+    Page,
+    StageLine,
+    StudyPage,
+    Tile,
+)
 
 _VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}
 MiB = 2**20
@@ -115,3 +132,26 @@ def sample_evaluation():
         ],
         {1: [0.2, 0.5, 0.573], 20: [0.5, 0.8, 0.8]},
     )
+
+
+def sample_study():
+    """A page of a study with tables wider than a window, claims of each verdict, and plots."""
+    series = [(0.4 + 0.03 * i, 0.01) for i in range(16)]
+    heads = [str(t) for t in range(16)]
+    lines = [Line(name, list(range(16)), series) for name in ("none", "other 1,000,000", "in-domain")]
+    figures = "; ".join(f"n = {n}: 64.3 ± 1.0 against 62.1 ± 0.9, difference +2.2, standard error 0.3" for n in (1, 2, 5, 10, 20))
+    claims = [
+        Claim(
+            "Table 2, 4.4", f"In-domain images help {word}.", verdict, f"5 draws: {figures}", "at each n the accuracy is higher"
+        )
+        for word, verdict in (("diffusion at every n", HOLDS), ("nobody", FAILS), ("the fusion", UNTESTED))
+    ]
+    wide = Grid("top-5 accuracy in %", ["iteration", *heads], [(line.name, series) for line in lines])
+    narrow = Grid("In the paper: top-5 accuracy in %, n = 2", ["", "none", "F1M"], [("best iteration", ["62.7", "65.4"])])
+    chart = Chart("Accuracy by iteration", "iteration", "top-5 accuracy (%)", lines)
+    chapters = [
+        Chapter("table2", "Table 2: in-domain diffusion", "All training images are labelled.", [wide], [chart], [narrow], claims),
+        Chapter("figure3", "Figure 3: how L fills up", "Group 1.", [wide, wide], [chart, chart], [wide], claims[:1]),
+    ]
+    facts = [("Images", "/home/somebody/collections/omniglot.store"), ("Neighbors", 30), ("Accuracy", "top-5")]
+    return StudyPage("Study: omniglot.store", facts, chapters, {"numpy": "2.0"}, "ooc-diffusion study table2", "A rule.")

@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
-from ooc_diffusion.report import write_page
+from ooc_diffusion.report import Stop, Walk, WalkPage, render_walks, write_page, write_study
 
-from .samples import parse, sample_page
+from .samples import parse, sample_page, sample_study
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not on this machine")
@@ -71,3 +71,25 @@ def test_the_browser_shows_every_image_and_fetches_nothing(tmp_path, width):
     assert body["data-sideways"] == "0"
     assert body["data-fetched"] == "0"
     assert body["data-frame"] == "rgb(194, 47, 31)"
+
+
+# Whether the page can be scrolled sideways, and which boxes can.
+SIDEWAYS = """<script>addEventListener("load", () => {
+  const wider = box => box.scrollWidth > box.clientWidth;
+  document.body.setAttribute("data-page", wider(document.documentElement));
+  document.body.setAttribute("data-boxes", [...document.querySelectorAll(".scroll")].filter(wider).length);
+});</script></body>"""
+
+
+@pytest.mark.parametrize("width", [420, 800, 1200])
+def test_wide_tables_and_walks_never_make_the_page_wider_than_its_window(tmp_path, width):
+    write_study(sample_study(), tmp_path / "study.html")
+    stops = [Stop(None, f"a/long/way/to/{i}.png", f"t = {i}", 0.5) for i in range(15)]
+    walks = WalkPage("Paths", [("Images", 1)], [Walk("a/b.png", "cat/" * 20, "predicted", stops, "dog")])
+    (tmp_path / "walks.html").write_text(render_walks(walks), encoding="utf-8")
+    for name, scrolling in (("study", "4"), ("walks", "0")):  # the four grids of 16 columns
+        html = (tmp_path / f"{name}.html").read_text(encoding="utf-8")
+        probed = html.replace("default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'").replace("</body>", SIDEWAYS)
+        (tmp_path / "probed.html").write_text(probed, encoding="utf-8")
+        body = dom(tmp_path / "probed.html", tmp_path / name, f"--window-size={width},900").one("body").attributes
+        assert (body["data-page"], body["data-boxes"]) == ("false", scrolling)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -59,10 +60,56 @@ def test_other_seeds_find_the_background_searched_to_the_same_bytes(stores, sear
     assert verify(Store(kept), data=True)[0] == []
 
 
-def test_other_parameters_are_searched_apart(stores, searches):
+def test_other_numbers_of_images_are_searched_apart(stores, searches):
     for seed, options in enumerate(({}, {"size": 40}, {"k": 3}, {"size": 40})):
         run(stores, seed=seed, **options)
-    assert len(set(searches)) == len(searches) == 3
+    assert len(set(searches)) == len(searches) == 2
+
+
+def test_a_wider_table_takes_the_place_of_a_narrower_one_over_the_same_vectors(stores, searches, tmp_path):
+    run(stores)
+    (kept,) = (stores[1].path / SEARCHED).iterdir()
+    vectors = Store(kept).entry("background/vectors").file
+    wide = run(stores, k=K + 3)
+    narrow = run(stores, k=K - 1)
+    assert searches == [kept, kept]  # the last found more than it needs
+    assert Store(kept).parameters("neighbors.background")["k"] == K + 3
+    assert Store(kept).entry("background/vectors").file == vectors
+    assert len(list((kept / "data").glob("background.vectors*"))) == len(list((kept / "data").glob("*neighbor_ids*"))) == 1
+    for number, (k, found) in enumerate({K + 3: wide, K - 1: narrow}.items()):
+        apart = run(import_clusters(tmp_path / f"apart-{number}"), k=k)
+        for a, b in zip(found, apart, strict=True):
+            assert a.tobytes() == b.tobytes()
+
+
+def test_the_second_of_two_processes_waits_for_the_table_of_the_first(stores, searches, monkeypatch, caplog):
+    """Both begin before there is a store of it; the threads stand for processes, whose locks are as apart."""
+    store, others = stores
+    begun, go_on, found, slow = threading.Event(), threading.Event(), {}, low_shot_background.neighbors
+
+    def waiting(made, **options):
+        begun.set()
+        assert go_on.wait(60)
+        return slow(made, **options)
+
+    monkeypatch.setattr(low_shot_background, "neighbors", waiting)
+
+    def search(name):
+        found[name] = open_background(Store(store.path), others.path).searched(store, k=K, settings=QUICK)
+
+    threads = [threading.Thread(target=search, args=(name,)) for name in ("first", "second")]
+    threads[0].start()
+    assert begun.wait(60)
+    threads[1].start()
+    while not caplog.messages:
+        threads[1].join(0.05)
+        assert threads[1].is_alive()
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert found["first"].path == found["second"].path
+    assert searches == [found["first"].path]
+    assert "waiting for it" in caplog.messages[0]
 
 
 def test_images_that_changed_are_searched_anew(stores, searches, tmp_path):
@@ -80,7 +127,12 @@ def test_a_table_that_the_collection_has_is_taken(stores, searches):
     neighbors(others, k=K, settings=QUICK)
     background = replace(open_background(store, others.path), array="background/vectors")
     assert background.searched(store, k=K, settings=QUICK).path == others.path
-    assert background.searched(store, k=K - 1, settings=QUICK).path.parent == others.path / SEARCHED
+    assert background.searched(store, k=K - 1, settings=QUICK).path == others.path  # its first columns
+    wider = background.searched(store, k=K + 1, settings=QUICK)
+    assert wider.path.parent == others.path / SEARCHED
+    assert wider.parameters("neighbors.background")["k"] == K + 1
+    mine, theirs = (each.path / each.entry("background/vectors").file for each in (wider, others))
+    assert mine.samefile(theirs)  # linked, not copied
     assert replace(background, n=40).searched(store, k=K, settings=QUICK).path != others.path
     neighbors(others, k=K, settings=replace(QUICK, seed=1, overwrite=True))
     assert background.searched(store, k=K, settings=QUICK).path != others.path

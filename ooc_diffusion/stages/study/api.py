@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from ...errors import BadInput, BadOption
-from ...report import Chapter, StudyPage, chapter_csv, chapter_text, write_study
-from ...report.page import replace_text
-from ...report.plots import chart_svg, standalone
+from ...report import StudyPage, chapter_text, write_study
 from ...store import Store
 from ..low_shot import make_protocol
 from ..low_shot_diffusion import MAX_ITER
@@ -24,10 +22,11 @@ from ..temporary_graphs import GraphKeeper
 from .accuracies import knn, table2, table3, table5, transductive
 from .claims import RULE
 from .data import open_images, open_other, refuse_no_data, split_file
-from .graphs import figure2, figure3, figure6, table4
+from .graphs import figure2, figure3, figure6, table4, widest_table
 from .parameters import figure5, smooth, table1
 from .planning import plan_study
 from .runs import Runs
+from .saved import PAGE, save_chapter, saved_chapters
 
 CHAPTERS = {
     "table1": table1,
@@ -102,8 +101,9 @@ def study(
     Returns
     -------
     dict
-        Tables as text, claims with their verdicts, and the page; written are, too, for each name ``NAME.json``, ``NAME.csv`` and
-        an SVG for each plot.
+        Tables as text, claims with their verdicts, and the page, ``study.html``; written are, too, for each name ``NAME.json``,
+        ``NAME.csv`` and an SVG for each plot. The page has all chapters whose JSON lies in the folder and says that it was made
+        with the same parameters from the same images, those of earlier calls too.
     """
     settings = settings or Settings()
     chosen = list(CHAPTERS) if ALL in names else list(dict.fromkeys(names))
@@ -111,7 +111,8 @@ def study(
     refuse_no_data(data, background)
     folder = Path(output)
     if settings.dry_run:
-        return plan_study(data, background, split, n_per_class=n_per_class, draws=draws, k=k, dim=dim, settings=settings)
+        most: dict[str, Any] = {"n_per_class": n_per_class, "draws": draws, "k": k, "widest": widest_table(chosen, k), "dim": dim}
+        return plan_study(data, background, split, **most, settings=settings)
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     images = open_images(data, folder, root=root, dim=dim, settings=settings)
@@ -121,14 +122,15 @@ def study(
     protocol = make_protocol(images, file, seed=settings.seed, n_per_class=sizes, draws=draws)
     seen = seen_novel_classes(images, protocol.split)
     chapters = []
-    with GraphKeeper() as keeper:
+    with GraphKeeper(widest_table(chosen, k)) as keeper:
         runs = Runs(images, protocol, other, size, k, max_iter, settings, keeper)
-        for name in chosen:
+        for number, name in enumerate(chosen, start=1):
+            runs.place.chapter = f"{name} ({number} of {len(chosen)})"
             chapters.append(CHAPTERS[name](runs))
-            _write(chapters[-1], folder)
-    page = folder / ("study.html" if len(chosen) > 1 else f"{chosen[0]}.html")
-    about = _summary(runs, data, background, seen)
-    write_study(StudyPage(_title(data), about, chapters, library_versions(), command, RULE), page)
+            save_chapter(chapters[-1], folder, run=runs.parameters, command=command)
+    saved, page = saved_chapters(folder, list(CHAPTERS), run=runs.parameters), folder / PAGE
+    about, commands = _summary(runs, data, background, seen), "\n".join(saved.commands)
+    write_study(StudyPage(_title(data), about, saved.chapters, library_versions(), commands, RULE), page)
     return {
         "stage": "study",
         "tables": [chapter_text(chapter) for chapter in chapters],
@@ -178,12 +180,3 @@ def _summary(runs: Runs, data: str, background: str | None, seen: Sequence[str])
         ("Accuracy", runs.label),
         ("Seed", str(runs.protocol.seed)),
     ]
-
-
-def _write(chapter: Chapter, folder: Path) -> None:
-    """Write JSON, CSV and plots of a chapter."""
-    replace_text(json.dumps(asdict(chapter), indent=1, ensure_ascii=False) + "\n", folder / f"{chapter.name}.json")
-    replace_text(chapter_csv(chapter), folder / f"{chapter.name}.csv")
-    for number, chart in enumerate(chapter.charts, start=1):
-        svg = standalone(chart_svg(chart, prefix=f"{chapter.name}-{number}-"))
-        replace_text(svg, folder / f"{chapter.name}-{number}.svg")

@@ -17,6 +17,7 @@ from ..low_shot_diffusion import Variant, low_shot
 from ..low_shot_knn import low_shot_knn
 from ..low_shot_logistic import low_shot_logistic
 from ..settings import Record, Settings
+from ..temporary_graphs import GraphKeeper
 from ..whole_plan import plan_all
 from .data import SPLITS
 from .runs import store_at
@@ -32,6 +33,7 @@ def plan_study(
     n_per_class: Sequence[int],
     draws: int,
     k: int,
+    widest: int,
     dim: int,
     settings: Settings,
 ) -> Record:
@@ -39,7 +41,7 @@ def plan_study(
     if not store_at(data) or "tests/vectors" not in Store(data):
         n, d, n_classes = _count(data)
         how: dict[str, Any] = {"n_iter": _MOST_ITER, "budget": settings.budget, "network": False}
-        plans = plan_all(n, d=d, dim=dim or d, k=k, n_classes=n_classes, **how)
+        plans = plan_all(n, d=d, dim=dim or d, k=widest, n_classes=n_classes, **how)
         if store_at(data):
             plans = [plan for plan in plans if plan.stage not in ("list", "extract")]
         return {"stage": "study", "images": n, "plans": [asdict(plan) for plan in plans]}
@@ -51,10 +53,11 @@ def plan_study(
     else:
         protocol = make_protocol(images, split, seed=settings.seed, **known)
     options: dict[str, Any] = {"settings": settings}
-    runs = [low_shot(images, protocol, Variant("in-domain", k=k), **options)]
+    graphs: dict[str, Any] = {"keeper": GraphKeeper(widest), **options}
+    runs = [low_shot(images, protocol, Variant("in-domain", k=k), **graphs)]
     if background is not None and store_at(background):
         other = open_background(images, background)
-        runs.append(low_shot(images, protocol, Variant("out-of-domain", True, k=k), background=other, **options))
+        runs.append(low_shot(images, protocol, Variant("out-of-domain", True, k=k), background=other, **graphs))
     runs += [low_shot_logistic(images, protocol, **options), low_shot_knn(images, protocol, **options)]
     return {"stage": "study", "plans": [record["plan"] for _, record in runs]}
 

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ... import __version__
 from ...evaluation import MEASURES, choose_place
 from ...report import Accuracy
 from ...store import Store
 from ..evaluate import mean_std
-from ..low_shot import Protocol
+from ..low_shot import INPUTS, Protocol
 from ..low_shot_background import Background, open_background
 from ..low_shot_diffusion import COEFFICIENTS, Variant, low_shot
 from ..low_shot_knn import low_shot_knn
 from ..low_shot_logistic import low_shot_logistic
 from ..low_shot_smooth import low_shot_smooth
-from ..settings import Record, Settings
+from ..settings import Advance, Record, Settings
+from ..stage_names import digest
 from ..temporary_graphs import GraphKeeper
 
 # Backgrounds of growing size: shares of all images of the other collection.
 _SHARES = (1 / 16, 1 / 4, 1)
+_LOGISTIC = "logistic regression"
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,13 @@ class Found:
         return self.values("accuracy", n)[:, MEASURES.index(measure)].tolist()
 
 
+@dataclass
+class Place:
+    """Where a study is, for its progress: the chapter that asks for runs now, and which of how many it is."""
+
+    chapter: str = ""
+
+
 @dataclass(frozen=True)
 class Runs:
     """What the study runs on.
@@ -100,6 +111,8 @@ class Runs:
         Options of the run.
     keeper : GraphKeeper
         Graphs that runs share.
+    place : Place
+        Which chapter asks.
     """
 
     store: Store
@@ -110,6 +123,20 @@ class Runs:
     max_iter: int
     settings: Settings
     keeper: GraphKeeper
+    place: Place = field(default_factory=Place)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What determines all figures, as JSON values: chapters that were made with the same belong on one page."""
+        other = None if self.background is None else self._open(self.most).parameters
+        return {
+            "images": digest({name: self.store.entry(name).identity for name in INPUTS}),
+            "other collection": other,
+            **self.protocol.parameters,
+            "k": self.k,
+            "max_iter": self.max_iter,
+            "code": ".".join(__version__.split(".")[:2]),
+        }
 
     @cached_property
     def measure(self) -> str:
@@ -176,31 +203,61 @@ class Runs:
     def _run(self, protocol: Protocol, variant: Variant, size: int | None, *, fusion: bool) -> Found:
         background = self._open(size) if variant.setting == "out-of-domain" else None
         options: dict[str, Any] = {"background": background, "fusion": fusion, "keeper": self.keeper}
-        return Found(self.store, *low_shot(self.store, protocol, variant, settings=self.settings, **options), protocol)
+        settings = self._telling(_told(variant, size))
+        return Found(self.store, *low_shot(self.store, protocol, variant, settings=settings, **options), protocol)
+
+    def _telling(self, what: str) -> Settings:
+        """Return the options of a run whose progress says what is run, and for which chapter."""
+        told = self.settings.progress
+
+        def progress(stage: str, total: int | None, unit: str) -> AbstractContextManager[Advance]:
+            # diffusion that is fused trains it first
+            return told(f"{self.place.chapter}: {_LOGISTIC if stage.startswith('low-shot-logistic') else what}", total, unit)
+
+        return replace(self.settings, progress=progress)
 
     def logistic(self) -> Found:
         """Run logistic regression."""
-        return Found(self.store, *low_shot_logistic(self.store, self.protocol, settings=self.settings), self.protocol)
+        return Found(self.store, *low_shot_logistic(self.store, self.protocol, settings=self._telling(_LOGISTIC)), self.protocol)
 
     def smooth(self) -> Found:
         """Run graph-regularized logistic regression on group 1, for the number of labelled images of studies of parameters."""
         protocol = replace(self.protocol, n_per_class=(self.n_parameters,), groups=(1,))
-        options: dict[str, Any] = {"k": self.k, "keeper": self.keeper, "settings": self.settings}
+        settings = self._telling(f"{_LOGISTIC}, smooth over the graph")
+        options: dict[str, Any] = {"k": self.k, "keeper": self.keeper, "settings": settings}
         return Found(self.store, *low_shot_smooth(self.store, protocol, **options), protocol)
 
     def knn(self) -> Found:
         """Run the kNN classifier."""
-        return Found(self.store, *low_shot_knn(self.store, self.protocol, settings=self.settings), self.protocol)
+        settings = self._telling("kNN classifier")
+        return Found(self.store, *low_shot_knn(self.store, self.protocol, settings=settings), self.protocol)
 
     def settings_of(self) -> list[tuple[str, str, int | None]]:
         """Return name, setting and size of the backgrounds of tables: none, growing other collections, in-domain."""
-        others = [(f"other {size:,}", "out-of-domain", size) for size in self.sizes]
+        others = [(_other(size), "out-of-domain", size) for size in self.sizes]
         return [("none", "none", None), *others, ("in-domain", "in-domain", None)]
 
 
 def summary(values: Sequence[float]) -> Accuracy:
     """Return mean and standard deviation over the draws."""
     return mean_std(values)
+
+
+def _other(size: int) -> str:
+    return f"other {size:,}"
+
+
+def _told(variant: Variant, size: int | None) -> str:
+    """Return what a run is, in words: ``in-domain, k = 30, gaussian, sigma 0.5``, ``none, k = 30, η rows``."""
+    said = [variant.setting if size is None else _other(size), f"k = {variant.k}"]
+    for name, value in {**variant.weights, **variant.eta, "prior_power": variant.prior_power}.items():
+        if value is True:
+            said.append(name)
+        elif isinstance(value, str):
+            said.append(f"η {value}" if name == "normalization" else value)
+        elif value is not None and value is not False:
+            said.append(f"{name.replace('_', ' ')} {value:g}")
+    return ", ".join([*said, *["tests in the graph"] * variant.transductive])
 
 
 def store_at(path: str | Path) -> bool:

@@ -27,7 +27,7 @@ def runs(found, *, labelled=100, max_iter=3):
         protocol=SimpleNamespace(problems=lambda store: [problem], draws=3),
         settings_of=lambda: settings,
         parameter=lambda setting, size, *, k=None: found(setting, k),
-        diffusion=lambda setting: found(setting, None),
+        diffusion=lambda setting, size=None: found(setting, None),
         knn=lambda: found("knn", None),
     )
 
@@ -65,7 +65,7 @@ def test_equally_good_numbers_of_neighbors_may_each_be_the_best(monkeypatch, non
 def test_an_unfilled_matrix_says_nothing_of_the_iteration_at_which_it_is_full(filled, best, verdict):
     values = {"reached": np.array([filled] * 3), "curves": np.zeros((3, 4, 4))}
     found = SimpleNamespace(
-        values=lambda name, n: values[name],
+        values=lambda name, n, *, group: values[name],
         chosen=lambda n: {"n_iter": best},
         best_of_draws=lambda n, name, measure: [best] * 3,
     )
@@ -83,16 +83,22 @@ def test_an_unfilled_matrix_says_nothing_of_the_iteration_at_which_it_is_full(fi
     ],
 )
 def test_many_iterations_are_worse_where_stopping_early_matters(last, verdict):
-    curves = np.zeros((3, 4, 4))
-    curves[:, :, 1] = [[0.5, 0.8, 0.7, value] for value in last]
-    values = {"reached": np.ones((3, 4)), "curves": curves}
+    """Judged on group 2: on group 1, where it was chosen, the number is the best by choice."""
+    curves = {1: np.zeros((3, 4, 4)), 2: np.zeros((3, 4, 4))}
+    curves[1][:, :, 1] = [0.5, 0.9, 0.7, 0.1]
+    curves[2][:, :, 1] = [[0.5, 0.8, 0.7, value] for value in last]
     found = SimpleNamespace(
-        values=lambda name, n: values[name],
+        values=lambda name, n, *, group: curves[group] if name == "curves" else np.ones((3, 4)),
         chosen=lambda n: {"n_iter": 1},
         best_of_draws=lambda n, name, measure: [1] * 3,
     )
-    _, claim = figure3(runs(lambda setting, k: found)).claims
+    chapter = figure3(runs(lambda setting, k: found))
+    _, claim = chapter.claims
     assert claim.verdict == verdict
+    assert "none: 80.0 ± 0.0 against" in claim.figures
+    assert "the accuracy on group 2 after 3 iterations is below that after the number chosen on group 1" in claim.rule
+    means = [cell[0] for cell in chapter.grids[1].rows[0][1]]
+    assert means == pytest.approx([0.5, 0.9, 0.7, 0.1])  # the curves stay those of group 1
 
 
 @pytest.mark.parametrize(("labelled", "verdict", "rival"), [(900, FAILS, "60.0"), (1001, HOLDS, "20.0")])

@@ -1,25 +1,31 @@
 """The study end to end, on clusters and on digits."""
 
+import contextlib
 import csv
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from ooc_diffusion.errors import BadInput
-from ooc_diffusion.evaluation import MEASURES
-from ooc_diffusion.report import HOLDS, UNTESTED
+from ooc_diffusion.evaluation import MEASURES, Split
+from ooc_diffusion.report import HOLDS, UNTESTED, chapter_csv, chapter_of
+from ooc_diffusion.report.plots import chart_svg, standalone
 from ooc_diffusion.stages.import_descriptors import import_descriptors
+from ooc_diffusion.stages.low_shot_diffusion import Variant
 from ooc_diffusion.stages.reduce import reduce
-from ooc_diffusion.stages.study import CHAPTERS, study
+from ooc_diffusion.stages.study import CHAPTERS, graphs, study
 from ooc_diffusion.stages.study.claims import RULE
 from ooc_diffusion.stages.study.data import description
+from ooc_diffusion.stages.study.runs import Runs
+from ooc_diffusion.stages.study.runs import _told as told_of
+from ooc_diffusion.stages.temporary_graphs import GraphKeeper
 from ooc_diffusion.store import Store
 
 from ...report.samples import parse
-from ..low_shot_chain import import_clusters
+from ..low_shot_chain import import_clusters, protocol
 from .conftest import OPTIONS, QUICK
 
 
@@ -136,6 +142,110 @@ def test_a_dry_run_plans_and_writes_nothing(whole, tmp_path):
     assert (store.path / "manifest.json").read_bytes() == before
 
 
+def test_a_dry_run_plans_for_the_most_neighbors_of_any_chapter(whole, monkeypatch, tmp_path):
+    monkeypatch.setattr(graphs, "_NEIGHBORS", (2, 20))
+    options = {**OPTIONS, "settings": replace(QUICK, dry_run=True), "output": tmp_path, "background": str(whole.others.path)}
+    narrow, wide = (study([name], data=str(whole.store.path), **options)["plans"][1] for name in ("table2", "figure2"))
+    nodes, more = int(wide["work"].split(" nodes")[0]), 20 - OPTIONS["k"]
+    assert nodes > 60  # the other collection and the images of a group
+    assert wide["disk_bytes"] - narrow["disk_bytes"] == 8 * nodes * more  # ids and similarities
+
+
+def test_the_page_has_the_chapters_of_earlier_calls_with_the_same_parameters(whole, tmp_path, caplog):
+    options = {"data": str(whole.store.path), "background": str(whole.others.path), **OPTIONS}
+    apart, page = tmp_path / "apart", tmp_path / "apart" / "study.html"
+    for name in ("knn", "table2"):
+        made = study([name], output=apart, command=f"study {name}", **options)
+        assert (made["report"], len(made["tables"])) == (str(page), 1)
+    assert caplog.messages == []
+    sections = [section.attributes["id"] for section in parse(page.read_text(encoding="utf-8")).find("section")]
+    assert sections == ["summary", "table2", "knn", "about"]
+    study(["knn", "table2"], output=tmp_path / "together", command="study table2\nstudy knn", **options)
+    assert page.read_bytes() == (tmp_path / "together" / "study.html").read_bytes()
+    kept = (apart / "table2.json").read_bytes()
+    (apart / "smooth.json").write_text("[1, ")
+    study(["knn"], output=apart, **{**options, "max_iter": 2})  # no run depends on it, but the figures of others would
+    sections = [section.attributes["id"] for section in parse(page.read_text(encoding="utf-8")).find("section")]
+    assert sections == ["summary", "knn", "about"]
+    (told,) = [message for message in caplog.messages if "not on the page" in message]
+    assert told.startswith(f"table2, smooth in {apart}: made with other options or from other images")
+    assert (apart / "table2.json").read_bytes() == kept
+    runs = [json.loads((apart / f"{name}.json").read_text())["run"] for name in ("table2", "knn")]
+    assert {key for key in runs[0] if runs[0][key] != runs[1][key]} == {"max_iter"}
+
+
+@pytest.mark.parametrize("other", ["images", "collection", "size", "seed", "draws", "n_per_class", "k", "split"])
+def test_figures_of_other_images_or_parameters_are_told_apart(whole, tmp_path, other):
+    def parameters(**options):
+        given = {"k": 3, "max_iter": 3, "most": None, "background": whole.others, "store": whole.store, **options}
+        return Runs(**given, settings=QUICK, keeper=GraphKeeper()).parameters
+
+    what = protocol()
+    changed = {
+        "seed": lambda: {"protocol": replace(what, seed=1)},
+        "draws": lambda: {"protocol": replace(what, draws=3)},
+        "n_per_class": lambda: {"protocol": replace(what, n_per_class=(1,))},
+        "split": lambda: {"protocol": replace(what, split=Split(what.split.groups[::-1]))},
+        "k": lambda: {"k": 4},
+        "size": lambda: {"most": 40},
+        "collection": lambda: {"background": None},
+        "images": lambda: {"store": import_clusters(tmp_path / "images", seed=1)[0]},
+    }[other]()
+    plain = parameters(protocol=what)
+    assert plain == json.loads(json.dumps(parameters(protocol=protocol())))
+    assert parameters(**{"protocol": what, **changed}) != plain
+
+
+def test_chapters_come_back_from_their_files_as_they_were(whole):
+    for name in CHAPTERS:
+        values = json.loads((whole.out / f"{name}.json").read_text(encoding="utf-8"))
+        chapter = chapter_of(values)
+        assert json.loads(json.dumps(asdict(chapter))) == {key: values[key] for key in values if key not in ("run", "command")}
+        assert chapter_csv(chapter) == (whole.out / f"{name}.csv").read_text(encoding="utf-8")
+        for number, chart in enumerate(chapter.charts, start=1):
+            svg = standalone(chart_svg(chart, prefix=f"{name}-{number}-"))
+            assert svg == (whole.out / f"{name}-{number}.svg").read_text(encoding="utf-8")
+
+
+def test_the_progress_says_which_chapter_and_what_is_run(tmp_path):
+    store, others = import_clusters(tmp_path / "images")
+    bars = []
+
+    def progress(stage, total, unit):
+        bars.append((stage, total, unit))
+        return contextlib.nullcontext(lambda done: None)
+
+    options = {**OPTIONS, "n_per_class": (1,), "settings": replace(QUICK, progress=progress)}
+    names = ["knn", "figure2"]
+    study(names, data=str(store.path), background=str(others.path), output=tmp_path / "out", **options)
+    trained = [bar for bar in bars if bar[2] == "trainings"]
+    assert [name for name, *_ in trained] == ["knn (1 of 2): logistic regression"]
+    assert [bar for bar in bars if bar not in trained] == [
+        ("knn (1 of 2): kNN classifier", 2, "draws"),
+        ("knn (1 of 2): none, k = 3", 2, "draws"),
+        *(
+            (f"figure2 (2 of 2): {name}, k = {k}", 1, "draws")
+            for name in ("none", "other 15", "other 60", "in-domain")
+            for k in (2, 3)
+        ),
+    ]
+
+
+def test_runs_are_told_in_words():
+    for variant, size, told in (
+        (Variant("in-domain", k=5), None, "in-domain, k = 5"),
+        (Variant("out-of-domain", True, k=30), 2000, "other 2,000, k = 30, tests in the graph"),
+        (Variant(weights={"weighting": "gaussian", "sigma": 0.35}), None, "none, k = 30, gaussian, sigma 0.35"),
+        (
+            Variant(weights={"mutual": True}, eta={"normalization": "gamma", "power": 2.0}),
+            None,
+            "none, k = 30, mutual, η gamma, power 2",
+        ),
+        (Variant(prior_power=0.0), None, "none, k = 30, prior power 0"),
+    ):
+        assert told_of(variant, size) == told
+
+
 def test_without_another_collection_its_claims_cannot_be_tested(whole, tmp_path):
     store = whole.store
     record = study(["table3"], data=str(store.path), output=tmp_path / "out", **OPTIONS)
@@ -189,7 +299,7 @@ def test_a_store_without_tests_is_halved_class_by_class(tmp_path, caplog):
     seen = len(novel & {0, 7})
     assert seen
     assert [f"{seen} of {len(novel)} novel classes" in message for message in caplog.messages].count(True) == 1
-    summary = parse((tmp_path / "out" / "knn.html").read_text(encoding="utf-8")).text
+    summary = parse((tmp_path / "out" / "study.html").read_text(encoding="utf-8")).text
     assert f"trained on {seen}: these are no low-shot" in " ".join(summary.split())
     assert "Tests of base classes the network may have been trained on them" in " ".join(summary.split())
     assert ["extract these with --role tests" in message for message in caplog.messages].count(True) == 1
