@@ -121,7 +121,8 @@ def open_descriptors(
         values = load_npy(file)
         if values.ndim != 2 or values.dtype.kind not in "fiu" or 0 in values.shape:
             raise BadInput(
-                f"{file} holds {values.dtype} {values.shape}; descriptors are numbers of shape (images, dimensions){_mending(values)}"
+                f"{file} holds {values.dtype} {values.shape}; descriptors are numbers of shape (images, "
+                f"dimensions){_mending(values)}"
             )
         return MappedFile(values, {})
     return VectorsFile(file, format)

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 
 import ooc_diffusion
-from ooc_diffusion.errors import BadInput
+from ooc_diffusion.errors import BadInput, StorageFailure
+from ooc_diffusion.store import Store
+from ooc_diffusion.store.files import require_writable
 
 from .conftest import PIXELS
 from .helpers import COMMAND, digit_images, done, files_below, run, spawn, write_images
@@ -24,6 +26,9 @@ from .helpers import COMMAND, digit_images, done, files_below, run, spawn, write
 
 def label(root, *more, labels="few.csv", images="images", output="out.csv"):
     return run("label", root / images, "--labels", root / labels, "--output", root / output, *PIXELS, *more)
+
+
+LABEL = label
 
 
 @pytest.fixture
@@ -142,7 +147,7 @@ DESCRIPTORS = {
     "complex": (saved(FLOATS.astype(complex)), r"x.npy holds complex128 \(10, 4\)"),
     "truncated": (
         saved(FLOATS)[:-8],
-        r"x.npy cannot be read as an .npy array \(it is cut off: it has 280 bytes of the 288 that its header tells of\); save plain",
+        r"x.npy cannot be read as an .npy array \(it is cut off: it has 280 bytes of the 288 that its header tells of\)",
     ),
     "cut in its header": (saved(FLOATS)[:60], r"x.npy cannot be read as an .npy array \(its header is cut off or damaged\)"),
     "empty": (b"", r"x.npy cannot be read as an .npy array \(it is empty\); save plain numbers with numpy.save"),
@@ -281,6 +286,46 @@ def test_one_corrupt_image_costs_one_row(folder):
     assert "40.png" in (folder / "out.html").read_text()
 
 
+def test_a_class_whose_images_are_all_broken_is_told_before_the_search(folder):
+    (folder / "images" / "40.png").write_bytes(b"no image")
+    few = (folder / "few.csv").read_text()
+    (folder / "few.csv").write_text(few.rstrip("\n") + "\n40.png,lost\n")
+    ran = label(folder, "--max-failures", "0.02")
+    assert (ran.code, ran.error) == (
+        3,
+        f"error: {folder}/few.csv: no labelled image of class 'lost' could be read (40.png); label another one, or leave the "
+        "class out",
+    )
+    made = Store(folder / "out.csv.store").manifest.stages
+    assert sorted(made) == ["extract.background", "list.background"]
+
+
+def test_labels_of_one_class_are_warned_of_once(folder):
+    (folder / "few.csv").write_text("path,label\n00.png,x\n01.png,x\n")
+    words = ["label", folder / "images", "--labels", folder / "few.csv", "--output", folder / "out.csv", *PIXELS]
+    ran = run(*words, quiet=False)
+    assert ran.code == 0
+    told = [line for line in ran.err.splitlines() if "names one class only" in line]
+    assert told == [
+        f"{folder}/few.csv names one class only, 'x': every image that labels reach is given it; "
+        "label images of another class, too"
+    ]
+
+
+def test_a_folder_that_is_not_writable(tmp_path):
+    tmp_path.chmod(0o555)
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(StorageFailure, match=f"creating {tmp_path} failed"):
+            require_writable(tmp_path)
+    finally:
+        if os.getuid() == 0:
+            os.seteuid(0)
+        tmp_path.chmod(0o755)
+    require_writable(tmp_path)
+
+
 def test_corrupt_images_above_the_limit_stop_the_run(folder):
     for name in ("40.png", "41.png", "42.png"):
         (folder / "images" / name).write_bytes(b"")
@@ -320,6 +365,7 @@ def test_folders_that_hold_no_images(tmp_path, folder, make, told, command):
 @pytest.mark.parametrize("name", ["out.csv", "out.html"])
 def test_an_output_of_others_is_refused_before_the_work_and_left_alone(folder, name):
     (folder / name).write_text("my thesis")
+    assert label(folder, "--dry-run").error == label(folder).error
     ran = label(folder)
     option = {"out.csv": "output", "out.html": "report"}[name]
     assert (ran.code, ran.error) == (
@@ -333,7 +379,11 @@ def test_an_output_of_others_is_refused_before_the_work_and_left_alone(folder, n
     assert (folder / "out.html").read_text().startswith("<!")
 
 
-def test_an_output_that_cannot_be(folder):
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_an_output_that_cannot_be(folder, dry):
+    def label(*words, **options):
+        return LABEL(*words, *dry, **options)
+
     ran = label(folder, output="no/out.csv")
     assert (ran.code, ran.error) == (3, f"error: {folder}/no is no folder; make it, or give another output")
     assert not (folder / "no").exists()
@@ -515,7 +565,10 @@ def test_a_store_folder_with_files_of_others(folder):
     ran = label(folder, "--store", folder / "s")
     assert ran.error == f"error: {folder}/s is a folder with other files in it; give an empty or new folder as --store"
     assert files_below(folder / "s") == {"thesis.tex": b"mine"}
+    assert label(folder, "--store", folder / "s", "--dry-run").error == ran.error
+    assert files_below(folder / "s") == {"thesis.tex": b"mine"}
     ran = label(folder, "--store", folder / "few.csv")
+    assert label(folder, "--store", folder / "few.csv", "--dry-run").error == ran.error
     assert (ran.code, ran.error) == (3, f"error: {folder}/few.csv is a file, but a store is a folder; give another --store")
 
 
