@@ -77,8 +77,8 @@ def replace_file(path: Path, data: bytes) -> None:
 
 def require_writable(path: Path) -> None:
     """Raise `StorageFailure` unless files and folders can be made at ``path``, or in the folder that it would be made in."""
-    there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
     with os_errors(path, "creating"):
+        there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
         if not there.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, f"{there} is no folder")
         if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):

@@ -10,7 +10,9 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -312,18 +314,20 @@ def test_labels_of_one_class_are_warned_of_once(folder):
     ]
 
 
-def test_a_folder_that_is_not_writable(tmp_path):
-    tmp_path.chmod(0o555)
-    if os.geteuid() == 0:
-        os.seteuid(65534)
-    try:
-        with pytest.raises(StorageFailure, match=f"creating {tmp_path} failed"):
-            require_writable(tmp_path)
-    finally:
+def test_a_folder_that_is_not_writable():
+    with tempfile.TemporaryDirectory(dir="/tmp") as made:  # nobody may enter the folders of pytest
+        folder = Path(made)
+        folder.chmod(0o555)
         if os.getuid() == 0:
-            os.seteuid(0)
-        tmp_path.chmod(0o755)
-    require_writable(tmp_path)
+            os.seteuid(65534)
+        try:
+            with pytest.raises(StorageFailure, match=f"creating {folder}/new failed: {folder} is not writable"):
+                require_writable(folder / "new")
+        finally:
+            if os.getuid() == 0:
+                os.seteuid(0)
+            folder.chmod(0o755)
+        require_writable(folder / "new")
 
 
 def test_corrupt_images_above_the_limit_stop_the_run(folder):
