@@ -120,9 +120,21 @@ def open_descriptors(
     if format == "npy":
         values = load_npy(file)
         if values.ndim != 2 or values.dtype.kind not in "fiu" or 0 in values.shape:
-            raise BadInput(f"{file} holds {values.dtype} {values.shape}; descriptors are numbers of shape (images, dimensions)")
+            raise BadInput(
+                f"{file} holds {values.dtype} {values.shape}; descriptors are numbers of shape (images, "
+                f"dimensions){_mending(values)}"
+            )
         return MappedFile(values, {})
     return VectorsFile(file, format)
+
+
+def _mending(values: np.ndarray) -> str:
+    """Say what is to be done about an array that holds no descriptors."""
+    if values.dtype.kind not in "fiu":
+        return ": save them as floats or integers"
+    if values.ndim == 1 and len(values):
+        return f": save values[None] where this is one image, values[:, None] where these are {len(values)}"
+    return "" if values.size else ", at least one each"
 
 
 class MappedFile:
@@ -157,11 +169,12 @@ class VectorsFile(MappedFile):
 
     def __init__(self, file: str | Path, format: str) -> None:
         self._file = file
+        if file_bytes(file) < 4:
+            raise BadInput(f"{file} has {file_bytes(file)} bytes, not even the length of a vector; give a whole {format} file")
         with Path(file).open("rb") as stream:
-            head = np.frombuffer(stream.read(4), "<i4") if file_bytes(file) >= 4 else np.zeros(1, "<i4")
-        d = int(head[0])
+            d = int(np.frombuffer(stream.read(4), "<i4")[0])
         if not 1 <= d <= _MOST_VALUES:
-            raise BadInput(f"{file} does not begin with the length of a vector but with {d}; it is no {format} file, or is empty")
+            raise BadInput(f"{file} does not begin with the length of a vector but with {d}; give a {format} file")
         values = np.dtype([("d", "<i4"), ("values", "<f4" if format == "fvecs" else "u1", (d,))])
         size = file_bytes(file)
         if size % values.itemsize:

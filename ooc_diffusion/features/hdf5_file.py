@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput
+from ..store import what_it_is
 from .class_texts import ClassTexts
 
 _FEATURES, _LABELS, _COUNT = "all_feats", "all_labels", "count"
@@ -34,7 +35,9 @@ class Hdf5File:
             # Not locked: nothing is written, and some file systems have no locks.
             self._file = h5py.File(file, "r", locking=False)
         except OSError as error:
-            raise BadInput(f"{file} cannot be read as an HDF5 file ({_line(error)}); give a whole one") from None
+            reason = _line(error) if h5py.is_hdf5(file) else what_it_is(file)
+            reason = "it is cut off" if "truncated file" in reason else reason
+            raise BadInput(f"{file} cannot be read as an HDF5 file ({reason}); give a whole one") from None
         try:
             self._look(field, truth_field)
         except (OSError, RuntimeError, KeyError) as error:  # what h5py raises where the structure of a file is broken

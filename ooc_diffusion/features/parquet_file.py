@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput
+from ..store import what_it_is
 from .class_texts import ClassTexts
 
 # What pyarrow keeps of pages on their way.
 _PAGES_BYTES = 64 * 2**20
+# With what a parquet file begins and ends.
+_MARK = b"PAR1"
 
 
 class ParquetFile:
@@ -36,7 +40,8 @@ class ParquetFile:
         try:
             self._file = parquet.ParquetFile(file, memory_map=True, pre_buffer=False)
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise BadInput(f"{file} cannot be read as parquet ({_first_line(error)}); give a whole file") from None
+            reason = _no_parquet(file) or _first_line(error)
+            raise BadInput(f"{file} cannot be read as parquet ({reason}); give a whole parquet file") from None
         schema = self._file.schema_arrow
         self._field = self._vector_field(schema, field)
         self._truth_field, self._names_field = truth_field, names_field
@@ -151,6 +156,15 @@ class ParquetFile:
                 first += len(column)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise BadInput(f"{self._path} cannot be read from row {max(first, start)} on ({_first_line(error)})") from None
+
+
+def _no_parquet(file: str | Path) -> str | None:
+    """Return why a file is no whole parquet file, as far as its first and last bytes tell."""
+    with Path(file).open("rb") as stream:
+        if stream.read(len(_MARK)) != _MARK:
+            return what_it_is(file)
+        stream.seek(-len(_MARK), os.SEEK_END)
+        return None if stream.read() == _MARK else "it is cut off: a parquet file ends with PAR1"
 
 
 def _is_vector(kind: Any) -> bool:

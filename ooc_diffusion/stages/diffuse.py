@@ -38,7 +38,7 @@ from .settings import Record, Settings, Worker, open_store, run_stage
 def diffuse(
     store: Store | str | Path,
     *,
-    labels: str | Path,
+    labels: str | Path | Labels,
     classes: str | Path | None = None,
     rows: str = "auto",
     n_iter: int | None = None,
@@ -60,8 +60,8 @@ def diffuse(
     ----------
     store : Store or str or Path
         A store with a graph.
-    labels : str or Path
-        CSV with ``path,label`` or ``row,label``: the seeds.
+    labels : str or Path or Labels
+        CSV with ``path,label`` or ``row,label``: the seeds; or what `readable_labels` left of one.
     classes : str or Path, optional
         Text file with all classes, one per line. Default: those of the CSV, sorted.
     rows : {"auto", "tests", "nodes"}
@@ -98,7 +98,9 @@ def diffuse(
     settings = settings or Settings()
     target = open_store(store)
     graph = open_graph(target)
-    given = readable_labels(read_labels(labels, target, classes=classes), target, labels)
+    if not isinstance(labels, Labels):
+        labels = readable_labels(read_labels(labels, target, classes=classes), target, labels)
+    given = labels
     rows = _resolve_rows(rows, target)
     check_normalization(normalization, power)
     if n_iter is not None and n_iter < 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from ..errors import BadInput
 from ..features import DescriptorFile, check_descriptors, open_descriptors
+from ..images import printable
 from ..store import Store, append_strings, load_npy, path_key
 from .class_names import warn_of_other_classes
 from .listing import refuse_names_twice, refuse_to_lose
@@ -85,6 +87,9 @@ def import_descriptors(
         if role == "added" and not has_names:
             _refuse_file_twice(worker, parameters["file"])
         _copy_classes(worker, role, given_classes, source, str(truth or file))
+        _copy_names(worker, role, source, names, str(names or file))
+        if has_names:
+            refuse_names_twice(worker, role)
         target = worker.job.array(f"{role}/descriptors", "<f4", (n, d))
         worker.advance(target.rows)
         for values in source.blocks(target.rows, BLOCK_ROWS):
@@ -92,9 +97,6 @@ def import_descriptors(
             target.append(block)
             worker.job.checkpoint()
             worker.advance(len(block))
-        _copy_names(worker, role, source, names, str(names or file))
-        if has_names:
-            refuse_names_twice(worker, role)
         refuse_changed(worker, files, parameters)
         names_of_classes = source.class_names() if truth is None else None
         return {"images": n, "dim": d} | ({"class_names": names_of_classes} if names_of_classes else {})
@@ -171,33 +173,51 @@ def _copy_classes(worker: Worker, role: str, given: np.ndarray | None, source: D
 
 
 def _copy_names(worker: Worker, role: str, source: DescriptorFile, file: str | Path | None, what: str) -> None:
-    """Write the names, those of a text file where that is given, sorted as they must be."""
+    """Write the names, those of a text file where that is given; the work is thrown away where they are not as they must be."""
     found: Iterable[list[str]] | None = source.names(_NAMES) if file is None else _lines(Path(file))
     if found is None:
         return
     worker.job.drop(f"{role}/path_bytes")
     worker.job.drop(f"{role}/path_offsets")
-    rows, before = 0, b""
-    for batch in found:
-        for name in batch:
-            key = name.encode(errors="surrogateescape")
-            if rows and path_key(key) <= path_key(before):
-                place = f"row {rows}" if file is None else f"line {rows + 1}"
-                raise BadInput(f"{what} {place}: {name!r} is given twice or out of order; sort the rows by name")
-            before, rows = key, rows + 1
-        append_strings(worker.job, f"{role}/path", batch)
-    if rows != source.shape[0]:
-        raise BadInput(f"{what} has {rows} names for {source.shape[0]} descriptors; give one name per line and row")
+    rows, before, n = 0, "", source.shape[0]
+    try:
+        for batch in found:
+            for name in batch:
+                if rows:
+                    _refuse_disorder(before, name, f"{what} row {rows}" if file is None else f"{what} line {rows + 1}")
+                before, rows = name, rows + 1
+            append_strings(worker.job, f"{role}/path", batch)
+        if rows != n:
+            raise BadInput(f"{what} has {rows} names for {n} descriptors; give one name per line and row")
+    except BadInput:
+        worker.job.discard()
+        raise
+
+
+def _refuse_disorder(before: str, name: str, where: str) -> None:
+    """Refuse a name that is that of the row before, or that would stand before it: names are found by bisection."""
+    if name == before:
+        raise BadInput(f"{where}: {printable(name)!r} is the name of the row before, too; give each row a name of its own")
+    if path_key(os.fsencode(name)) < path_key(os.fsencode(before)):
+        raise BadInput(
+            f"{where}: {printable(name)!r} stands behind {printable(before)!r}, but sorts before it; sort names and descriptors "
+            "together, by the bytes of the names, the files of a folder before its subfolders"
+        )
 
 
 def _lines(file: Path) -> Iterator[list[str]]:
     batch: list[str] = []
-    with file.open(encoding="utf-8", errors="surrogateescape") as lines:
-        for line in lines:
-            batch.append(line.rstrip("\n"))
-            if len(batch) == _NAMES:
-                yield batch
-                batch = []
+    try:
+        with file.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
+            for line in lines:
+                if "\0" in line:
+                    raise BadInput(f"{file} is no text in UTF-8; give one name per line, saved as UTF-8")
+                batch.append(line.rstrip("\n"))
+                if len(batch) == _NAMES:
+                    yield batch
+                    batch = []
+    except OSError as error:
+        raise BadInput(f"{file} cannot be read: {error.strerror}; give a text file with one name per line") from None
     yield batch
 
 

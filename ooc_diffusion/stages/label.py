@@ -18,7 +18,7 @@ from .classify import classify
 from .diffuse import diffuse
 from .extract import describe, plan_description
 from .graph import graph
-from .labels import Labels, count_classes, read_labels
+from .labels import Labels, count_classes, read_labels, readable_labels
 from .listing import list_images, preview
 from .neighbors import DEFAULT_K, neighbors
 from .output import check_folder, check_output, write_output
@@ -101,23 +101,26 @@ def label(
     page = Path(output).with_suffix(".html") if report is None else Path(report)
     sizes: dict[str, Any] = {"dim": dim, "k": k, "index": index, "n_iter": n_iter, "precision": precision}
     sizes["n_classes"] = count_classes(labels)
+    folder = f"{output}.store" if store is None else store
+    _check_outputs([Path(output), page], inputs=[Path(file) for file in (labels, classes) if file is not None])
     if settings.dry_run:
+        check_output(Store.peek(folder), output, settings, report=page)
         source, n = preview(images, root=None, split=None, settings=settings)
         plans = _plans(n, source, make_extractor(model, source, **options), model, settings, **sizes)
         record = {"stage": "label", "images": n, "memory_budget_bytes": settings.budget.total}
         return {**record, "plans": [asdict(plan) for plan in plans]}
-    _check_outputs([Path(output), page], inputs=[Path(file) for file in (labels, classes) if file is not None])
-    with Store.writing(f"{output}.store" if store is None else store) as target:
+    with Store.writing(folder) as target:
         check_output(target, output, settings, report=page)
         source, extractor = _open_images(images, target, model, options, sizes, settings)
         given = read_labels(labels, target, classes=classes)
         check_all(_plans(len(source), source, extractor, model, settings, **sizes), settings.budget)
         describe(target, source, extractor, model, "background", max_failures, settings)
         del source, extractor  # the memory is for others now
+        given = readable_labels(given, target, labels)
         reduce(target, dim=dim, settings=settings)
         neighbors(target, k=k, index=index, settings=settings)
         graph(target, settings=settings)
-        diffuse(target, labels=labels, classes=classes, rows="nodes", n_iter=n_iter, precision=precision, settings=settings)
+        diffuse(target, labels=given, rows="nodes", n_iter=n_iter, precision=precision, settings=settings)
         classify(target, method=method, settings=settings)
         write_output(target, output, report=page)
         n = target.record("neighbors.background")["images"]  # with those that were added

@@ -16,6 +16,8 @@ from ..images import printable
 from ..store import Store, Strings
 
 UNLABELLED = ("", "-1")
+# Images that a message names.
+_SHOWN = 3
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +93,7 @@ def read_labels(file: str | Path, store: Store, *, classes: str | Path | None = 
 
 
 def readable_labels(given: Labels, store: Store, file: str | Path) -> Labels:
-    """Leave out labels of images that could not be read, and say how many labels and lines were left out."""
+    """Leave out labels of images that could not be read, and warn of what is left out and of labels of one class only."""
     role = seed_role(store)
     failed = store.array(f"{role}/failed_rows") if f"{role}/failed_rows" in store else np.empty(0, np.int64)
     kept = ~np.isin(given.rows, failed)
@@ -101,9 +103,25 @@ def readable_labels(given: Labels, store: Store, file: str | Path) -> Labels:
         logger.warning("%s: %d labelled images could not be read and are left out", file, (~kept).sum())
     lost = np.setdiff1d(given.classes, given.classes[kept])
     if len(lost):
-        name = given.class_names[lost[0]]
-        raise BadInput(f"{file}: no labelled image of class {name!r} could be read; label another one, or leave the class out")
+        name, rows = given.class_names[lost[0]], given.rows[given.classes == lost[0]]
+        raise BadInput(
+            f"{file}: no labelled image of class {name!r} could be read ({_names(store, role, rows)}); label another one, or "
+            "leave the class out"
+        )
+    if len(given.class_names) == 1:
+        logger.warning(
+            "%s names one class only, %r: every image that labels reach is given it; label images of another class, too",
+            file,
+            given.class_names[0],
+        )
     return Labels(given.rows[kept], given.classes[kept], given.class_names, given.left_out)
+
+
+def _names(store: Store, role: str, rows: np.ndarray) -> str:
+    names = Strings.open(store, f"{role}/path") if f"{role}/path_offsets" in store else None
+    first = [f"row {row}" if names is None else printable(names[int(row)]) for row in rows[:_SHOWN]]
+    more = [f"{len(rows) - _SHOWN} more"] if len(rows) > _SHOWN else []
+    return ", ".join(first + more)
 
 
 def count_classes(file: str | Path) -> int:

@@ -12,7 +12,7 @@ import xxhash
 
 from ..errors import BadInput
 from ..store import Store
-from ..store.files import os_errors, sync_folder
+from ..store.files import os_errors, require_writable, sync_folder
 from .collection import Collection
 from .plans import BLOCK_ROWS
 from .settings import Settings
@@ -25,10 +25,14 @@ def check_folder(file: str | Path) -> None:
         raise BadInput(f"{file} is a folder; give the name of a file to write")
     if not path.parent.is_dir():
         raise BadInput(f"{path.parent} is no folder; make it, or give another output")
+    require_writable(path.parent)
 
 
-def check_output(store: Store, output: str | Path | None, settings: Settings, *, report: str | Path | None = None) -> None:
-    """Refuse, before any work, a file that exists and was not written from this store, unless it may be overwritten."""
+def check_output(store: Store | None, output: str | Path | None, settings: Settings, *, report: str | Path | None = None) -> None:
+    """Refuse, before any work, a file that exists and was not written from this store, unless it may be overwritten.
+
+    None is a store that is not made yet.
+    """
     for option, file in (("output", output), ("report", report)):
         if file is None:
             continue
@@ -38,9 +42,9 @@ def check_output(store: Store, output: str | Path | None, settings: Settings, *,
             raise BadInput(f"{file} exists; give another --{option}, or --overwrite to replace it")
 
 
-def is_own_output(store: Store, path: Path) -> bool:
+def is_own_output(store: Store | None, path: Path) -> bool:
     """Return whether this store has written (or was about to write) this file."""
-    stage = store.manifest.stages.get("output")
+    stage = None if store is None else store.manifest.stages.get("output")
     if stage is None:
         return False
     written = stage["parameters"]

@@ -77,7 +77,10 @@ def read_prior(file: str | Path, class_names: list[str]) -> np.ndarray:
             lines = csv.reader(text, strict=True)
             header = [name.strip().lower() for name in next(lines, [])]
             if sorted(header) != ["class", "frequency"]:
-                raise BadInput(f"{file} has the columns {', '.join(header) or 'none'}; give class,frequency in its first line")
+                raise BadInput(
+                    f"{file} has the columns {', '.join(map(printable, header)) or 'none'}; give class,frequency "
+                    "in its first line"
+                )
             for row in lines:
                 if not row:
                     continue

@@ -4,7 +4,7 @@ See ``docs/architecture.md`` for the protocol and why it survives a crash at any
 """
 
 from .adopt import adopt
-from .foreign import file_bytes, load_npy, load_raw
+from .foreign import file_bytes, load_npy, load_raw, what_it_is
 from .job import ArrayWriter, Job
 from .manifest import ArrayEntry, Manifest
 from .rates import DiskRates, measure_disk
@@ -32,4 +32,5 @@ __all__ = [
     "path_key",
     "status",
     "verify",
+    "what_it_is",
 ]

@@ -80,6 +80,16 @@ def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
             sync_folder(path.parent)
 
 
+def require_writable(path: Path) -> None:
+    """Raise `StorageFailure` unless files and folders can be made at ``path``, or in the folder that it would be made in."""
+    with os_errors(path, "creating"):
+        there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{there} is no folder")
+        if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, f"{there} is not writable")
+
+
 def require_space(folder: Path, needed_bytes: int) -> None:
     """Raise `NoSpace` unless the disk of ``folder`` has ``needed_bytes`` left."""
     info = os.statvfs(folder)

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import BadInput, CorruptStore
 from .check import checked_blocks, compare
-from .files import os_errors, replace_file, sync_folder
+from .files import os_errors, replace_file, require_writable, sync_folder
 from .job import STATE_SUFFIX, Job
 from .journal import Journal
 from .lock import WriterLock
@@ -30,6 +30,8 @@ _FOLDERS = ("data", "jobs", "generations")
 _SHOWN = 4
 # Entries of a list that is shown as it is.
 _WHOLE = 10
+# What lies in a folder that is being made a store, by this process or another.
+_BEGUN = re.compile(r"data|jobs|generations|lock|manifest\.json|\.manifest\.json\..*\.tmp")
 # What stands for something larger tells nobody anything.
 _DIGEST = re.compile("[0-9a-f]{32}")
 
@@ -68,10 +70,20 @@ class Store:
         self.lock = WriterLock(self.path / "lock")
         self.durable = durable
         self._known: Manifest | None = None
-        if self.path.exists() and not self.path.is_dir():
-            raise BadInput(f"{self.path} is a file, but a store is a folder; give another --store")
         if not (self.path / "manifest.json").exists():
-            self._make(create)
+            _refuse_place(self.path, create)
+            self._make()
+
+    @classmethod
+    def peek(cls, path: str | Path) -> Store | None:
+        """Open a store that `writing` would open, and write nothing: None where that would make one.
+
+        What `writing` refuses about the place is refused. Locks do not count: others may write while one looks.
+        """
+        if (Path(path) / "manifest.json").exists():
+            return cls(path)
+        _refuse_place(Path(path), create=True)
+        return None
 
     @classmethod
     def temporary(cls, *, inside: Path | None = None) -> Store:
@@ -100,15 +112,7 @@ class Store:
                 if not there and store.manifest.generation == 0 and not any(store.path.glob("jobs/*")):
                     shutil.rmtree(store.path)
 
-    def _make(self, create: bool) -> None:
-        if any(self.path.glob("generations/*.json")):
-            Manifest.load(self.path / "manifest.json")  # which raises: it is missing from a store that had one
-        if not create:
-            raise BadInput(f"{self.path} holds no store; run `ooc-diffusion extract` or `import` first, or check --store")
-        # the manifest, too, where another process makes the same store
-        begun = {*_FOLDERS, "lock", "manifest.json", *(path.name for path in self.path.glob(".manifest.json.*.tmp"))}
-        if self.path.is_dir() and any(entry.name not in begun for entry in self.path.iterdir()):
-            raise BadInput(f"{self.path} is a folder with other files in it; give an empty or new folder as --store")
+    def _make(self) -> None:
         with os_errors(self.path, "creating"):
             for folder in _FOLDERS:
                 (self.path / folder).mkdir(parents=True, exist_ok=True)
@@ -351,3 +355,16 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     parts += [f"another {key}" for key in sorted(old | new) if old.get(key) != new.get(key)]
     more = [f"{len(parts) - _SHOWN} more"] if len(parts) > _SHOWN else []
     return ", ".join([*parts[:_SHOWN], *more])
+
+
+def _refuse_place(path: Path, create: bool) -> None:
+    """Refuse a place where there is no store, unless one may be made there."""
+    if path.exists() and not path.is_dir():
+        raise BadInput(f"{path} is a file, but a store is a folder; give another --store")
+    if any(path.glob("generations/*.json")):
+        Manifest.load(path / "manifest.json")  # which raises: it is missing from a store that had one
+    if not create:
+        raise BadInput(f"{path} holds no store; run `ooc-diffusion extract` or `import` first, or check --store")
+    if path.is_dir() and any(_BEGUN.fullmatch(entry.name) is None for entry in path.iterdir()):
+        raise BadInput(f"{path} is a folder with other files in it; give an empty or new folder as --store")
+    require_writable(path)

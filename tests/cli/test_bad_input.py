@@ -10,13 +10,17 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ooc_diffusion
-from ooc_diffusion.errors import BadInput
+from ooc_diffusion.errors import BadInput, StorageFailure
+from ooc_diffusion.store import Store
+from ooc_diffusion.store.files import require_writable
 
 from .conftest import PIXELS
 from .helpers import COMMAND, digit_images, done, files_below, run, spawn, write_images
@@ -24,6 +28,9 @@ from .helpers import COMMAND, digit_images, done, files_below, run, spawn, write
 
 def label(root, *more, labels="few.csv", images="images", output="out.csv"):
     return run("label", root / images, "--labels", root / labels, "--output", root / output, *PIXELS, *more)
+
+
+LABEL = label
 
 
 @pytest.fixture
@@ -134,18 +141,25 @@ DESCRIPTORS = {
     "NaN": (spoiled(7, 2, np.nan), r"x.npy: row 7 holds nan at column 2; descriptors must be finite, remove or recompute"),
     "infinity": (spoiled(3, 0, -np.inf), r"x.npy: row 3 holds -inf at column 0; "),
     "too large for float32": (spoiled(4, 1, 1e39, np.float64), r"x.npy, as float32,: row 4 holds inf at column 1"),
-    "one axis": (saved(FLOATS[0]), r"x.npy holds float32 \(4,\); descriptors are numbers of shape \(images, dimensions\)"),
+    "one axis": (saved(FLOATS[0]), r"x.npy holds float32 \(4,\); descriptors are .* \(images, dimensions\): save values\[None\]"),
     "three axes": (saved(FLOATS.reshape(10, 2, 2)), r"x.npy holds float32 \(10, 2, 2\); descriptors are numbers"),
     "no rows": (saved(FLOATS[:0]), r"x.npy holds float32 \(0, 4\)"),
     "no columns": (saved(FLOATS[:, :0]), r"x.npy holds float32 \(10, 0\)"),
-    "text": (saved(FLOATS.astype(str)), r"x.npy holds <U32 \(10, 4\); descriptors are numbers"),
+    "text": (saved(FLOATS.astype(str)), r"x.npy holds <U32 \(10, 4\); .*: save them as floats or integers"),
     "complex": (saved(FLOATS.astype(complex)), r"x.npy holds complex128 \(10, 4\)"),
-    "truncated": (saved(FLOATS)[:-8], r"x.npy cannot be read as an .npy array \(.*\); save plain numbers with numpy.save"),
-    "empty": (b"", r"x.npy cannot be read as an .npy array"),
-    "no npy": (b"hello, world" * 20, r"x.npy cannot be read as an .npy array"),
+    "truncated": (
+        saved(FLOATS)[:-8],
+        r"x.npy cannot be read as an .npy array \(it is cut off: it has 280 bytes of the 288 that its header tells of\)",
+    ),
+    "cut in its header": (saved(FLOATS)[:60], r"x.npy cannot be read as an .npy array \(its header is cut off or damaged\)"),
+    "empty": (b"", r"x.npy cannot be read as an .npy array \(it is empty\); save plain numbers with numpy.save"),
+    "no npy": (b"hello, world" * 20, r"x.npy cannot be read as an .npy array \(it is text\); save plain"),
+    "text of many bytes": ("ü".encode() * 200, r"x.npy cannot be read as an .npy array \(it is text\)"),
+    "noise": (bytes(range(255, 0, -1)), r"x.npy cannot be read as an .npy array \(it begins as no such file does\)"),
+    "half a zip": (b"PK\x03\x04garbage", r"x.npy cannot be read as an .npy array \(it is a zip archive of arrays or files\)"),
     "8 TB": (
         npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000, 2048), }", bytes(64)),
-        r"x.npy cannot be read as an .npy array",
+        r"x.npy cannot be read as an .npy array \(it is cut off: it has 192 bytes of the 8,192,000,000,128 ",
     ),
     "overflowing shape": (
         npy("{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904, 16), }", bytes(64)),
@@ -201,7 +215,9 @@ def test_pickled_objects_are_refused_and_their_code_is_not_run(tmp_path):
         ("--truth", saved(np.arange(10) - 5), r"t row 0 is -5; classes are 0, 1, ..., and -1 for unknown"),
         ("--truth", saved(np.full(10, 2**40)), r"t row 0 is 1099511627776; classes are .*"),
         ("--names", b"a\nb\n", r"t has 2 names for 10 descriptors; give one name per line and row"),
-        ("--names", b"a\na\n", r"t line 2: 'a' is given twice or out of order; sort the rows by name"),
+        ("--names", b"a\na\n", r"t line 2: 'a' is the name of the row before, too; give each row a name of its own"),
+        ("--names", b"b\na\n", r"t line 2: 'a' stands behind 'b', but sorts before it; sort names and descriptors together"),
+        ("--names", saved(FLOATS), r"t is no text in UTF-8; give one name per line"),
         ("--names", None, r"t cannot be read: No such file or directory; check the path"),
         ("--truth", None, r"t cannot be read: No such file or directory; check the path"),
     ],
@@ -272,6 +288,48 @@ def test_one_corrupt_image_costs_one_row(folder):
     assert "40.png" in (folder / "out.html").read_text()
 
 
+def test_a_class_whose_images_are_all_broken_is_told_before_the_search(folder):
+    (folder / "images" / "40.png").write_bytes(b"no image")
+    few = (folder / "few.csv").read_text()
+    (folder / "few.csv").write_text(few.rstrip("\n") + "\n40.png,lost\n")
+    ran = label(folder, "--max-failures", "0.02")
+    assert (ran.code, ran.error) == (
+        3,
+        f"error: {folder}/few.csv: no labelled image of class 'lost' could be read (40.png); label another one, or leave the "
+        "class out",
+    )
+    made = Store(folder / "out.csv.store").manifest.stages
+    assert sorted(made) == ["extract.background", "list.background"]
+
+
+def test_labels_of_one_class_are_warned_of_once(folder):
+    (folder / "few.csv").write_text("path,label\n00.png,x\n01.png,x\n")
+    words = ["label", folder / "images", "--labels", folder / "few.csv", "--output", folder / "out.csv", *PIXELS]
+    ran = run(*words, quiet=False)
+    assert ran.code == 0
+    told = [line for line in ran.err.splitlines() if "names one class only" in line]
+    assert told == [
+        f"{folder}/few.csv names one class only, 'x': every image that labels reach is given it; "
+        "label images of another class, too"
+    ]
+
+
+def test_a_folder_that_is_not_writable():
+    with tempfile.TemporaryDirectory(dir="/tmp") as made:  # nobody may enter the folders of pytest
+        folder = Path(made)
+        folder.chmod(0o555)
+        if os.getuid() == 0:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(StorageFailure, match=f"creating {folder}/new failed: {folder} is not writable"):
+                require_writable(folder / "new")
+        finally:
+            if os.getuid() == 0:
+                os.seteuid(0)
+            folder.chmod(0o755)
+        require_writable(folder / "new")
+
+
 def test_corrupt_images_above_the_limit_stop_the_run(folder):
     for name in ("40.png", "41.png", "42.png"):
         (folder / "images" / name).write_bytes(b"")
@@ -311,6 +369,7 @@ def test_folders_that_hold_no_images(tmp_path, folder, make, told, command):
 @pytest.mark.parametrize("name", ["out.csv", "out.html"])
 def test_an_output_of_others_is_refused_before_the_work_and_left_alone(folder, name):
     (folder / name).write_text("my thesis")
+    assert label(folder, "--dry-run").error == label(folder).error
     ran = label(folder)
     option = {"out.csv": "output", "out.html": "report"}[name]
     assert (ran.code, ran.error) == (
@@ -324,7 +383,11 @@ def test_an_output_of_others_is_refused_before_the_work_and_left_alone(folder, n
     assert (folder / "out.html").read_text().startswith("<!")
 
 
-def test_an_output_that_cannot_be(folder):
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_an_output_that_cannot_be(folder, dry):
+    def label(*words, **options):
+        return LABEL(*words, *dry, **options)
+
     ran = label(folder, output="no/out.csv")
     assert (ran.code, ran.error) == (3, f"error: {folder}/no is no folder; make it, or give another output")
     assert not (folder / "no").exists()
@@ -506,7 +569,10 @@ def test_a_store_folder_with_files_of_others(folder):
     ran = label(folder, "--store", folder / "s")
     assert ran.error == f"error: {folder}/s is a folder with other files in it; give an empty or new folder as --store"
     assert files_below(folder / "s") == {"thesis.tex": b"mine"}
+    assert label(folder, "--store", folder / "s", "--dry-run").error == ran.error
+    assert files_below(folder / "s") == {"thesis.tex": b"mine"}
     ran = label(folder, "--store", folder / "few.csv")
+    assert label(folder, "--store", folder / "few.csv", "--dry-run").error == ran.error
     assert (ran.code, ran.error) == (3, f"error: {folder}/few.csv is a file, but a store is a folder; give another --store")
 
 

@@ -105,8 +105,8 @@ def outside(f):
 
 
 HDF5 = {
-    "none": (lambda folder: (folder / "x.h5").write_bytes(b"hello" * 100), r"x.h5 cannot be read as an HDF5 file \(.*\)"),
-    "empty": (lambda folder: (folder / "x.h5").write_bytes(b""), "x.h5 cannot be read as an HDF5 file"),
+    "none": (lambda folder: (folder / "x.h5").write_bytes(b"hello" * 100), r"x.h5 cannot be read as an HDF5 file \(it is text\)"),
+    "empty": (lambda folder: (folder / "x.h5").write_bytes(b""), r"x.h5 cannot be read as an HDF5 file \(it is empty\)"),
     "no features": (changed(lambda f: f.pop("all_feats")), "has no data set 'all_feats'; it has all_labels, count: name one"),
     "one dimension": (replaced("all_feats", np.ones(5)), r"/all_feats holds float64 \(5,\); descriptors are numbers of shape"),
     "three dimensions": (replaced("all_feats", np.ones((N, 2, 3))), r"holds float64 \(53, 2, 3\)"),
@@ -136,6 +136,14 @@ def test_hdf5_with_a_broken_structure(tmp_path):
         (tmp_path / "x.h5").write_bytes(data.replace(signature, b"xxxx"))
         with pytest.raises(BadInput, match="x.h5 cannot be read as an HDF5 file|has no data set"):
             read(open_descriptors(tmp_path / "x.h5"))
+
+
+def test_hdf5_that_is_cut_off(tmp_path):
+    write_hdf5(tmp_path / "x.h5")
+    data = (tmp_path / "x.h5").read_bytes()
+    (tmp_path / "x.h5").write_bytes(data[: len(data) // 2])
+    with pytest.raises(BadInput, match=r"x.h5 cannot be read as an HDF5 file \(it is cut off\); give a whole one"):
+        open_descriptors(tmp_path / "x.h5")
 
 
 def test_hdf5_that_is_damaged_inside(tmp_path):
@@ -198,6 +206,17 @@ def column(values, kind=None):
 
 PARQUET = {
     "none": (lambda folder: (folder / "x.parquet").write_bytes(b"PAR1" * 10), {}, r"x.parquet cannot be read as parquet \(.*\)"),
+    "text": (
+        lambda folder: (folder / "x.parquet").write_bytes(b"a,b\n1,2\n"),
+        {},
+        r"read as parquet \(it is text\); give a whole",
+    ),
+    "nothing": (lambda folder: (folder / "x.parquet").write_bytes(b""), {}, r"read as parquet \(it is empty\)"),
+    "cut": (
+        lambda folder: (folder / "x.parquet").write_bytes(b"PAR1" + bytes(9)),
+        {},
+        r"\(it is cut off: a parquet file ends with",
+    ),
     "no lists": (column([1.0], pa.float32()), {}, r"say with `field` which column it is; it has a \(float\)"),
     "no column": (column([[1.0]]), {"field": "b"}, "'b' is no column of lists of numbers; say with `field`"),
     "no rows": (column([]), {}, "x.parquet has no rows"),
@@ -239,7 +258,7 @@ PLAIN = {
         {"dim": 6},
         r"x.raw has 130 bytes, which are 5 rows of 6 float32 \(6 x 4 = 24 bytes\) and 10 more; .* `dim`",
     ),
-    "raw, empty": ("x.raw", b"", {"dim": 6}, "x.raw has 0 bytes, which are 0 rows"),
+    "raw, empty": ("x.raw", b"", {"dim": 6}, "x.raw is empty; give a file of rows of 6 float32"),
     "raw, no width": ("x.raw", bytes(24), {}, "x.raw is a raw file of float32, .*; give `dim`"),
     "width of others": ("x.fvecs", vectors(2), {"dim": 6}, "`dim` is for raw files, .*; leave it out with fvecs"),
     "column of raw": ("x.raw", bytes(24), {"field": "a"}, "`field` 'a': a file of format raw has none"),
@@ -251,7 +270,7 @@ PLAIN = {
         {},
         r"x.fvecs has 23 bytes, which are 1 vectors of 2 values \(12 bytes each\) and 11 bytes more",
     ),
-    "fvecs, empty": ("x.fvecs", b"", {}, "x.fvecs does not begin with the length of a vector but with 0"),
+    "fvecs, empty": ("x.fvecs", b"", {}, "x.fvecs has 0 bytes, not even the length of a vector"),
     "fvecs, negative": ("x.fvecs", np.int32(-4).tobytes() * 5, {}, "does not begin with the length of a vector but with -4"),
     "fvecs, two lengths": (
         "x.fvecs",

@@ -34,5 +34,5 @@ def test_unreadable_images_are_no_seeds_and_are_told(store, tmp_path, caplog):
 
 def test_a_class_whose_images_are_all_unreadable_is_refused(store, tmp_path):
     (tmp_path / "few.csv").write_text("row,label\n5,b\n1,a\n")
-    with pytest.raises(BadInput, match=r"few\.csv: no labelled image of class 'b' could be read; label another one"):
+    with pytest.raises(BadInput, match=r"few\.csv: no labelled image of class 'b' could be read \(row 5\); label another one"):
         readable_labels(read_labels(tmp_path / "few.csv", store), store, "few.csv")
