@@ -12,6 +12,7 @@ from ...report import Cell, Chapter, Chart, Grid, Line
 from ..low_shot_diffusion import COEFFICIENTS
 from .accuracies import NO_BACKGROUND
 from .claims import FACTOR, SURELY, Answer, Values, against, better, decide, equal, every, grows, spread
+from .filling import claims_by_neighbors
 from .runs import Runs, summary
 
 # Neighbors per node in figure 2.
@@ -137,7 +138,8 @@ def figure2(runs: Runs) -> Chapter:
             [", ".join(f"{name}: k = {' or '.join(map(str, ks))}" for name, ks in best.items())],
             draws=runs.protocol.draws,
             missing="" if runs.sizes else NO_BACKGROUND,
-        )
+        ),
+        *claims_by_neighbors(runs, found),
     ]
     return Chapter(
         "figure2",

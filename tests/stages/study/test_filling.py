@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from ooc_diffusion.report import FAILS, HOLDS, UNTESTED
-from ooc_diffusion.stages.study.filling import claims_by_neighbors, first_full
+from ooc_diffusion.stages.study import graphs
+from ooc_diffusion.stages.study.filling import first_full
+from ooc_diffusion.stages.study.graphs import figure2
 
 from .test_graph_claims import runs
 
@@ -35,15 +37,18 @@ def test_full_is_99_percent_of_what_is_ever_filled():
         ({3: [8, 8, 8], 5: [8, 8, 8], 10: [2, 2, 2]}, UNTESTED, "k = 3"),
     ],
 )
-def test_fewer_neighbors_come_later(by_k, verdict, left_out):
+def test_fewer_neighbors_come_later(monkeypatch, by_k, verdict, left_out):
+    monkeypatch.setattr(graphs, "_NEIGHBORS", (3, 5, 10))
+
     def found(setting, k):
         values = by_k[k] if setting == "out-of-domain" else {3: [6, 6, 6], 5: [4, 4, 4], 10: [2, 2, 2]}[k]
         return SimpleNamespace(
-            values=lambda name, n: np.array([share(full) for full in values]), best_of_draws=lambda n, array, measure: values
+            values=lambda name, n: np.array([share(full) for full in values]),
+            best_of_draws=lambda n, array, measure: values,
+            diffusion=lambda n, measure: [0.5, 0.5, 0.5],
         )
 
-    tried = dict.fromkeys(("none", "other 200", "in-domain"), (3, 5, 10))
-    claims = claims_by_neighbors(runs(found, max_iter=MAX_ITER), tried)
+    _, *claims = figure2(runs(found, max_iter=MAX_ITER)).claims
     assert [claim.text.split(", ")[1] for claim in claims] == ["the later L fills up.", "the more iterations are best."]
     for claim in claims:
         assert claim.verdict == verdict
