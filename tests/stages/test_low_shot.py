@@ -247,7 +247,7 @@ def test_seconds_of_blocks_are_those_of_the_stages_that_found_them(stores, name)
         first = low_shot(store, protocol(**one_graph), Variant(name, k=K), keeper=keeper, **options)[1]
         second = low_shot(store, protocol(**one_graph), Variant(name, k=K, max_iter=2), keeper=keeper, **options)[1]
         (graphs,) = keeper._kept.values()
-        seconds = {stage: made["record"]["seconds"] for stage, made in graphs.store.manifest.stages.items() if "/" not in stage}
+        seconds = {stage: made["record"].get("seconds") for stage, made in graphs.store.manifest.stages.items()}
     assert (first["graphs"], second["graphs"]) == (1, 0)
     blocks = first["block_seconds"]
     assert second["block_seconds"] == blocks
