@@ -19,6 +19,7 @@ ABOUT = (
 )
 # What is tried for logistic regression, in words.
 _SETTINGS = {"learning_rate": "learning rate", "weight_decay": "weight decay", "batch_size": "batch size", "n_steps": "steps"}
+_N_COLUMNS = [f"n = {n}" for n in paper.N_PER_CLASS]
 # Neighbors of the paper's kNN classifier.
 _PAPER_K = 1000
 # By name of the column: a function of the number of labelled images.
@@ -199,8 +200,8 @@ def logistic_settings(runs: Runs, logistic: Found) -> tuple[Grid, Grid]:
     ]
     there = [(name, [f"{value:g}" for value in paper.LOGISTIC_SETTINGS[key]]) for key, name in _SETTINGS.items()]
     return (
-        Grid("Logistic regression, chosen on group 1", ["", *(f"n = {n}" for n in runs.n_tables)], here),
-        Grid("In the paper, on descriptors of another unit", ["", *(f"n = {n}" for n in paper.N_PER_CLASS)], there),
+        Grid("Logistic regression: settings chosen on group 1", ["", *(f"n = {n}" for n in runs.n_tables)], here),
+        Grid("In the paper, for descriptors as they are, not centered and scaled", ["", *_N_COLUMNS], there),
     )
 
 
@@ -273,6 +274,6 @@ def _chapter(
         ABOUT,
         [Grid(f"{label} accuracy in %", heads, rows)],
         [Chart(title, "labelled images per novel class", f"{label} accuracy (%)", lines, log=2)],
-        [Grid("In the paper: top-5 accuracy in %", ["", *(f"n = {n}" for n in paper.N_PER_CLASS)], beside)],
+        [Grid("In the paper: top-5 accuracy in %", ["", *_N_COLUMNS], beside)],
         claims,
     )
