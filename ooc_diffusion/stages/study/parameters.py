@@ -41,7 +41,7 @@ SWEPT = (
     Swept("η Γ_r", "r", (1.05, 1.1, 1.25, 1.5, 2.0), lambda v: {"eta": {"normalization": "gamma", "power": v}}),
     Swept("η columns, prior", "power", (0.0, 0.25, 0.5, 0.75, 1.0), lambda v: {"prior_power": v}),
     Swept("Zhou et al.", "α", _ALPHAS, lambda v: {"eta": {"alpha": v}}),
-    Swept("Zhou et al., limit", "α", _ALPHAS, lambda v: {"eta": {"alpha": v, **_SOLVED}}),
+    Swept("Zhou et al., limit (CG)", "α", _ALPHAS, lambda v: {"eta": {"alpha": v, **_SOLVED}}),
 )
 PLAIN: dict[str, dict[str, Any]] = {
     "constant": {},
@@ -68,7 +68,7 @@ _ROWS = (
     "seeds reset",
     "mutual neighbors",
     "Zhou et al.",
-    "Zhou et al., limit",
+    "Zhou et al., limit (CG)",
 )
 
 

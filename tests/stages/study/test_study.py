@@ -234,6 +234,7 @@ def test_a_background_without_descriptors_leaves_out_the_prior_alone(whole, tmp_
         for chart in json.loads((tmp_path / "out" / "figure5.json").read_text())["charts"]
     }
     assert lines.pop("power of η columns, prior") == ["none", "in-domain"]
+    assert {"α of Zhou et al.", "α of Zhou et al., limit (CG)"} < set(lines)
     assert {tuple(names) for names in lines.values()} == {("none", "other 60", "in-domain")}
 
 
