@@ -3,7 +3,7 @@
 from ooc_diffusion.classify.fusion import choose_coefficient, fuse, log_scores, softmax
 from ooc_diffusion.classify.graph_logistic import EdgeSampler, Smoothness
 from ooc_diffusion.classify.knn import DEFAULT_VOTERS, knn_scores
-from ooc_diffusion.classify.logistic import LogisticModel, train_logistic
+from ooc_diffusion.classify.logistic import LogisticModel, train_logistic, train_logistic_until
 from ooc_diffusion.classify.predictions import predict, top_k
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "softmax",
     "top_k",
     "train_logistic",
+    "train_logistic_until",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ooc_diffusion.classify.graph_logistic import Smoothness
 
-__all__ = ["BalancedSampler", "LogisticModel", "train_logistic"]
+__all__ = ["BalancedSampler", "LogisticModel", "train_logistic", "train_logistic_until"]
 
 _log = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ def train_logistic(
     threads: int | None = None,
     smooth: Smoothness | None = None,
 ) -> LogisticModel:
-    """Train a linear layer with softmax by stochastic gradient descent on class-balanced batches.
+    """Train a linear layer with softmax by stochastic gradient descent on class-balanced batches, for a number of steps.
 
     Parameters
     ----------
@@ -181,6 +181,49 @@ def train_logistic(
     so ``learning_rate`` and ``weight_decay`` mean the same everywhere. They are not those of the paper, which are for raw
     ResNet-50 features.
     """
+    return train_logistic_until(
+        X,
+        y,
+        n_classes=n_classes,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        batch_size=batch_size,
+        n_steps=(n_steps,),
+        device=device,
+        seed=seed,
+        threads=threads,
+        smooth=smooth,
+    )[0]
+
+
+def train_logistic_until(
+    X: np.ndarray,
+    y: np.ndarray,
+    *,
+    n_classes: int,
+    learning_rate: float,
+    weight_decay: float,
+    batch_size: int,
+    n_steps: Sequence[int],
+    device: str = "cpu",
+    seed: int = 0,
+    threads: int | None = None,
+    smooth: Smoothness | None = None,
+) -> list[LogisticModel]:
+    """Train once and return the models that trainings of several lengths would give, to the same bytes.
+
+    Parameters
+    ----------
+    X, y, n_classes, learning_rate, weight_decay, batch_size, device, seed, threads, smooth
+        See `train_logistic`.
+    n_steps : sequence of int
+        Numbers of steps, ascending.
+
+    Returns
+    -------
+    list of LogisticModel
+        One for each number of steps.
+    """
     import torch
 
     _check(X, y, n_classes, batch_size=batch_size, n_steps=n_steps)
@@ -191,8 +234,9 @@ def train_logistic(
     bias = torch.zeros(n_classes, device=device)
     if batch_size * X.shape[1] * n_classes < _WORK_PER_THREAD:
         threads = 1
+    models = [_folded(weights, bias, mean, scale)] if 0 in n_steps else []
     with _torch_threads(threads), torch.inference_mode():
-        for rows in _batches(sampler, batch_size, n_steps):
+        for done, rows in enumerate(_batches(sampler, batch_size, n_steps[-1]), start=1):
             # In place is safe, indexing has copied; and it is what a step on a small batch costs most.
             x = torch.from_numpy(np.asarray(X[rows], dtype=np.float32)).to(device).sub_(center).mul_(1.0 / scale)
             target = torch.from_numpy(y[rows].astype(np.int64)).to(device)
@@ -201,12 +245,18 @@ def train_logistic(
             if gradient is not None:
                 weights.sub_(gradient[0], alpha=learning_rate)
                 bias.sub_(gradient[1], alpha=learning_rate)
-    folded = weights.cpu().numpy().astype(np.float64) / scale
-    model = LogisticModel(folded.astype(np.float32), (bias.cpu().numpy() - mean @ folded).astype(np.float32))
-    if not (np.isfinite(model.weights).all() and np.isfinite(model.bias).all()):
+            if done in n_steps:
+                models.append(_folded(weights, bias, mean, scale))
+    if not all(np.isfinite(model.weights).all() and np.isfinite(model.bias).all() for model in models):
         raise BadInput(f"logistic regression diverged at learning rate {learning_rate:g}: use a smaller one")
-    _log.debug("logistic regression: %d rows, %d steps of %d", len(y), n_steps, batch_size)
-    return model
+    _log.debug("logistic regression: %d rows, %d steps of %d", len(y), n_steps[-1], batch_size)
+    return models
+
+
+def _folded(weights: torch.Tensor, bias: torch.Tensor, mean: np.ndarray, scale: float) -> LogisticModel:
+    """Return the model for descriptors that are neither centered nor scaled."""
+    folded = weights.cpu().numpy().astype(np.float64) / scale
+    return LogisticModel(folded.astype(np.float32), (bias.cpu().numpy() - mean @ folded).astype(np.float32))
 
 
 def _step(
@@ -249,15 +299,15 @@ def _center_and_scale(X: np.ndarray) -> tuple[np.ndarray, float]:
     return mean, scale or 1.0
 
 
-def _check(X: np.ndarray, y: np.ndarray, n_classes: int, *, batch_size: int, n_steps: int) -> None:
+def _check(X: np.ndarray, y: np.ndarray, n_classes: int, *, batch_size: int, n_steps: Sequence[int]) -> None:
     if X.ndim != 2 or y.shape != (len(X),):
         raise BadInput(f"descriptors of shape {X.shape} and classes of shape {y.shape}: give one class per row")
     if len(y) == 0:
         raise BadInput("logistic regression has no seeds: give at least one labelled image")
     if y.min() < 0 or y.max() >= n_classes:
         raise BadInput(f"classes {y.min()} to {y.max()} among {n_classes}: number them from 0 to {n_classes - 1}")
-    if batch_size < 1 or n_steps < 0:
-        raise BadInput(f"batch size {batch_size}, steps {n_steps}: give at least 1 row and 0 steps")
+    if batch_size < 1 or min(n_steps) < 0:
+        raise BadInput(f"batch size {batch_size}, steps {min(n_steps)}: give at least 1 row and 0 steps")
 
 
 @contextmanager

@@ -171,12 +171,21 @@ def _show_label(record: dict[str, Any]) -> None:
         f"{record['unreached']:,} unreached, {record['unreadable']:,} unreadable; "
         f"peak memory {format_size(record['peak_memory_bytes'])}"
     )
+    _show_before(record)
     click.echo(f"labels: {record['output']}\nreport: {record['report']}")
 
 
 def _show_demo(record: dict[str, Any]) -> None:
     click.echo(record["table"])
-    click.echo(f"peak memory {format_size(record['peak_memory_bytes'])}\nreport: {record['report']}")
+    click.echo(f"peak memory {format_size(record['peak_memory_bytes'])}")
+    _show_before(record)
+    click.echo(f"report: {record['report']}")
+
+
+def _show_before(record: dict[str, Any]) -> None:
+    """Say which stages have measurements of an earlier run."""
+    if record["done_before"]:
+        click.echo(f"done before, and measured then: {', '.join(record['done_before'])}")
 
 
 def _show_evaluate(record: dict[str, Any]) -> None:
@@ -195,9 +204,17 @@ def _show_evaluate_paper(record: dict[str, Any]) -> None:
         for novel in (False, True):
             click.echo(f"{group}, tests of {'novel classes alone' if novel else 'all classes'}")
             click.echo(accuracy_table_text(make_paper_evaluation(record, group, novel=novel)) + "\n")
-    rows = [[n, *(str(chosen[key]) for key in ("n_iter", "coefficient", "neighbors"))] for n, chosen in record["chosen"].items()]
+    rows = [
+        [
+            n,
+            *(str(chosen[key]) for key in ("n_iter", "coefficient", "neighbors")),
+            *(f"{chosen['logistic'][key]:g}" for key in ("learning_rate", "weight_decay", "batch_size", "n_steps")),
+        ]
+        for n, chosen in record["chosen"].items()
+    ]
     click.echo(f"chosen on group 1 by {record['by']}")
-    _table(["n", "iterations", "weight of logistic regression", "neighbors of kNN"], rows)
+    logistic = ["learning rate", "weight decay", "batch size", "steps"]
+    _table(["n", "iterations", "weight of logistic regression", "neighbors of kNN", *logistic], rows)
     click.echo(f"{record['seconds']:.1f} s, peak memory {format_size(record['peak_memory_bytes'])}")
 
 

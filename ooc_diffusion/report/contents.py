@@ -68,9 +68,11 @@ class StageLine:
     seconds : float, optional
         Wall-clock time.
     resumed : bool
-        Whether an earlier run had done part of the stage or all of it.
+        Whether an earlier run had done part of the stage.
     planned_seconds : float, optional
         Forecast of the wall-clock time.
+    done_before : bool
+        Whether an earlier run had done all of it: then the measurements are those of that run.
     """
 
     stage: str
@@ -82,6 +84,7 @@ class StageLine:
     seconds: float | None = None
     resumed: bool = False
     planned_seconds: float | None = None
+    done_before: bool = False
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ class StageRow:
     share: float
     over: bool
     resumed: bool
+    done_before: bool
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def stages_table(lines: Sequence[StageLine]) -> StagesTable:
             share=100 * (line.seconds or 0.0) / seconds if seconds > 0 else 0.0,
             over=line.planned_memory is not None and (line.peak_memory or 0) > line.planned_memory,
             resumed=line.resumed,
+            done_before=line.done_before,
         )
         for line in lines
     ]

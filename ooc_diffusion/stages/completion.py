@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..memory import Clock
 from ..neighbors import (
     SAMPLES,
     OrderedLists,
@@ -31,6 +32,8 @@ from .traffic import FEW_SEEDS
 DEFAULT_RECALL = 0.99
 # Similarities that differ by less are equal but for rounding.
 _CLOSE = 1e-6
+# What the images of a role find among the seeds, by the names of the paper.
+_BLOCKS = {"seeds": "W_LL", "background": "W_BL", "tests": "tests"}
 Blocks = Iterator[tuple[np.ndarray, np.ndarray]]
 
 
@@ -71,37 +74,39 @@ def complete(worker: Worker, store: Store, k: int, how: How) -> tuple[np.ndarray
     ids, similarities : numpy.ndarray of shape (n_L + n_B, k), int32 and float32
         The table of all nodes, seeds first.
     about : dict
-        ``recall_of_seeds``: how many of the seeds that belong there the rows of seeds and of the background have, on samples,
-        where that is not exact.
+        ``block_seconds``: how long W_LL, W_BL, the tests among the seeds, and the merge took. ``recall_of_seeds``: how many of
+        the seeds that belong there the rows of seeds and of the background have, on samples, where that is not exact.
     """
+    clock = Clock()
     n_seeds = len(store.array("seeds/vectors"))
     rows = n_seeds + len(store.array("background/vectors"))
     ids = worker.job.array("graph/neighbor_ids", "<i4", (rows, k))
     similarities = worker.job.array("graph/similarities", "<f4", (rows, k))
     for role, first_row in (("seeds", 0), ("background", n_seeds)):
-        blocks = _merged(worker, store, role, k, max(0, ids.rows - first_row), how)
-        for block_ids, block in worker.clock.each("merging", blocks):
+        blocks = _merged(worker, clock, store, role, k, max(0, ids.rows - first_row), how)
+        for block_ids, block in clock.each("merge", worker.clock.each("merging", blocks)):
             ids.append(block_ids)
             similarities.append(block)
             worker.job.checkpoint()
     if "tests/neighbor_ids" in store:
         queries = worker.job.array("graph/query_ids", "<i4", (len(store.array("tests/vectors")), k))
-        for block_ids, _ in worker.clock.each("merging", _merged(worker, store, "tests", k, queries.rows, how)):
+        blocks = _merged(worker, clock, store, "tests", k, queries.rows, how)
+        for block_ids, _ in clock.each("merge", worker.clock.each("merging", blocks)):
             queries.append(block_ids)
             worker.job.checkpoint()
-    table = ids.view()
+    table, about = ids.view(), {"block_seconds": clock.seconds}
     if how.exact or not by_lists(store):
-        return table, similarities.view(), {}
+        return table, similarities.view(), about
     values = similarities.view()
     with worker.clock.step("samples"):
         recall = {
             "seeds": _recall_of_seeds(store, table[:n_seeds], k, how),
             "background": _recall_of_background(worker, store, table[n_seeds:], values[n_seeds:], how),
         }
-    return table, values, {"recall_of_seeds": recall}
+    return table, values, {**about, "recall_of_seeds": recall}
 
 
-def _merged(worker: Worker, store: Store, role: str, k: int, start: int, how: How) -> Blocks:
+def _merged(worker: Worker, clock: Clock, store: Store, role: str, k: int, start: int, how: How) -> Blocks:
     n_seeds = len(store.array("seeds/vectors"))
     if role == "background" and by_lists(store):
         seeds, numbers, similarities = store.arrays("seeds/vectors", "seeds/lists", "background/similarities")
@@ -110,7 +115,7 @@ def _merged(worker: Worker, store: Store, role: str, k: int, start: int, how: Ho
         among_seeds = worker.clock.each("searching seeds", _searched(worker, store, role, k, start, how))
     found_ids, found = store.array(f"{role}/neighbor_ids"), store.array(f"{role}/similarities")
     row = start
-    for ids, block in among_seeds:
+    for ids, block in clock.each(_BLOCKS[role], among_seeds):
         rows = slice(row, row + len(ids))
         yield merge_neighbors(ids, block, _shifted(found_ids[rows], n_seeds), found[rows], k=k)
         row = rows.stop

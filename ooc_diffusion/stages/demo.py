@@ -20,7 +20,7 @@ from .graph import graph
 from .neighbors import neighbors
 from .page import make_evaluation, make_page
 from .reduce import reduce
-from .settings import Record, Settings
+from .settings import Record, Settings, done_before, stage_ids
 from .whole_plan import check_all, plan_all
 
 _SHOWN_PER_CLASS = 5
@@ -59,7 +59,8 @@ def demo(
     Returns
     -------
     dict
-        Accuracies (mean and standard deviation over the draws), the table as text, paths written.
+        Accuracies (mean and standard deviation over the draws), the table as text, paths written. ``done_before``: the stages
+        whose records are those of an earlier run.
     """
     settings = settings or Settings()
     folder = Path("ooc-diffusion-demo")
@@ -75,6 +76,7 @@ def demo(
         raise BadInput(f"{page} exists; give another --report, or --overwrite to replace it")
     for path in (target, page):
         path.parent.mkdir(parents=True, exist_ok=True)
+    ids = stage_ids(Store(target)) if (target / "manifest.json").exists() else {}
     for role, split in _SPLITS.items():
         extract(dataset, store=target, role=role, root=root, split=split, model="pixels", settings=settings)
     reduce(target, dim=64, settings=settings)
@@ -87,13 +89,15 @@ def demo(
         "“diffusion, best iteration” is chosen on the test images, as an upper bound."
     )
     opened = Store(target)
-    write_page(make_page(opened, title=f"Demo: {dataset}", command=command, notes=[note]), page)
+    before = done_before(opened, ids)
+    write_page(make_page(opened, title=f"Demo: {dataset}", command=command, notes=[note], done_before=before), page)
     return {
         "stage": "demo",
         "dataset": dataset,
         "accuracy": summarize_evaluation(record),
         "table": accuracy_table_text(make_evaluation(record)),
         "evaluation": record,
+        "done_before": before,
         "peak_memory_bytes": max(made["record"].get("peak_memory_bytes", 0) for made in opened.manifest.stages.values()),
         "report": str(page),
         "store": str(target),

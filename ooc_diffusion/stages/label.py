@@ -26,7 +26,7 @@ from .page import make_page
 from .plans import plan_classify, plan_diffuse, plan_graph, plan_list, plan_neighbors, plan_reduce
 from .reduce import DEFAULT_DIM, reduce, resolve_dim
 from .selection import MAX_ITER, held_out_bytes
-from .settings import Record, Settings
+from .settings import Record, Settings, done_before, stage_ids
 from .whole_plan import check_all
 
 ENTRIES_PER_NEIGHBOR = 1.8
@@ -82,7 +82,8 @@ def label(
     Returns
     -------
     dict
-        Records of the stages, numbers of labelled and unreached images, and the paths written.
+        Records of the stages, numbers of labelled and unreached images, and the paths written. ``done_before``: the stages whose
+        records are those of an earlier run.
 
     Raises
     ------
@@ -110,6 +111,7 @@ def label(
         record = {"stage": "label", "images": n, "memory_budget_bytes": settings.budget.total}
         return {**record, "plans": [asdict(plan) for plan in plans]}
     with Store.writing(folder) as target:
+        ids = stage_ids(target)
         check_output(target, output, settings, report=page)
         source, extractor = _open_images(images, target, model, options, sizes, settings)
         given = read_labels(labels, target, classes=classes)
@@ -124,9 +126,16 @@ def label(
         classify(target, method=method, settings=settings)
         write_output(target, output, report=page)
         n = target.record("neighbors.background")["images"]  # with those that were added
+        before = done_before(target, ids)
         with os_errors(page, "writing"):
-            write_page(make_page(target, title=f"Labels for {n:,} images", command=command), page)
-        return {**_summary(target, given), "output": str(output), "report": str(page), "store": str(target.path)}
+            write_page(make_page(target, title=f"Labels for {n:,} images", command=command, done_before=before), page)
+        return {
+            **_summary(target, given),
+            "done_before": before,
+            "output": str(output),
+            "report": str(page),
+            "store": str(target.path),
+        }
 
 
 def _summary(store: Store, given: Labels) -> Record:

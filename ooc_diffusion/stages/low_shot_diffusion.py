@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..errors import BadInput
 from ..evaluation import MEASURES, choose_place, count_hits, shares
 from ..graph import Graph
 from ..store import Store
-from .low_shot import INPUTS, Labelled, LowShot, Protocol
+from .low_shot import INPUTS, LowShot, Protocol
 from .low_shot_background import Background
 from .low_shot_logistic import low_shot_logistic, stored_model
 from .low_shot_plan import plan_low_shot
@@ -64,6 +64,16 @@ class Variant:
     prior_power: float | None = None
     max_iter: int = MAX_ITER
 
+    @property
+    def limit(self) -> bool:
+        """Whether what is diffused is a limit that is solved for: one result in place of one for each iteration."""
+        return bool(self.eta.get("solver", "iterate") != "iterate")
+
+    @property
+    def kept(self) -> int:
+        """Results of a diffusion."""
+        return 1 if self.limit else self.max_iter + 1
+
     def check(self, background: Background | None) -> None:
         """Raise `BadInput` where an option is none of those allowed."""
         if self.setting not in SETTINGS:
@@ -110,9 +120,11 @@ def low_shot(
         Of the stage, and of the folder of its arrays, whose rows are the runs, group by group, draw by draw, from few to many
         labelled images: ``curves`` (runs, max_iter + 1, 4), accuracies after each iteration; ``reached`` (runs, max_iter + 1),
         share of the entries of L_t that are not zero (of up to 1000 nodes); ``fusion`` (runs, 21, 4), accuracies for each
-        coefficient after the chosen number of iterations.
+        coefficient after the chosen number of iterations. A limit stands alone, in the place of iteration 0.
     record : dict
-        ``chosen``: iterations and coefficient for each number of labelled images, by the accuracy on group 1.
+        ``chosen``: iterations, None for a limit, and coefficient for each number of labelled images, by the accuracy on group 1.
+        ``block_seconds``: mean seconds of the blocks of the graphs, see `TemporaryGraphs`. ``diffusion_seconds``: for each number
+        of labelled images the median seconds of a diffusion with the chosen number of iterations, on group 2.
     """
     variant.check(background)
     parameters = {**protocol.parameters, **asdict(variant), "background": background.parameters if background else None}
@@ -172,7 +184,7 @@ class _Runs:
         self.name, self.logistic, self.fuses = name, logistic, fusion
         self.sizes = protocol.n_per_class
         self.group_runs = protocol.draws * len(self.sizes)
-        job, runs, t = worker.job, len(problems) * self.group_runs, variant.max_iter + 1
+        job, runs, t = worker.job, len(problems) * self.group_runs, variant.kept
         shape = (len(COEFFICIENTS), len(MEASURES))
         self.curves = job.array(f"{name}/curves", "<f8", (runs, t, len(MEASURES)))
         self.reached = job.array(f"{name}/reached", "<f8", (runs, t))
@@ -180,8 +192,11 @@ class _Runs:
             self.fusion = job.array(f"{name}/fusion", "<f8", (runs, *shape))
             # before the iterations are chosen, all of them are fused
             self.surface = job.array("surface", "<f8", (self.group_runs, t, *shape), scratch=True)
-        self.seconds: dict[str, float] = job.state.get("seconds", {"graph": 0.0, "diffusion": 0.0})
         self.graphs = int(job.state.get("graphs", 0))
+        # of each graph that was diffused over, and of diffusions for each number of labelled images
+        self.blocks: list[dict[str, float]] = job.state.get("blocks", [])
+        self.diffusions: dict[str, list[float]] = job.state.get("diffusions", {})
+        self.timed = -1
         self.test_rows = np.unique(np.concatenate([problem.test_rows for problem in problems]))
 
     def run(self, background: Background | None, keeper: GraphKeeper, settings: Settings) -> dict[str, Any]:
@@ -196,7 +211,7 @@ class _Runs:
         self.worker.advance(done)
         for number, draw in self._left(done):
             self._draw(graphs, number, draw, background)
-            self.worker.job.checkpoint(now=True, seconds=self.seconds, graphs=self.graphs)
+            self.worker.job.checkpoint(now=True, graphs=self.graphs, blocks=self.blocks, diffusions=self.diffusions)
             self.worker.advance(1)
         self._fuse_first_group()
         return self._summary()
@@ -212,14 +227,14 @@ class _Runs:
             self._fuse_first_group()
         for place, labelled in enumerate(problem.labelled(draw)):
             rows = problem.train_rows if self.variant.setting == "in-domain" else labelled.rows
-            started = time.monotonic()
             graph, queries = self._graph(graphs, rows, problem)
-            built = time.monotonic()
             model = self._model(number, draw * len(self.sizes) + place)
             prior = None if self.variant.prior_power is None else self._prior(model, rows, problem, background)
-            scores, reached = self._diffuse(graph, queries, rows, labelled, problem, prior)
-            self.seconds["graph"] += built - started
-            self.seconds["diffusion"] += time.monotonic() - built
+            nodes = np.searchsorted(rows, labelled.rows)
+            what = Diffusion(nodes, labelled.columns, problem.n_classes, 0, queries, prior=prior, **self.variant.eta)
+            scores, reached = self._diffuse(graph, what)
+            if number:
+                self._time(graph, replace(what, n_iter=self._n_iter(place)), place)
             self.curves.append(_measure(scores, problem)[None])
             self.reached.append(reached[None])
             if not self.fuses:
@@ -243,36 +258,34 @@ class _Runs:
         before = graphs.built
         graph, queries = graphs.build(parts, self.variant.weights, k=self.variant.k)
         self.graphs += graphs.built - before
+        if graphs.built != self.timed:
+            self.blocks.append(graphs.block_seconds)
+            self.timed = graphs.built
         if self.variant.transductive:
             return graph, len(rows) + np.arange(len(problem.test_rows))[:, None]
         return graph, queries[np.searchsorted(self.test_rows, problem.test_rows)]
 
-    def _diffuse(
-        self,
-        graph: Graph,
-        queries: np.ndarray,
-        rows: np.ndarray,
-        labelled: Labelled,
-        problem: LowShot,
-        prior: np.ndarray | None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the scores of the tests after each iteration, (T + 1, q, C), and the share of entries of L_t above zero."""
+    def _diffuse(self, graph: Graph, what: Diffusion) -> tuple[np.ndarray, np.ndarray]:
+        """Return the scores of the tests after each iteration, (T + 1, q, C), and the share of entries of L_t above zero.
+
+        Of a limit, these of the limit alone.
+        """
+        assert what.queries is not None
+        queries = what.queries
         nodes = np.unique(np.linspace(0, graph.n - 1, min(_REACHED_NODES, graph.n)).astype(np.int64))
         own = np.full((len(nodes), queries.shape[1]), -1, queries.dtype)
         own[:, 0] = nodes
-        what = Diffusion(
-            np.searchsorted(rows, labelled.rows),
-            labelled.columns,
-            problem.n_classes,
-            self.variant.max_iter,
-            np.concatenate([queries, own]),
-            every_iteration=True,
-            prior=prior,
-            **self.variant.eta,
-        )
-        scores = diffuse_once(graph, what, budget=self.worker.budget, threads=self.worker.threads)
-        reached = np.array([np.count_nonzero(block[len(queries) :]) for block in scores]) / (len(nodes) * problem.n_classes)
+        every = replace(what, n_iter=self.variant.max_iter, every_iteration=not self.variant.limit)
+        every = replace(every, queries=np.concatenate([queries, own]))
+        scores = diffuse_once(graph, every, budget=self.worker.budget, threads=self.worker.threads)
+        reached = np.array([np.count_nonzero(block[len(queries) :]) for block in scores]) / (len(nodes) * what.n_classes)
         return scores[:, : len(queries)], reached
+
+    def _time(self, graph: Graph, what: Diffusion, place: int) -> None:
+        """Note the seconds of a diffusion, as one that asks for nothing else."""
+        started = time.perf_counter()
+        diffuse_once(graph, what, budget=self.worker.budget, threads=self.worker.threads, warn=False)
+        self.diffusions.setdefault(str(self.sizes[place]), []).append(time.perf_counter() - started)
 
     def _model(self, number: int, run: int) -> LogisticModel | None:
         """Return the logistic regression of a run of a group; None where there is none."""
@@ -334,7 +347,9 @@ class _Runs:
         return np.asarray(values[: self.group_runs]).reshape(self.protocol.draws, len(self.sizes), *values.shape[1:])
 
     def _summary(self) -> dict[str, Any]:
-        chosen: dict[str, dict[str, Any]] = {str(n): {"n_iter": self._n_iter(place)} for place, n in enumerate(self.sizes)}
+        chosen: dict[str, dict[str, Any]] = {
+            str(n): {"n_iter": None if self.variant.limit else self._n_iter(place)} for place, n in enumerate(self.sizes)
+        }
         if self.fuses:
             fusion = self._of_first_group(self.fusion.view())
             for place, n in enumerate(self.sizes):
@@ -346,8 +361,8 @@ class _Runs:
             "by": self.problems[0].by,
             "logistic": self.logistic,
             "graphs": self.graphs,
-            "runs": self.curves.rows,
-            "seconds_of": self.seconds,
+            "block_seconds": {name: float(np.mean([one[name] for one in self.blocks])) for name in self.blocks[0]},
+            "diffusion_seconds": {n: float(np.median(seconds)) for n, seconds in self.diffusions.items()},
         }
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
 
-from ..classify import LogisticModel, train_logistic
+from ..classify import LogisticModel, train_logistic, train_logistic_until
 from ..evaluation import MEASURES, choose_place, count_hits, shares
 from ..memory import StagePlan
 from ..store import Store
@@ -16,9 +17,15 @@ from .plans import BLOCK_ROWS, SLACK
 from .settings import Record, Settings, Worker, run_stage
 from .stage_names import stage_name
 
-# Tried on the first group; the unit of both is that of `train_logistic`, not of the paper.
-GRID = tuple({"learning_rate": rate, "weight_decay": decay} for decay in (0.0, 1e-4, 1e-2) for rate in (1.0, 0.1))
-STEPS = 2000
+# Tried on the first group; the unit of rate and decay is that of `train_logistic`, not of the paper.
+GRID = tuple(
+    {"learning_rate": rate, "weight_decay": decay, "batch_size": rows}
+    for rows in (128, 16)
+    for decay in (0.0, 1e-2)
+    for rate in (1.0, 0.1)
+)
+# Each training is looked at after so many steps.
+STEPS = (50, 250, 1000, 2000)
 
 
 def low_shot_logistic(store: Store, protocol: Protocol, *, settings: Settings) -> tuple[str, Record]:
@@ -36,12 +43,14 @@ def low_shot_logistic(store: Store, protocol: Protocol, *, settings: Settings) -
     Returns
     -------
     name : str
-        Of the stage, and of the folder of its arrays: ``grid`` (draws * sizes, settings tried, 4), ``accuracy`` (groups * draws
-        * sizes, 4), and ``models_<group>`` (draws * sizes, d + 1, C), the weights and the bias of the chosen models.
+        Of the stage, and of the folder of its arrays: ``grid`` (draws * sizes, settings tried, numbers of steps, 4), ``accuracy``
+        (groups * draws * sizes, 4), and ``models_<group>`` (draws * sizes, d + 1, C), the weights and the bias of the chosen
+        models.
     record : dict
-        ``chosen``: the settings for each number of labelled images.
+        ``tried``: values of each setting. ``chosen``: the settings for each number of labelled images. ``training_seconds``:
+        median seconds of a training with them.
     """
-    parameters = {**protocol.parameters, "grid": list(GRID), "steps": STEPS}
+    parameters = {**protocol.parameters, "grid": list(GRID), "steps": list(STEPS)}
     name = stage_name("low-shot-logistic", parameters)
     problems = protocol.problems(store)
     record = run_stage(
@@ -64,9 +73,9 @@ def plan_logistic(store: Store, protocol: Protocol, problems: list[LowShot], set
     most = max(problem.n_classes for problem in problems)
     runs = protocol.draws * len(protocol.n_per_class)
     rows = sum(store.entry(f"{role}/truth").shape[0] for role in ("background", "tests"))
-    arrays = BLOCK_ROWS * (12 * d + 48 * most) + 16 * (d + 1) * most + 64 * rows
+    arrays = BLOCK_ROWS * (12 * d + 48 * most) + (12 + 4 * len(STEPS)) * (d + 1) * most + 64 * rows
     least = settings.budget.overhead(torch=True) + arrays + SLACK
-    work = f"{runs * (len(GRID) + len(problems)):,} models of {most:,} classes"
+    work = f"{runs * (len(GRID) + len(problems)):,} trainings of {most:,} classes"
     return StagePlan("low-shot-logistic", work, least, least, 4 * runs * (d + 1) * sum(p.n_classes for p in problems))
 
 
@@ -81,16 +90,17 @@ def _train(
     job, sizes = worker.job, protocol.n_per_class
     runs = protocol.draws * len(sizes)
     options = training_options(worker, settings)
-    grid = job.array(f"{name}/grid", "<f8", (runs, len(GRID), len(MEASURES)))
+    grid = job.array(f"{name}/grid", "<f8", (runs, len(GRID), len(STEPS), len(MEASURES)))
     worker.advance(grid.rows * len(GRID))
     for run in range(grid.rows, runs):
         labelled = problems[0].labelled(run // len(sizes))[run % len(sizes)]
-        models = (train(store, labelled, problems[0], {**tried, **options}) for tried in GRID)
-        grid.append(np.stack([accuracy_of(store, model, problems[0]) for model in models])[None])
+        grid.append(np.stack([_by_steps(store, labelled, problems[0], {**tried, **options}) for tried in GRID])[None])
         job.checkpoint()
         worker.advance(len(GRID))
-    found = grid.view().reshape(protocol.draws, len(sizes), len(GRID), len(MEASURES))
-    chosen = [GRID[choose_place(found[:, place], problems[0].by)] for place in range(len(sizes))]
+    tried = [{**setting, "n_steps": steps} for setting in GRID for steps in STEPS]
+    found = grid.view().reshape(protocol.draws, len(sizes), len(tried), len(MEASURES))
+    chosen = [tried[choose_place(found[:, place], problems[0].by)] for place in range(len(sizes))]
+    seconds: dict[str, list[float]] = job.state.get("seconds", {str(n): [] for n in sizes})
     accuracy = job.array(f"{name}/accuracy", "<f8", (len(problems) * runs, len(MEASURES)))
     d = store.entry("background/descriptors").shape[1]
     for number, problem in enumerate(problems):
@@ -98,17 +108,25 @@ def _train(
         worker.advance(kept.rows)
         for run in range(kept.rows, runs):
             labelled = problem.labelled(run // len(sizes))[run % len(sizes)]
+            started = time.perf_counter()
             model = train(store, labelled, problem, {**chosen[run % len(sizes)], **options})
+            seconds[str(sizes[run % len(sizes)])].append(time.perf_counter() - started)
             kept.append(np.concatenate([model.weights, model.bias[None]])[None])
             accuracy.append(accuracy_of(store, model, problem)[None])
-            job.checkpoint()
+            job.checkpoint(seconds=seconds)
             worker.advance(1)
-    return {"sizes": list(sizes), "chosen": dict(zip(map(str, sizes), chosen, strict=True)), "by": problems[0].by}
+    return {
+        "sizes": list(sizes),
+        "tried": {key: sorted({setting[key] for setting in tried}) for key in tried[0]},
+        "chosen": dict(zip(map(str, sizes), chosen, strict=True)),
+        "by": problems[0].by,
+        "training_seconds": {n: float(np.median(of)) for n, of in seconds.items()},
+    }
 
 
 def training_options(worker: Worker, settings: Settings) -> dict[str, Any]:
     """Return what all trainings of a run are given."""
-    return {"n_steps": STEPS, "seed": settings.seed, "threads": worker.threads, "device": torch_device(settings.device)}
+    return {"seed": settings.seed, "threads": worker.threads, "device": torch_device(settings.device)}
 
 
 class _Rows:
@@ -129,6 +147,13 @@ def train(store: Store, labelled: Labelled, problem: LowShot, options: dict[str,
     """Train on what is labelled in one draw."""
     X: Any = _Rows(store.array("background/descriptors"), labelled.rows)
     return train_logistic(X, labelled.columns, n_classes=problem.n_classes, **options)
+
+
+def _by_steps(store: Store, labelled: Labelled, problem: LowShot, options: dict[str, Any]) -> np.ndarray:
+    """Return the accuracies after each of `STEPS`, (numbers of steps, 4)."""
+    X: Any = _Rows(store.array("background/descriptors"), labelled.rows)
+    models = train_logistic_until(X, labelled.columns, n_classes=problem.n_classes, n_steps=STEPS, **options)
+    return np.stack([accuracy_of(store, model, problem) for model in models])
 
 
 def accuracy_of(store: Store, model: LogisticModel, problem: LowShot) -> np.ndarray:

@@ -61,7 +61,7 @@ def plan_low_shot(
             variant.max_iter,
             rows=tests + 1000,
             budget=settings.budget,
-            kept=variant.max_iter + 1,
+            kept=variant.kept,
             n_seeds=moving,
             weighted=weighted,
             coupled=variant.eta.get("normalization", "columns") not in ("columns", "none") or bool(variant.eta.get("reset")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ _UNREADABLE_SHOWN = 200
 _LIBRARIES = ("ooc-diffusion", "numpy", "numba", "faiss-gpu", "faiss-cpu", "torch", "torchvision", "scikit-learn")
 
 
-def make_page(store: Store, *, title: str, command: str, notes: Sequence[str] = ()) -> Page:
+def make_page(store: Store, *, title: str, command: str, notes: Sequence[str] = (), done_before: Container[str] = ()) -> Page:
     """Collect what `label` and `demo` show: predictions, stages, and accuracies where they were measured.
 
     Parameters
@@ -37,6 +37,8 @@ def make_page(store: Store, *, title: str, command: str, notes: Sequence[str] = 
         The command line that made it.
     notes : sequence of str
         Sentences for the reader.
+    done_before : container of str
+        Stages that an earlier run had done.
 
     Returns
     -------
@@ -59,7 +61,7 @@ def make_page(store: Store, *, title: str, command: str, notes: Sequence[str] = 
     return Page(
         title=title,
         summary=summary,
-        stages=_stages(store),
+        stages=_stages(store, done_before),
         classes=ranking.panels(),
         unreached=ranking.unreached(),
         unreadable=unreadable,
@@ -109,7 +111,7 @@ def _method(classified: dict[str, Any]) -> str:
     return f"fusion, weight of logistic regression {classified['coefficient']:g}"
 
 
-def _stages(store: Store) -> list[StageLine]:
+def _stages(store: Store, done_before: Container[str]) -> list[StageLine]:
     lines = []
     for name, made in store.manifest.stages.items():
         record = made["record"]
@@ -127,6 +129,7 @@ def _stages(store: Store) -> list[StageLine]:
                 record["seconds"],
                 record["resumed"],
                 sum(record["planned_seconds"].values()) if "planned_seconds" in record else None,
+                name in done_before,
             )
         )
     return lines

@@ -202,6 +202,16 @@ def check_role(role: str) -> str:
     return role
 
 
+def stage_ids(store: Store) -> dict[str, str]:
+    """Return what tells the published stages from those that replace them."""
+    return {name: made["id"] for name, made in store.manifest.stages.items()}
+
+
+def done_before(store: Store, ids: dict[str, str]) -> list[str]:
+    """Return the stages that are those of an earlier `stage_ids`: their records are of another run."""
+    return [name for name, made in store.manifest.stages.items() if ids.get(name) == made["id"]]
+
+
 def disk_bytes(store: Store, stage: str) -> int:
     """Bytes of the arrays that a published stage made."""
     manifest = store.manifest

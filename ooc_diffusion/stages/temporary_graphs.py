@@ -59,6 +59,21 @@ class TemporaryGraphs:
     _nodes: list[str] = field(default_factory=list)
     _edges: dict[str, Any] | None = None
 
+    @property
+    def block_seconds(self) -> dict[str, float]:
+        """Seconds that each block of the last graph took, whenever it was found, by the names of the paper (appendix D).
+
+        ``W_BB``, ``W_LL``, ``W_LB``, ``W_BL``: who searches among whom; without fixed vectors all is W_LL. ``tests``: they search
+        among all nodes. ``merge``: of both tables. ``building W``, and ``the rest``: comparing, sampling and checking.
+        """
+        roles = {"W_LL": "background"} if self.fixed is None else {"W_BB": "background", "W_LB": "seeds"}
+        roles["tests"] = "tests"
+        searched = {name: self.store.record(f"neighbors.{role}")["seconds"] for name, role in roles.items()}
+        built = self.store.record("graph")
+        inside = {**built.get("block_seconds", {}), "building W": built["step_seconds"]["building"]}
+        inside["the rest"] = built["seconds"] - sum(inside.values())
+        return {name: searched.get(name, 0.0) + inside.get(name, 0.0) for name in {**searched, **inside}}
+
     def build(self, parts: Sequence[Rows], weights: Mapping[str, Any], *, k: int) -> tuple[Graph, np.ndarray]:
         """Build the graph of some vectors, and those that are fixed, unless it is the last one that was built.
 

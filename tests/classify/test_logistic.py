@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from ooc_diffusion.classify.logistic import BalancedSampler, LogisticModel, _exact_bits, _fixed_point, train_logistic
+from ooc_diffusion.classify.logistic import (
+    BalancedSampler,
+    LogisticModel,
+    _exact_bits,
+    _fixed_point,
+    train_logistic,
+    train_logistic_until,
+)
 from ooc_diffusion.errors import BadInput
 
 
@@ -66,6 +73,19 @@ def test_same_seed_same_bytes_and_other_seed_not(rng):
     assert first.weights.tobytes() == again.weights.tobytes()
     assert first.bias.tobytes() == again.bias.tobytes()
     assert first.weights.tobytes() != other.weights.tobytes()
+
+
+def test_models_on_the_way_are_those_of_trainings_that_stop_there(rng):
+    X, y = blobs(rng, [30, 10, 5])
+    fixed = {"n_classes": 3, "learning_rate": 0.7, "weight_decay": 0.02, "batch_size": 16, "seed": 3, "threads": 1}
+    steps = (0, 1, 256, 300)
+    models = train_logistic_until(X, y, n_steps=steps, **fixed)
+    assert len({model.weights.tobytes() for model in models}) == len(steps)
+    for n_steps, model in zip(steps, models, strict=True):
+        alone = train_logistic(X, y, n_steps=n_steps, **fixed)
+        assert model.weights.tobytes() == alone.weights.tobytes()
+        assert model.log_probabilities(X).tobytes() == alone.log_probabilities(X).tobytes()
+    assert train_logistic_until(X, y, n_steps=(300,), **fixed)[0].bias.tobytes() == models[-1].bias.tobytes()
 
 
 def test_the_unit_and_the_origin_of_descriptors_do_not_matter(rng):

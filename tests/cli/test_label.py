@@ -19,7 +19,7 @@ from ooc_diffusion import diffuse
 from ooc_diffusion.store import Store
 
 from ..report.samples import parse
-from .helpers import COMMAND, Ran, digit_images, files_below, read_csv, run, spawn, write_csv, write_images
+from .helpers import COMMAND, Ran, digit_images, done, files_below, read_csv, run, spawn, write_csv, write_images
 
 REPOSITORY = Path(__file__).parents[2]
 STAGES = ["list.background", "extract.background", "reduce.background", "neighbors.background", "graph", "diffuse", "classify"]
@@ -136,6 +136,7 @@ def test_unreadable_images_keep_their_row(labelled):
 def test_the_record_tells_plan_and_cost_of_every_stage(labelled):
     root, _, record = labelled
     assert list(record["stages"]) == [*STAGES, "output"]
+    assert record["done_before"] == []
     for name in STAGES:
         stage = record["stages"][name]
         assert 0 < stage["peak_memory_bytes"] <= stage["memory_budget_bytes"] == 4 * 2**30
@@ -168,7 +169,9 @@ def test_the_same_command_again_changes_nothing(labelled):
     ran = run(*words(root, "--json"))
     assert time.monotonic() - started < 5
     assert (ran.code, ran.err) == (0, "")
-    assert json.loads(ran.out) == record
+    assert record["done_before"] == []
+    # the seconds are those of the first run, and said to be
+    assert json.loads(ran.out) == {**record, "done_before": [*STAGES, "output"]}
     assert (root / "out.csv").read_bytes() == before
     assert files_below(root / "out.csv.store" / "data") == data
 
@@ -206,7 +209,14 @@ def test_overwrite_does_again_only_what_the_new_labels_change(labelled, tmp_path
     assert (ran.code, ran.err) == (0, "")
     after = {name: stage["id"] for name, stage in store.manifest.stages.items()}
     assert [name for name in after if after[name] != before[name]] == ["diffuse", "classify", "output"]
-    assert json.loads(ran.out)["classes"] == ["even", "odd"]
+    record = json.loads(ran.out)
+    assert record["classes"] == ["even", "odd"]
+    kept = [name for name in after if after[name] == before[name]]
+    assert record["done_before"] == kept
+    stages = parse((root / "again.html").read_text(encoding="utf-8")).one("table", id="stages-table").one("tbody").find("tr")
+    tags = {row.one("th").text.split()[0]: row.text.count("done before") for row in stages}
+    assert tags == {name: int(name in kept) for name in STAGES}
+    assert f"done before, and measured then: {', '.join([*STAGES, 'output'])}" in done(*command)
     assert {row["label"] for row in read_csv(root / "again.csv")} == {"even", "odd", "-1"}
 
 

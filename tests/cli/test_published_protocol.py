@@ -43,7 +43,7 @@ def files(tmp_path):
 
 
 def test_published_files_go_through_to_the_table(files, monkeypatch):
-    monkeypatch.setattr(low_shot_logistic, "STEPS", 200)
+    monkeypatch.setattr(low_shot_logistic, "STEPS", (200,))
     images, others = files / "imagenet", files / "yfcc"
     done("import", files / "train.hdf5", "--store", images)
     done("import", files / "val.hdf5", "--store", images, "--role", "tests")

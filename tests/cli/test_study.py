@@ -17,7 +17,7 @@ BUDGET = ("--memory-budget", "2GiB", "--device", "cpu")
 @pytest.fixture(scope="module", autouse=True)
 def few_steps():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(low_shot_logistic, "STEPS", 30)
+        patch.setattr(low_shot_logistic, "STEPS", (10, 30))
         yield
 
 

@@ -110,7 +110,7 @@ def sample_page():
         summary=[("Images", 12345), ("Memory budget", "2 GiB")],
         stages=[
             StageLine("extract", "12,345 descriptors", 800 * MiB, 600 * MiB, 40 * MiB, 39 * MiB, 30.0, True, 45.0),
-            StageLine("neighbors", "30 nearest", 500 * MiB, 512 * MiB, 3 * MiB, 3 * MiB, 10.0),
+            StageLine("neighbors", "30 nearest", 500 * MiB, 512 * MiB, 3 * MiB, 3 * MiB, 10.0, True, done_before=True),
         ],
         classes=[cat, dog],
         unreached=Gallery([Tile(picture(7), "far.png"), Tile(None, "gone.png")], 1500),

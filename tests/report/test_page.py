@@ -130,10 +130,11 @@ def test_stages_table(tree):
     table = tree.one("table", id="stages-table")
     assert rows(table)[2:] == [
         ["extract resumed 12,345 descriptors", "800 MiB", "600 MiB", "40 MiB", "39 MiB", "45.0 s", "30.0 s", ""],
-        ["neighbors 30 nearest", "500 MiB", "512 MiB", "3 MiB", "3 MiB", "–", "10.0 s", ""],
+        ["neighbors done before 30 nearest", "500 MiB", "512 MiB", "3 MiB", "3 MiB", "–", "10.0 s", ""],
         ["Total", "800 MiB", "600 MiB", "43 MiB", "42 MiB", "≥ 45.0 s", "40.0 s", ""],
     ]
     assert [cell.text for cell in table.find("td", cls="over")] == ["512 MiB"]
+    assert "What was done before has the figures of the run that did it." in tree.one(id="stages").text
     bars = [bar.one(cls="bar").children[0].attributes["style"] for bar in table.find("td", cls="share")]
     assert bars == ["width:75.0%", "width:25.0%"]
 
@@ -141,6 +142,7 @@ def test_stages_table(tree):
 def test_stages_of_which_nothing_is_known():
     table = parse(render_page(Page("t", stages=[StageLine("graph", "edges")]))).one("table", id="stages-table")
     assert rows(table)[-1] == ["Total", *["–"] * 6, ""]
+    assert "done before" not in render_page(Page("t", stages=[StageLine("graph", "edges", resumed=True)]))
 
 
 def test_about(tree):

@@ -8,7 +8,16 @@ from ooc_diffusion.stages.low_shot import Protocol
 from ooc_diffusion.stages.reduce import reduce
 from ooc_diffusion.stages.settings import Settings
 from ooc_diffusion.store import Store
-from tests.reference import naive_coupled, naive_diffuse, naive_neighbors, naive_query_scores, naive_top_k_accuracy, naive_w
+from tests.reference import (
+    naive_coupled,
+    naive_diffuse,
+    naive_neighbors,
+    naive_normalized,
+    naive_query_scores,
+    naive_top_k_accuracy,
+    naive_w,
+    naive_zhou,
+)
 
 QUICK = Settings(memory_budget="2GiB", threads=2, device="cpu")
 CLASSES, DIM, PER_CLASS, TESTS, OTHERS = 12, 8, 9, 3, 60
@@ -65,9 +74,12 @@ def naive_scores(data, group, labelled, *, setting="none", transductive=False, o
     if setting == "in-domain":
         rows += [i for i in range(len(X)) if truth[i] in group.novel and i not in labelled]
     nodes = np.concatenate([unit(X[rows])] + [unit(T[test_rows])] * transductive + [unit(other_X[:others])])
-    W = naive_w(naive_neighbors(nodes, K)[0])
+    ids = naive_neighbors(nodes, K)[0]
+    W = naive_w(ids)
     seeds, columns = range(len(labelled)), [classes.index(truth[i]) for i in labelled]
-    if normalization in ("columns", "none"):
+    if "solver" in eta:
+        L = [naive_normalized(naive_zhou(ids, None, seeds, columns, len(classes), eta["alpha"]), "columns")]
+    elif normalization in ("columns", "none"):
         L = naive_diffuse(W, seeds, columns, len(classes), MAX_ITER, normalization)
     else:
         L = naive_coupled(W, seeds, columns, len(classes), MAX_ITER, normalization, **eta)
@@ -92,10 +104,10 @@ def naive_choice(accuracies):
     return sorted(range(len(means)), key=lambda i: (-means[i][0], -means[i][1], i))[0]
 
 
-def naive_bounds(scores, columns, n_base):
+def naive_bounds(scores, columns, n_base, *, error=1e-5):
     """The least and the most that accuracies can be where scores are rounded to float32, which decides exact ties."""
     least, most = (np.array(scores) for _ in range(2))
     own = np.arange(len(columns)), columns
-    least[own] *= 1 - 1e-5
-    most[own] *= 1 + 1e-5
+    least[own] *= 1 - error
+    most[own] *= 1 + error
     return [naive_accuracies(each, columns, n_base) for each in (least, most)]

@@ -1,11 +1,13 @@
 """Completing a table that was searched list after list: exactly as a loop does, or by the same lists."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from ooc_diffusion.errors import BadInput
+from ooc_diffusion.memory import clock
 from ooc_diffusion.neighbors import list_major, permute
 from ooc_diffusion.stages import completion
 from ooc_diffusion.stages.completion import DEFAULT_RECALL
@@ -164,3 +166,35 @@ def test_exact_has_no_other_meaning(folder):
     graph(folder)
     with pytest.raises(BadInput, match="exact"):
         graph(folder, exact=True)
+
+
+@pytest.mark.parametrize("index", ["list-major", "Flat"])
+def test_seconds_of_each_block_are_its_own(folder, monkeypatch, index):
+    """The clock goes on where a block is searched, or two are merged, and nowhere else."""
+    if index == "Flat":
+        neighbors(folder, k=K, index=index, settings=Settings(overwrite=True))
+    now, spent = [0.0], {"seeds": 3.0, "background": 50.0, "tests": 700.0, "merge": 11000.0}
+    real, entered, merge, calls = completion._searched, completion.entered, completion.merge_neighbors, {}
+    monkeypatch.setattr(clock, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def spend(what):
+        now[0] += spent[what]
+        calls[what] = calls.get(what, 0) + 1
+
+    def slowly(what, blocks):
+        for block in blocks:
+            spend(what)
+            yield block
+
+    def merged(*args, **options):
+        spend("merge")
+        return merge(*args, **options)
+
+    monkeypatch.setattr(completion, "_searched", lambda *args: slowly(args[2], real(*args)))
+    monkeypatch.setattr(completion, "entered", lambda *args: slowly("background", entered(*args)))
+    monkeypatch.setattr(completion, "merge_neighbors", merged)
+    blocks = graph(folder)["block_seconds"]
+    names = {"W_LL": "seeds", "W_BL": "background", "tests": "tests", "merge": "merge"}
+    assert set(calls) == set(spent)
+    calls["merge"] -= index == "list-major"  # once more for the recall of a sample
+    assert blocks == {block: calls[what] * spent[what] for block, what in names.items()}

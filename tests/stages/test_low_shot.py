@@ -1,6 +1,7 @@
 """The protocol of the paper on a tiny problem, against the same thing by dense NumPy."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from ooc_diffusion.stages.low_shot_background import open_background
 from ooc_diffusion.stages.low_shot_diffusion import COEFFICIENTS, Variant, low_shot
 from ooc_diffusion.stages.low_shot_logistic import stored_model
 from ooc_diffusion.stages.settings import Settings
+from ooc_diffusion.stages.temporary_graphs import GraphKeeper
 from ooc_diffusion.store import Store
 
 from .low_shot_chain import (
@@ -45,7 +47,7 @@ VARIANTS = {
 @pytest.fixture(scope="module", autouse=True)
 def few_steps():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(low_shot_logistic, "STEPS", 50)
+        patch.setattr(low_shot_logistic, "STEPS", (20, 50))
         yield
 
 
@@ -85,6 +87,31 @@ def test_every_setting_is_what_dense_numpy_says(stores, name):
     assert [record["chosen"][n]["n_iter"] for n in ("1", "2")] == [naive_choice(first[:, place]) for place in range(2)]
     assert np.ptp(curves[..., 0]) > 0
     assert record["peak_memory_bytes"] <= record["plan"]["memory_bytes"]
+
+
+def test_a_limit_is_what_the_inverse_says(stores):
+    """One result in place of a curve, for each draw and n."""
+    options = {"setting": "in-domain", "alpha": 0.9, "solver": "conjugate-gradient", "tolerance": 1e-6}
+    stage, record = run(stores, options, fusion=True)
+    curves, reached, fusion = stores[0].arrays(*(f"{stage}/{name}" for name in ("curves", "reached", "fusion")))
+    expected, full = [], []
+    for group in SPLIT.groups:
+        for draw in range(2):
+            for labelled in naive_draws(clusters()[1], group, (1, 2), draw):
+                (scores,), columns, nonzero = naive_scores(clusters(), group, labelled, **options)
+                expected.append(naive_bounds(scores, columns, len(group.base), error=1e-3))
+                full.append(nonzero)
+    assert (curves.shape, reached.shape) == ((8, 1, 4), (8, 1))
+    least, most = np.moveaxis(np.array(expected), 1, 0)
+    assert (curves[:, 0] >= least - 1e-12).all()
+    assert (curves[:, 0] <= most + 1e-12).all()
+    assert (least == most).mean() > 0.9
+    np.testing.assert_allclose(reached, full, atol=1e-12)
+    assert {chosen["n_iter"] for chosen in record["chosen"].values()} == {None}
+    np.testing.assert_array_equal(fusion[:, 0], curves[:, 0])
+    iterated = stores[0].array(f"{run(stores, {'setting': 'in-domain', 'alpha': 0.9})[0]}/curves")
+    assert iterated.shape == (8, MAX_ITER + 1, 4)
+    assert (iterated[:, -1] != curves[:, 0]).any()
 
 
 def test_the_fusion_is_of_the_chosen_iteration_and_its_coefficient_that_of_the_first_group(stores):
@@ -174,7 +201,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(stores, tmp_path, monk
         left[0] = 100
     resumed, record = run(again, VARIANTS[name], fusion=True)
     assert record["resumed"]
-    assert 100 - left[0] == 4  # the first group of two draws was done
+    assert 100 - left[0] == 2 * 4  # the first group of two draws was done; in the second each run is timed as well
     assert resumed == whole
     for array in ("curves", "reached", "fusion"):
         assert again[0].array(f"{resumed}/{array}").tobytes() == stores[0].array(f"{whole}/{array}").tobytes()
@@ -184,6 +211,53 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(stores, tmp_path, monk
 def test_the_in_domain_graph_is_built_once_for_each_group(stores):
     assert run(stores, VARIANTS["in-domain"])[1]["graphs"] == 2
     assert run(stores, VARIANTS["none"])[1]["graphs"] == 8
+
+
+def test_a_diffusion_with_the_chosen_iterations_is_timed_on_the_second_group(stores, monkeypatch):
+    real, asked = low_shot_diffusion.diffuse_once, []
+
+    def noted(graph, what, **options):
+        asked.append((what, np.array(real(graph, what, **options))))
+        return asked[-1][1]
+
+    monkeypatch.setattr(low_shot_diffusion, "diffuse_once", noted)
+    monkeypatch.setattr(low_shot_diffusion, "time", SimpleNamespace(perf_counter=lambda: float(2 ** len(asked))))
+    _, record = run(stores, VARIANTS["in-domain"], what=protocol(seed=5, draws=3))
+    timed = [place for place, (what, _) in enumerate(asked) if not what.every_iteration]
+    assert timed == [7, 9, 11, 13, 15, 17]  # after 3 draws of 2 sizes in the first group, each second one
+    for place in timed:
+        (_, of_all), (what, scores) = asked[place - 1], asked[place]
+        n_iter = record["chosen"][("1", "2")[timed.index(place) % 2]]["n_iter"]
+        assert what.n_iter == n_iter
+        np.testing.assert_array_equal(scores[0], of_all[n_iter][: len(what.queries)])
+    # the clock says 2^calls: the median of 3 draws is that of the second
+    assert record["diffusion_seconds"] == {"1": 2.0**12 - 2.0**11, "2": 2.0**14 - 2.0**13}
+    assert run(stores, {}, what=protocol(groups=(1,)))[1]["diffusion_seconds"] == {}
+
+
+@pytest.mark.parametrize("name", ["out-of-domain", "none"])
+def test_seconds_of_blocks_are_those_of_the_stages_that_found_them(stores, name):
+    """Whoever built a graph: a second run that shares all its graphs says the same seconds."""
+    searched = {"W_BB", "W_LL", "W_LB", "W_BL", "tests", "merge"} if name == "out-of-domain" else {"W_LL", "tests"}
+    one_graph = {"n_per_class": (1,), "draws": 1, "groups": (1,), "seed": 6}
+    store, others = stores
+    background = open_background(store, others.path, size=40) if name == "out-of-domain" else None
+    options = {"background": background, "fusion": False, "settings": QUICK}
+    with GraphKeeper() as keeper:
+        first = low_shot(store, protocol(**one_graph), Variant(name, k=K), keeper=keeper, **options)[1]
+        second = low_shot(store, protocol(**one_graph), Variant(name, k=K, max_iter=2), keeper=keeper, **options)[1]
+        (graphs,) = keeper._kept.values()
+        seconds = {stage: made["record"].get("seconds") for stage, made in graphs.store.manifest.stages.items()}
+    assert (first["graphs"], second["graphs"]) == (1, 0)
+    blocks = first["block_seconds"]
+    assert second["block_seconds"] == blocks
+    assert set(blocks) == searched | {"building W", "the rest"}
+    assert min(blocks.values()) > 0
+    stages = [role for role in ("background", "seeds", "tests") if role != "seeds" or background]
+    assert sum(blocks.values()) == pytest.approx(sum(seconds[f"neighbors.{role}"] for role in stages) + seconds["graph"])
+    whole = {"W_BB": "background", "W_LB": "seeds"} if background else {"W_LL": "background", "tests": "tests"}
+    for block, role in whole.items():
+        assert blocks[block] == seconds[f"neighbors.{role}"]
 
 
 def test_done_before_is_not_done_again(stores):

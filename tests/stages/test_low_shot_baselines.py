@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ooc_diffusion.classify import train_logistic
 from ooc_diffusion.stages import low_shot_knn as knn
 from ooc_diffusion.stages import low_shot_logistic as logistic
 from ooc_diffusion.stages.low_shot_knn import low_shot_knn
@@ -58,7 +59,7 @@ def test_the_knn_classifier_is_diffusion_without_iterations(store, monkeypatch):
 
 
 def test_without_weight_of_the_graph_smooth_regression_is_the_chosen_one(store, monkeypatch):
-    monkeypatch.setattr(logistic, "STEPS", 30)
+    monkeypatch.setattr(logistic, "STEPS", (10, 30))
     what = protocol(groups=(1,))
     plain = store.array(f"{low_shot_logistic(store, what, settings=QUICK)[0]}/accuracy")
     name, record = low_shot_smooth(store, what, k=K, settings=QUICK)
@@ -70,16 +71,30 @@ def test_without_weight_of_the_graph_smooth_regression_is_the_chosen_one(store, 
 
 
 def test_logistic_regression_takes_the_settings_that_are_best_on_the_first_group(store, monkeypatch):
-    monkeypatch.setattr(logistic, "STEPS", 30)
+    monkeypatch.setattr(logistic, "STEPS", (10, 30))
     name, record = low_shot_logistic(store, protocol(), settings=QUICK)
     grid, accuracy = store.arrays(f"{name}/grid", f"{name}/accuracy")
-    of_size = grid.reshape(2, 2, len(GRID), 4).swapaxes(0, 1)
+    assert grid.shape == (4, len(GRID), 2, 4)
+    of_size = grid.reshape(2, 2, 2 * len(GRID), 4).swapaxes(0, 1)
     assert np.ptp(of_size[..., 0].mean(axis=1)) > 0
     places = [naive_choice(each) for each in of_size]
-    assert [record["chosen"][n] for n in ("1", "2")] == [GRID[place] for place in places]
+    tried = [{**setting, "n_steps": steps} for setting in GRID for steps in (10, 30)]
+    assert [record["chosen"][n] for n in ("1", "2")] == [tried[place] for place in places]
+    assert record["tried"]["n_steps"] == [10, 30]
+    assert record["tried"]["batch_size"] == [16, 128]
     # on the first group the chosen models are those that were tried
-    np.testing.assert_array_equal(accuracy[:4], [grid[run, places[run % 2]] for run in range(4)])
-    T, test_truth = clusters()[2:4]
+    np.testing.assert_array_equal(accuracy[:4], [grid[run].reshape(-1, 4)[places[run % 2]] for run in range(4)])
+    X, truth, T, test_truth, _ = clusters()
+    # all that was tried, for one draw: a training of its own for each number of steps
+    group = SPLIT.groups[0]
+    labelled = naive_draws(truth, group, (1, 2), 1)[1]
+    tests = [i for i in range(len(T)) if test_truth[i] in group.classes]
+    classes = group.classes.tolist()
+    targets, columns = (np.array([classes.index(c) for c in of]) for of in (truth[labelled], test_truth[tests]))
+    for place, options in enumerate(tried):
+        model = train_logistic(X[labelled], targets, n_classes=len(classes), seed=0, threads=2, device="cpu", **options)
+        right = naive_accuracies(model.log_probabilities(T[tests]), columns, len(group.base), positive_only=False)
+        np.testing.assert_allclose(grid[3].reshape(-1, 4)[place], right, atol=1e-12)
     expected = []
     for number, group in enumerate(SPLIT.groups):
         tests = [i for i in range(len(T)) if test_truth[i] in group.classes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,6 +17,9 @@ ABOUT = (
     "All training images of the base classes are labelled, and n of each novel class. Hyper-parameters are chosen on group 1, "
     "the figures are those of group 2."
 )
+# What is tried for logistic regression, in words.
+_SETTINGS = {"learning_rate": "learning rate", "weight_decay": "weight decay", "batch_size": "batch size", "n_steps": "steps"}
+_N_COLUMNS = [f"n = {n}" for n in paper.N_PER_CLASS]
 # Neighbors of the paper's kNN classifier.
 _PAPER_K = 1000
 # By name of the column: a function of the number of labelled images.
@@ -59,7 +63,9 @@ def table2(runs: Runs) -> Chapter:
         ),
         fusion_claim(runs, inside, logistic, "Table 2, 4.4", "in-domain images"),
     ]
-    return _chapter(runs, "table2", "Table 2: in-domain diffusion", columns, paper.TABLE_2, claims, measure)
+    chapter = _chapter(runs, "table2", "Table 2: in-domain diffusion", columns, paper.TABLE_2, claims, measure)
+    grids = logistic_settings(runs, logistic)
+    return replace(chapter, grids=[*chapter.grids, grids[0]], paper=[*chapter.paper, grids[1]])
 
 
 def table3(runs: Runs) -> Chapter:
@@ -144,7 +150,7 @@ def transductive(runs: Runs) -> Chapter:
                 draws=len(a),
             )
         )
-    reported = {"F1M, tests in the graph": ("", paper.TRANSDUCTIVE, "", "", ""), "F1M": ("", paper.TABLE_3["F1M"][1], "", "", "")}
+    reported = {"F1M, tests in the graph": _at_two(paper.TRANSDUCTIVE), "F1M": _at_two(paper.TABLE_3["F1M"][1])}
     return _chapter(runs, "transductive", "Transductive diffusion", columns, reported, claims, measure)
 
 
@@ -182,11 +188,26 @@ def knn(runs: Runs) -> Chapter:
             draws=runs.protocol.draws,
         )
     ]
-    reported = {
-        f"{_PAPER_K} neighbors": ("", paper.KNN, "", "", ""),
-        "diffusion, none": ("", paper.TABLE_2["none"][1], "", "", ""),
-    }
+    reported = {f"{_PAPER_K} neighbors": _at_two(paper.KNN), "diffusion, none": _at_two(paper.TABLE_2["none"][1])}
     return _chapter(runs, "knn", "The kNN classifier", columns, reported, claims, measure)
+
+
+def logistic_settings(runs: Runs, logistic: Found) -> tuple[Grid, Grid]:
+    """Return the settings of logistic regression that group 1 chose, and those of the paper."""
+    tried = {key: ", ".join(f"{value:g}" for value in values) for key, values in logistic.record["tried"].items()}
+    here = [
+        (f"{name}, of {tried[key]}", [f"{logistic.chosen(n)[key]:g}" for n in runs.n_tables]) for key, name in _SETTINGS.items()
+    ]
+    there = [(name, [f"{value:g}" for value in paper.LOGISTIC_SETTINGS[key]]) for key, name in _SETTINGS.items()]
+    return (
+        Grid("Logistic regression: settings chosen on group 1", ["", *(f"n = {n}" for n in runs.n_tables)], here),
+        Grid("In the paper, for descriptors as they are, not centered and scaled", ["", *_N_COLUMNS], there),
+    )
+
+
+def _at_two(reported: paper.Percent) -> list[paper.Percent | None]:
+    """Return a row of the paper that has n = 2 alone."""
+    return [reported if n == 2 else None for n in paper.N_PER_CLASS]
 
 
 def fusion_claim(runs: Runs, found: Found, logistic: Found, source: str, over: str) -> Claim:
@@ -238,7 +259,7 @@ def _chapter(
     name: str,
     title: str,
     columns: Columns,
-    reported: Mapping[str, Sequence[float | str]],
+    reported: Mapping[str, Sequence[paper.Percent | None]],
     claims: Sequence[Claim],
     measure: str,
 ) -> Chapter:
@@ -246,13 +267,13 @@ def _chapter(
     heads = ["", *(f"n = {n}" for n in runs.n_tables)]
     rows = [(method, [summary(of(n)) for n in runs.n_tables]) for method, of in columns.items()]
     lines = [Line(method, list(runs.n_tables), [summary(of(n)) for n in runs.n_tables]) for method, of in columns.items()]
-    beside = [(method, [str(value) for value in values]) for method, values in reported.items()]
+    beside = [(method, [value if value is None else paper.fractions(value) for value in of]) for method, of in reported.items()]
     return Chapter(
         name,
         title,
         ABOUT,
         [Grid(f"{label} accuracy in %", heads, rows)],
         [Chart(title, "labelled images per novel class", f"{label} accuracy (%)", lines, log=2)],
-        [Grid("In the paper: top-5 accuracy in %", ["", *(f"n = {n}" for n in paper.N_PER_CLASS)], beside)],
+        [Grid("In the paper: top-5 accuracy in %", ["", *_N_COLUMNS], beside)],
         claims,
     )

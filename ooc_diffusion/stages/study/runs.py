@@ -64,8 +64,9 @@ class Found:
         return self.record["chosen"][str(n)]
 
     def diffusion(self, n: int, measure: str, *, group: int | None = None) -> list[float]:
-        """Return the accuracies of diffusion in each draw, after the chosen number of iterations."""
-        return self.values("curves", n, group=group)[:, self.chosen(n)["n_iter"], MEASURES.index(measure)].tolist()
+        """Return the accuracies of diffusion in each draw, after the chosen number of iterations, or in the limit."""
+        n_iter = self.chosen(n)["n_iter"] or 0
+        return self.values("curves", n, group=group)[:, n_iter, MEASURES.index(measure)].tolist()
 
     def best_of_draws(self, n: int, array: str, measure: str) -> list[int]:
         """Return the place of the best iteration (``curves``) or coefficient (``fusion``) of each draw of group 1."""
@@ -139,6 +140,11 @@ class Runs:
         }
 
     @cached_property
+    def _records(self) -> dict[str, Record]:
+        """The records of the stages as they were when they were first asked for: later they are all done before."""
+        return {}
+
+    @cached_property
     def measure(self) -> str:
         """Which accuracy the study speaks of: that by which hyper-parameters are chosen."""
         return self.protocol.problems(self.store)[0].by
@@ -202,9 +208,14 @@ class Runs:
 
     def _run(self, protocol: Protocol, variant: Variant, size: int | None, *, fusion: bool) -> Found:
         background = self._open(size) if variant.setting == "out-of-domain" else None
+        if fusion:
+            self.logistic()
         options: dict[str, Any] = {"background": background, "fusion": fusion, "keeper": self.keeper}
         settings = self._telling(_told(variant, size))
-        return Found(self.store, *low_shot(self.store, protocol, variant, settings=settings, **options), protocol)
+        return self._found(protocol, *low_shot(self.store, protocol, variant, settings=settings, **options))
+
+    def _found(self, protocol: Protocol, name: str, record: Record) -> Found:
+        return Found(self.store, name, self._records.setdefault(name, record), protocol)
 
     def _telling(self, what: str) -> Settings:
         """Return the options of a run whose progress says what is run, and for which chapter."""
@@ -218,19 +229,20 @@ class Runs:
 
     def logistic(self) -> Found:
         """Run logistic regression."""
-        return Found(self.store, *low_shot_logistic(self.store, self.protocol, settings=self._telling(_LOGISTIC)), self.protocol)
+        settings = self._telling(_LOGISTIC)
+        return self._found(self.protocol, *low_shot_logistic(self.store, self.protocol, settings=settings))
 
     def smooth(self) -> Found:
         """Run graph-regularized logistic regression on group 1, for the number of labelled images of studies of parameters."""
         protocol = replace(self.protocol, n_per_class=(self.n_parameters,), groups=(1,))
         settings = self._telling(f"{_LOGISTIC}, smooth over the graph")
         options: dict[str, Any] = {"k": self.k, "keeper": self.keeper, "settings": settings}
-        return Found(self.store, *low_shot_smooth(self.store, protocol, **options), protocol)
+        return self._found(protocol, *low_shot_smooth(self.store, protocol, **options))
 
     def knn(self) -> Found:
         """Run the kNN classifier."""
         settings = self._telling("kNN classifier")
-        return Found(self.store, *low_shot_knn(self.store, self.protocol, settings=settings), self.protocol)
+        return self._found(self.protocol, *low_shot_knn(self.store, self.protocol, settings=settings))
 
     def settings_of(self) -> list[tuple[str, str, int | None]]:
         """Return name, setting and size of the backgrounds of tables: none, growing other collections, in-domain."""

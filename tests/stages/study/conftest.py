@@ -22,7 +22,7 @@ def few_figures():
     """Few steps and values, two sizes of the other collection, and no waiting for a disk, since nothing is killed here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
-        patch.setattr(low_shot_logistic, "STEPS", 30)
+        patch.setattr(low_shot_logistic, "STEPS", (10, 30))
         patch.setattr(parameters, "SWEPT", tuple(replace(swept, values=swept.values[:1]) for swept in parameters.SWEPT))
         patch.setattr(graphs, "_NEIGHBORS", (2, 3))
         patch.setattr(runs, "_SHARES", (1 / 4, 1))
@@ -42,4 +42,5 @@ def whole(tmp_path_factory):
     store, others = import_clusters(root / "images")
     with few_figures():
         record = study(["all"], data=str(store.path), background=str(others.path), output=root / "out", **OPTIONS)
-    return SimpleNamespace(root=root, out=root / "out", store=store, others=others, record=record)
+    split = next((root / "out").glob("split-*.json"))
+    return SimpleNamespace(root=root, out=root / "out", store=store, others=others, record=record, split=split)

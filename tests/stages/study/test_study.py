@@ -105,13 +105,82 @@ def test_what_was_run_is_not_run_again(whole, monkeypatch):
     assert again["tables"][0] in first["tables"]
 
 
+def rows_of(folder, name, table=0, part="grids"):
+    """A table of a chapter: cells by row and column."""
+    grid = json.loads((folder / f"{name}.json").read_text())[part][table]
+    return {row: dict(zip(grid["columns"][1:], cells, strict=True)) for row, cells in grid["rows"]}
+
+
+def seconds(cell):
+    number, unit = cell.split()
+    assert unit == "s"
+    return float(number.replace(",", ""))
+
+
+def test_table4_has_the_seconds_of_each_block_and_says_whose_they_are(whole, tmp_path):
+    rows, store = rows_of(whole.out, "table4"), whole.store
+    found = {}
+    for made in store.manifest.stages.values():
+        what = made["parameters"]
+        if what.get("fusion") and what["groups"] == [1, 2] and not what["transductive"]:
+            background = what["background"]
+            found[f"other {background['n']}" if background else what["setting"]] = made["record"]
+    assert set(found) == {"none", "other 15", "other 60", "in-domain"} == set(rows["measured"])
+    for name, record in found.items():
+        blocks = record["block_seconds"]
+        expected = {row: blocks.get(row) for row in ("W_BB", "W_LL", "W_LB", "W_BL", "tests", "merge", "building W", "the rest")}
+        expected["completion: W_LL + W_LB + W_BL"] = sum(blocks.get(block, 0) for block in ("W_LL", "W_LB", "W_BL"))
+        for n in (1, 2):
+            assert rows[f"best iteration, n = {n}"][name] == str(record["chosen"][str(n)]["n_iter"])
+            expected[f"diffusion with the best iteration, n = {n}"] = record["diffusion_seconds"][str(n)]
+        for row, value in expected.items():
+            cell = rows[row][name]
+            assert (cell is None) if value is None else (seconds(cell) == pytest.approx(value, abs=0.0006, rel=0.05))
+        assert (rows["W_BL"][name] is None) == (name in ("none", "in-domain"))
+    assert set(rows["measured"].values()) == {"by this run"}
+    trained = [made["record"] for name, made in store.manifest.stages.items() if name.startswith("low-shot-logistic")]
+    (trained,) = [record["training_seconds"] for record in trained if record["sizes"] == [1, 2]]
+    assert seconds(rows["logistic regression, n = 2"]["none"]) == pytest.approx(trained["2"], abs=0.0006, rel=0.05)
+    again = tmp_path / "out"
+    study(["table4"], data=str(store.path), background=str(whole.others.path), split=str(whole.split), output=again, **OPTIONS)
+    assert rows_of(again, "table4") == {**rows, "measured": dict.fromkeys(found, "by an earlier run")}
+    page = parse((again / "table4.html").read_text(encoding="utf-8")).text
+    assert "by an earlier run" in page
+    assert "nan" not in page
+    beside = rows_of(whole.out, "table4", part="paper")
+    assert [beside[row]["F100M"] for row in ("W_LL", "W_LB", "W_BL")] == ["32.0 s", "2,848 s", "12,003 s"]
+    assert beside["completion: W_LL + W_LB + W_BL"]["none"] == "177 s"
+    assert beside["diffusion"]["F1M"] == "19.0 s"
+
+
+def test_table2_has_the_settings_of_logistic_regression(whole):
+    (record,) = [
+        made["record"]
+        for name, made in whole.store.manifest.stages.items()
+        if name.startswith("low-shot-logistic") and made["record"]["sizes"] == [1, 2]
+    ]
+    rows = rows_of(whole.out, "table2", 1)
+    for row, key in (
+        ("learning rate, of 0.1, 1", "learning_rate"),
+        ("weight decay, of 0, 0.01", "weight_decay"),
+        ("batch size, of 16, 128", "batch_size"),
+        ("steps, of 10, 30", "n_steps"),
+    ):
+        assert {column: float(cell) for column, cell in rows.pop(row).items()} == {
+            f"n = {n}": record["chosen"][str(n)][key] for n in (1, 2)
+        }
+    assert rows == {}
+    assert rows_of(whole.out, "table2", 1, "paper")["steps"]["n = 5"] == "70500"
+    assert rows_of(whole.out, "table2", 0, "paper")["logistic"]["n = 10"] == [0.834, 0.0016]
+
+
 def test_digits_from_their_pixels(tmp_path):
     record = study(
         ["table2", "knn"], data="digits", output=tmp_path / "out", **{**OPTIONS, "n_per_class": (2,), "k": 10, "draws": 4}
     )
     assert record["measure"] == "top1"
     claims = {claim["text"]: claim["verdict"] for claim in record["claims"]}
-    assert claims["Diffusion over in-domain images beats logistic regression for one and two labelled images."] == HOLDS
+    assert claims["In-domain images help diffusion at every n (that leaves any without label)."] == HOLDS
     assert UNTESTED in claims.values()
     assert "none" in record["tables"][0]
 
@@ -275,6 +344,7 @@ def test_a_background_without_descriptors_leaves_out_the_prior_alone(whole, tmp_
         for chart in json.loads((tmp_path / "out" / "figure5.json").read_text())["charts"]
     }
     assert lines.pop("power of η columns, prior") == ["none", "in-domain"]
+    assert {"α of Zhou et al.", "α of Zhou et al., limit (CG)"} < set(lines)
     assert {tuple(names) for names in lines.values()} == {("none", "other 60", "in-domain")}
 
 
