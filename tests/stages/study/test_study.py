@@ -144,7 +144,7 @@ def test_table4_has_the_seconds_of_each_block_and_says_whose_they_are(whole, tmp
     again = tmp_path / "out"
     study(["table4"], data=str(store.path), background=str(whole.others.path), split=str(whole.split), output=again, **OPTIONS)
     assert rows_of(again, "table4") == {**rows, "measured": dict.fromkeys(found, "by an earlier run")}
-    page = parse((again / "table4.html").read_text(encoding="utf-8")).text
+    page = parse((again / "study.html").read_text(encoding="utf-8")).text
     assert "by an earlier run" in page
     assert "nan" not in page
     beside = rows_of(whole.out, "table4", part="paper")
