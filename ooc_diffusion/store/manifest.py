@@ -96,7 +96,8 @@ class Manifest:
                 return known
             body = json.loads(data)
             # neither repeated keys nor another spelling
-            as_written = text_of(body) == data
+            # the latter is how stores were written before
+            as_written = data in (text_of(body), json.dumps(body, indent=1).encode())
             stated = body.pop("checksum")
             known = body["format"]
         except OSError as error:

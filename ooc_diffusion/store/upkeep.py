@@ -178,7 +178,7 @@ def _other_problems(store: Store, manifest: Manifest) -> list[Problem]:
     problems = []
     copy = f"generations/{manifest.generation:08d}.json"
     try:
-        if manifest.generation and read_regular(store.path / copy) != manifest.encode():
+        if manifest.generation and read_regular(store.path / copy) != manifest.source:
             problems.append(Problem("", copy, "the copy of the manifest differs from it; copy manifest.json over it"))
     except OSError as error:
         problems.append(

@@ -768,3 +768,19 @@ def test_of_a_temporary_store_only_large_arrays_are_synced(monkeypatch):
         job.put("other", np.zeros(1))
         job.publish({})
     assert {Path(path).name.split(".")[0] for path in synced} > {"large", "other", "data", "again"}
+
+
+def test_a_manifest_as_it_was_written_before_is_read_and_replaced(store):
+    put(store, "first", "first/values", np.arange(4))
+    path = store.path / "manifest.json"
+    indented = json.dumps(json.loads(path.read_bytes()), indent=1)
+    assert indented != path.read_text()
+    for file in (path, store.path / "generations" / f"{store.manifest.generation:08d}.json"):
+        file.write_text(indented)
+    again = Store(store.path)
+    assert again.manifest == store.manifest
+    assert verify(again, data=True)[0] == []
+    with again.job("next", parameters={}) as job:
+        job.put("next/values", np.arange(3))
+        job.publish({})
+    assert path.read_bytes() == again.manifest.encode()
