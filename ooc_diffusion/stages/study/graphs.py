@@ -12,13 +12,11 @@ from ...report import Cell, Chapter, Chart, Grid, Line
 from ..low_shot_diffusion import COEFFICIENTS
 from .accuracies import NO_BACKGROUND
 from .claims import FACTOR, SURELY, Answer, Values, against, better, decide, equal, every, grows, spread
-from .filling import claims_by_neighbors
+from .filling import FULL, claims_by_neighbors, first_full
 from .runs import Runs, summary
 
 # Neighbors per node in figure 2.
 _NEIGHBORS = (3, 5, 10, 20, 30, 50)
-# L counts as full from this share of its largest fill on.
-_FULL = 0.99
 # Times that differ by less than this factor are called equal.
 _TIMES = 1.25
 # Rows of table 4: the blocks of a graph, and what the paper counts as completing it.
@@ -179,7 +177,7 @@ def figure3(runs: Runs) -> Chapter:
         t = list(range(share.shape[1]))
         full.append(Line(name, t, [summary(share[:, i].tolist()) for i in t]))
         curves.append(Line(name, t, [summary(curve[:, i].tolist()) for i in t]))
-        filled = [int(np.argmax(of_draw >= _FULL * of_draw[-1])) for of_draw in share]
+        filled = first_full(share)
         if max(filled) == runs.max_iter:  # what L would still fill is not known
             growing.append(name)
         best = found.best_of_draws(n, "curves", runs.measure)
@@ -191,7 +189,7 @@ def figure3(runs: Runs) -> Chapter:
         decide(
             "Figure 3, 4.6",
             "The best iteration is about the one at which L becomes full.",
-            f"in each setting the best iteration of a draw is at most one from the first with {_FULL:.0%} of the entries that "
+            f"in each setting the best iteration of a draw is at most one from the first with {FULL:.0%} of the entries that "
             f"are ever above zero, for all differences within {FACTOR:g} standard errors of the mean",
             every(near),
             figures,
