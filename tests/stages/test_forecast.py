@@ -245,7 +245,7 @@ def test_describing_is_measured_in_larger_batches_until_one_takes_long(monkeypat
     slow = Slow()
     monkeypatch.setattr("ooc_diffusion.features.extractor.time.perf_counter", lambda: slow.now)
     assert measure_describing(slow) == (8 / 32 + 1 / 16) / 8
-    assert slow.seen == [1, 1, 2, 4, 8]
+    assert slow.seen == [1, 1, 1, 2, 2, 4, 4, 8, 8]
     slow.batch_images = 3
     assert measure_describing(slow) == (3 / 32 + 1 / 16) / 3
 
