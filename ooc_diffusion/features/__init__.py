@@ -7,7 +7,7 @@ from ..images import ImageSource
 from .augmentation import AUGMENTATIONS
 from .checks import check_descriptors
 from .descriptor_files import DescriptorFile, open_descriptors
-from .extractor import Block, Extractor, describe_images, preparation_bytes
+from .extractor import Block, Extractor, describe_images, measure_describing, preparation_bytes
 from .network_costs import NetworkCosts, network_costs
 from .networks import NetworkExtractor, find_device, load_network, make_network, published_weights, with_classes
 from .pca import BLOCK_ROWS, PCA, fit_pca, normalize_rows, project, sample_rows
@@ -48,6 +48,7 @@ __all__ = [
     "load_network",
     "make_extractor",
     "make_network",
+    "measure_describing",
     "measure_training",
     "network_costs",
     "normalize_rows",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _AHEAD = 2
 # Pieces of a batch per thread: small enough that one slow image does not hold up the batch.
 _PIECES_PER_THREAD = 4
+# A batch that takes so long is enough to tell the time of an image.
+_MEASURED_SECONDS = 0.25
 
 
 class Extractor(Protocol):
@@ -116,6 +119,24 @@ def preparation_bytes(extractor: Extractor) -> int:
     """
     white = extractor.prepare(white_image())
     return extractor.batch_images * ((_AHEAD + 1) * white.nbytes + 4 * extractor.dim)
+
+
+def measure_describing(extractor: Extractor) -> float:
+    """Return the seconds that describing an image takes, decoding left out: of white images, in batches as large as it takes."""
+    batch = np.repeat(extractor.prepare(white_image())[np.newaxis], extractor.batch_images, axis=0)
+    extractor.describe(batch[:1])  # warms up
+    images = 1
+    while True:
+        taken = min(_seconds(extractor, batch[:images]) for _ in range(2))  # others may be at work
+        if taken >= _MEASURED_SECONDS or images == len(batch):
+            return taken / images
+        images = min(2 * images, len(batch))
+
+
+def _seconds(extractor: Extractor, batch: np.ndarray) -> float:
+    started = time.perf_counter()
+    extractor.describe(batch)
+    return time.perf_counter() - started
 
 
 class _Batch:

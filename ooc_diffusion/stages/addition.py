@@ -364,7 +364,7 @@ def _grown(store: Store, stage: str, asked: _Search) -> Record:
     about = store.manifest.stages.get(stage.replace(".background", ".added"), {"record": {}})["record"]
     if "images" in said:
         said["images"] = asked.n + asked.m
-    for name in ("unreadable", "missing", "zero_rows"):
+    for name in ("unreadable", "missing", "zero_rows", "zero_descriptors"):
         if name in said or name in about:
             said[name] = said.get(name, 0) + about.get(name, 0)
     if "first_unreadable" in said:

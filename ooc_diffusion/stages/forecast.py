@@ -237,9 +237,22 @@ class RoleForecast:
         logger.info("%s takes about %.0f s (%s): %s", self._plan.stage, sum(seconds.values()), why, steps)
 
 
-def plan_seconds(plans: Sequence[StagePlan], n: int, *, dim: int, k: int, index: str, budget: MemoryBudget) -> dict[str, Seconds]:
-    """Return the seconds of `neighbors` and `graph` by stage and step, with random vectors where there are none yet."""
-    planned, threads, k = {plan.stage: plan for plan in plans}, resolve_threads(None), min(k, n - 1)
+def plan_seconds(
+    plans: Sequence[StagePlan],
+    n: int,
+    *,
+    dim: int,
+    k: int,
+    index: str,
+    budget: MemoryBudget,
+    threads: int | None = None,
+    on_gpu: bool = False,
+) -> dict[str, Seconds]:
+    """Return the seconds of `neighbors` and `graph` by stage and step, with random vectors where there are none yet.
+
+    Of `neighbors` on a GPU nothing is foretold.
+    """
+    planned, threads, k = {plan.stage: plan for plan in plans}, resolve_threads(threads), min(k, n - 1)
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((min(n, _RANDOM_ROWS), dim), np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -249,7 +262,6 @@ def plan_seconds(plans: Sequence[StagePlan], n: int, *, dim: int, k: int, index:
     table = (np.arange(rows)[:, None] + rng.integers(-_NEAR, _NEAR, (rows, k))) % rows
     with limit_threads(threads):
         search = SearchForecast(vectors, n, probes=None, target_recall=None, threads=threads, **how)
-        return {
-            "neighbors": search.seconds(n, planned["neighbors"], train=True),
-            "graph": building_seconds(table, n, k, planned["graph"], disk=None, budget=budget, threads=threads),
-        }
+        searching = {} if on_gpu else {"neighbors": search.seconds(n, planned["neighbors"], train=True)}
+        building = building_seconds(table, n, k, planned["graph"], disk=None, budget=budget, threads=threads)
+        return {**searching, "graph": building}

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..diffusion import check_precision, resolve_device
 from ..errors import BadInput, DoesNotFit
-from ..features import Extractor, choose_model, make_extractor
+from ..features import Extractor, choose_model, make_extractor, measure_describing
 from ..images import ImageSource, held_bytes
 from ..memory import StagePlan
 from ..report import write_page
@@ -17,14 +17,16 @@ from ..store.files import os_errors
 from .classify import classify
 from .diffuse import diffuse
 from .extract import describe, plan_description
+from .forecast import plan_seconds
 from .graph import graph
 from .labels import Labels, count_classes, read_labels, readable_labels
 from .listing import list_images, preview
-from .neighbors import DEFAULT_K, neighbors
+from .neighbors import DEFAULT_K, is_foretold, neighbors
 from .output import check_folder, check_output, write_output
 from .page import make_page
 from .plans import plan_classify, plan_diffuse, plan_graph, plan_list, plan_neighbors, plan_reduce
 from .reduce import DEFAULT_DIM, reduce, resolve_dim
+from .seconds import Seconds
 from .selection import MAX_ITER, held_out_bytes
 from .settings import Record, Settings, done_before, stage_ids
 from .whole_plan import check_all
@@ -83,7 +85,7 @@ def label(
     -------
     dict
         Records of the stages, numbers of labelled and unreached images, and the paths written. ``done_before``: the stages whose
-        records are those of an earlier run.
+        records are those of an earlier run. Of a dry run the plans, and ``seconds_by_stage``.
 
     Raises
     ------
@@ -107,9 +109,11 @@ def label(
     if settings.dry_run:
         check_output(Store.peek(folder), output, settings, report=page)
         source, n = preview(images, root=None, split=None, settings=settings)
-        plans = _plans(n, source, make_extractor(model, source, **options), model, settings, **sizes)
-        record = {"stage": "label", "images": n, "memory_budget_bytes": settings.budget.total}
-        return {**record, "plans": [asdict(plan) for plan in plans]}
+        extractor = make_extractor(model, source, **options)
+        plans = _plans(n, source, extractor, model, settings, **sizes)
+        about = {"images": n, "memory_budget_bytes": settings.budget.total}
+        seconds = _seconds(plans, n, extractor, model, settings, dim=dim, k=k, index=index)
+        return {"stage": "label", **about, "seconds_by_stage": seconds, "plans": [asdict(plan) for plan in plans]}
     with Store.writing(folder) as target:
         ids = stage_ids(target)
         check_output(target, output, settings, report=page)
@@ -215,3 +219,17 @@ def _plans(
         ),
         plan_classify(n, d, n_classes, network=True, budget=budget),
     ]
+
+
+def _seconds(
+    plans: list[StagePlan], n: int, extractor: Extractor, model: str, settings: Settings, *, dim: int, k: int, index: str
+) -> dict[str, Seconds]:
+    """Return the seconds that are foretold, by stage and step: none where the budget is too small, none of decoding."""
+    budget = settings.budget
+    if budget.total < max(plan.least_bytes for plan in plans):
+        return {}
+    # pixels are nothing but decoded
+    described = {} if model == "pixels" else {"extract": {"describing what is decoded": n * measure_describing(extractor)}}
+    on_gpu = not is_foretold(n, index, settings)
+    sizes: dict[str, Any] = {"dim": resolve_dim(dim, n, extractor.dim), "k": k, "index": index}
+    return described | plan_seconds(plans, n, **sizes, budget=budget, threads=settings.threads, on_gpu=on_gpu)

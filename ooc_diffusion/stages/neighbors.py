@@ -150,7 +150,7 @@ def neighbors(
     how = _How(k, chosen, device, settings.seed, precision, probes, target_recall, min_recall, own)
     _check(how, n)
     roles = [role for role in ROLES if f"{role}/vectors" in target]
-    known = own is None and how.device == "cpu" and not settings.device.startswith("cuda")
+    known = own is None and is_foretold(n, index, settings)
     ahead = search_forecast(target, settings, k=k, index=chosen, probes=probes, target_recall=target_recall) if known else None
     records = {role: _search_role(target, role, how, settings, ahead) for role in roles}
     if "recall" in records["background"]:  # of a run before, too
@@ -162,6 +162,11 @@ def search_parameters(n: int, *, k: int, settings: Settings) -> dict[str, Any]:
     """Return the parameters of the stage for n images with the default options."""
     index, device = _where(n, "auto", settings)
     return _How(k, index, device, settings.seed, PRECISIONS[0], None, None, None).parameters
+
+
+def is_foretold(n: int, index: str, settings: Settings) -> bool:
+    """Return whether n images are searched without a GPU, so that the seconds can be foretold."""
+    return _where(n, index, settings)[1] == "cpu" and not settings.device.startswith("cuda")
 
 
 def _where(n: int, index: str, settings: Settings) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,17 @@ import numpy as np
 
 from ..errors import BadInput
 from ..features import PCA, fit_pca, normalize_rows, project, read_transform, sample_rows
-from ..store import Store
+from ..images import printable
+from ..store import Store, Strings
 from .import_descriptors import file_identity, refuse_changed
 from .plans import BLOCK_ROWS, plan_reduce
 from .settings import DESCRIBED, Record, Settings, Worker, open_store, run_stage
 
+logger = logging.getLogger(__name__)
+
 DEFAULT_DIM = 256
+# Counts of a role: vectors and descriptors that are all zeros, and the first row of the latter.
+_NO_ZEROS = {"zero_rows": 0, "zero_descriptors": 0, "first_zero_descriptor": -1}
 
 
 def reduce(
@@ -42,8 +48,15 @@ def reduce(
     Returns
     -------
     dict
-        The records of the stages ``reduce.<role>``. Arrays: ``pca/mean`` (d,), ``pca/components`` (dim, d), ``pca/variance``
-        (dim,), ``pca/bias`` (dim,) of a transform, and ``<role>/vectors`` (n, dim) for each role, all float32.
+        The records of the stages ``reduce.<role>``, with ``zero_descriptors`` and ``zero_rows``, how many descriptors and vectors
+        are all zeros. Arrays: ``pca/mean`` (d,), ``pca/components`` (dim, d), ``pca/variance`` (dim,), ``pca/bias`` (dim,) of a
+        transform, and ``<role>/vectors`` (n, dim) for each role, all float32.
+
+    Raises
+    ------
+    BadInput
+        Where the descriptors of a role, of more images than one, are all zeros; and where descriptors, transform or options do
+        not fit each other.
 
     Notes
     -----
@@ -143,16 +156,50 @@ def _project(worker: Worker, store: Store, role: str, dim: int, own: _Own | None
     transformed = pca is not None and d != pca.components.shape[1]
     vectors = worker.job.array(f"{role}/vectors", "<f4", (len(descriptors), dim or d))
     worker.advance(vectors.rows)
-    zeros = worker.job.state.get("zero_rows", 0)
+    zeros = _NO_ZEROS | worker.job.state
     for block in worker.checked_blocks(f"{role}/descriptors", rows=BLOCK_ROWS, start=vectors.rows):
         reduced = normalize_rows(block) if pca is None or transformed else project(pca, block, threads=worker.threads)
-        zeros += int((~reduced.any(axis=1)).sum())
+        zeros = _count_zeros(zeros, block, reduced, vectors.rows)
         vectors.append(reduced)
-        worker.job.checkpoint(zero_rows=zeros)
+        worker.job.checkpoint(**zeros)
         worker.advance(len(block))
     if own is not None:
         refuse_changed(worker, {"transform": own.file}, own.identity)
-    return {"dim": vectors.row_shape[0], "zero_rows": zeros}
+    _tell_zeros(worker, store, role, zeros, len(descriptors), moved=pca is not None and not transformed)
+    return {"dim": vectors.row_shape[0], **{key: zeros[key] for key in ("zero_rows", "zero_descriptors")}}
+
+
+def _count_zeros(zeros: dict[str, int], block: np.ndarray, reduced: np.ndarray, row: int) -> dict[str, int]:
+    """Add what a block has, the first descriptor of which is that of ``row``."""
+    empty = np.flatnonzero(~block.any(axis=1))
+    first = zeros["first_zero_descriptor"]
+    return {
+        "zero_rows": zeros["zero_rows"] + int((~reduced.any(axis=1)).sum()),
+        "zero_descriptors": zeros["zero_descriptors"] + len(empty),
+        "first_zero_descriptor": row + int(empty[0]) if first < 0 and len(empty) else first,
+    }
+
+
+def _tell_zeros(worker: Worker, store: Store, role: str, zeros: dict[str, int], n: int, *, moved: bool) -> None:
+    """Warn of descriptors that are all zeros, which a PCA has moved to one place; refuse a role of nothing else."""
+    count, row = zeros["zero_descriptors"], zeros["first_zero_descriptor"]
+    if count == n > 1:  # one black image alone is an image
+        worker.job.discard()
+        raise BadInput(
+            f"all {n} descriptors of the {role} are zeros, and nothing tells them apart; look where they come from, then "
+            "`ooc-diffusion extract` or `import` them again with --overwrite"
+        )
+    if count:
+        named = f"{role}/path_offsets" in store
+        logger.warning(
+            "%d of the %d descriptors of the %s are all zeros (first: row %d%s): %s, whatever they show",
+            count,
+            n,
+            role,
+            row,
+            f", {printable(Strings.open(store, f'{role}/path')[row])}" if named else "",
+            "they look alike" if moved else "they are near to nothing",
+        )
 
 
 def _pca(worker: Worker, store: Store, descriptors: np.ndarray, role: str, dim: int, own: _Own | None, seed: int) -> PCA:

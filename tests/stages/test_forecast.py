@@ -3,28 +3,35 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from ooc_diffusion.features import measure_describing
 from ooc_diffusion.graph import GraphRates
 from ooc_diffusion.memory import MemoryBudget
 from ooc_diffusion.neighbors import Rates, part_visited
 from ooc_diffusion.stages import forecast, graph_forecast
 from ooc_diffusion.stages import graph as graph_module
+from ooc_diffusion.stages import label as label_module
+from ooc_diffusion.stages import neighbors as neighbors_module
 from ooc_diffusion.stages.graph import graph
+from ooc_diffusion.stages.label import label
 from ooc_diffusion.stages.neighbors import neighbors
 from ooc_diffusion.stages.ordered_search import open_lists
 from ooc_diffusion.stages.plans import plan_graph, plan_neighbors
 from ooc_diffusion.stages.reduce import reduce
 from ooc_diffusion.stages.seconds import to_seconds
 from ooc_diffusion.stages.settings import Settings
+from ooc_diffusion.stages.whole_plan import plan_all
 from ooc_diffusion.store import DiskRates, Store, measure_disk
-from tests.cli.helpers import done
+from tests.cli.helpers import digit_images, done, write_csv, write_images
 from tests.stages.chain import import_roles
 from tests.stages.test_same_bytes import mixture
 
 DIM, K, PROBES = 16, 7, 20
+RATES = Rates(assign=2.0, split=3.0, flat=0.5, listed=5.0, moved=7.0)
 STEPS = {
     "Flat": ["training", "assigning", "searching"],
     "IVFFlat": ["training", "assigning", "samples", "searching"],
@@ -168,6 +175,79 @@ def test_plan_says_seconds_without_vectors():
     shown = done("plan", 5000, "--d", 40, "--dim", 8, "--memory-budget", "4GiB")
     assert "neighbors about" in shown
     assert "graph building" in shown
+
+
+@pytest.fixture
+def label_plan(tmp_path, monkeypatch):
+    """`label --dry-run` of 40 images of 8 x 8 gray pixels, with rates that are not measured: products take what they are long."""
+    monkeypatch.setattr(forecast, "measure_rates", lambda some, **how: replace(RATES, flat=some.shape[1] / how["threads"]))
+    monkeypatch.setattr(graph_forecast, "measure_building", lambda table, threads: GraphRates(1.0, 10.0, 100.0, 1000.0))
+    images, _ = digit_images(40)
+    write_images(tmp_path / "images", images, [b"%02d.png" % i for i in range(40)])
+    write_csv(tmp_path / "few.csv", [("00.png", "a"), ("01.png", "b")])
+    monkeypatch.chdir(tmp_path)
+
+    def plan(**options):
+        how = {"labels": "few.csv", "output": "out.csv", "k": K, "model": "pixels", "image_size": 8}
+        settings = Settings(dry_run=True, threads=2, device="cpu", memory_budget=options.pop("budget", "4GiB"))
+        return label("images", settings=settings, **how | options)
+
+    return plan
+
+
+def test_a_dry_run_of_label_says_the_seconds_of_plan(label_plan):
+    budget = MemoryBudget.parse("4GiB")
+    for dim, kept in ((256, 40), (DIM, DIM), (0, 64)):
+        found = label_plan(dim=dim)["seconds_by_stage"]
+        plans = plan_all(40, d=64, dim=kept, k=K, n_classes=2, n_iter=5, budget=budget)
+        assert found == forecast.plan_seconds(plans, 40, dim=kept, k=K, index="auto", budget=budget, threads=2)
+        assert found["neighbors"] == {"searching": 40 * 40 * kept / 2}
+        assert found["graph"]["checking"] == 40 * K * 1000
+
+
+def test_a_dry_run_of_label_says_the_steps_of_each_index(label_plan, monkeypatch):
+    more = label_module.preview
+    monkeypatch.setattr(label_module, "preview", lambda *args, **how: (more(*args, **how)[0], 5000))
+    for index, steps in STEPS.items():
+        assert list(label_plan(index=index)["seconds_by_stage"]["neighbors"]) == steps
+
+
+def test_a_dry_run_of_label_foretells_describing_by_a_network(label_plan, monkeypatch):
+    monkeypatch.setattr(label_module, "measure_describing", lambda extractor: extractor.dim / 1024)
+    found = label_plan(model="resnet10-small", weights="none")
+    assert list(found["seconds_by_stage"]) == ["extract", "neighbors", "graph"]
+    d = int(found["plans"][1]["work"].split()[3])
+    assert found["seconds_by_stage"]["extract"] == {"describing what is decoded": 40 * d / 1024}
+
+
+def test_a_dry_run_of_label_foretells_no_search_on_a_gpu_and_nothing_that_does_not_fit(label_plan, monkeypatch):
+    monkeypatch.setattr(neighbors_module, "resolve_device", lambda *args, **how: "cuda")
+    assert list(label_plan()["seconds_by_stage"]) == ["graph"]
+    monkeypatch.setattr(label_module, "measure_describing", lambda extractor: 1 / 0)
+    assert label_plan(budget="130MiB", model="resnet10-small", weights="none")["seconds_by_stage"] == {}
+
+
+def test_describing_is_measured_in_larger_batches_until_one_takes_long(monkeypatch):
+    class Slow:
+        """Takes 1/32 s for each image and 1/16 s for each batch, by a clock of its own."""
+
+        batch_images, now, seen = 64, 0.0, []
+
+        def prepare(self, image):
+            return np.asarray(image.convert("L").resize((2, 2)))
+
+        def describe(self, batch):
+            assert (batch == 255).all()
+            self.seen.append(len(batch))
+            self.now += len(batch) / 32 + 1 / 16
+            return np.zeros((len(batch), 3), np.float32)
+
+    slow = Slow()
+    monkeypatch.setattr("ooc_diffusion.features.extractor.time.perf_counter", lambda: slow.now)
+    assert measure_describing(slow) == (8 / 32 + 1 / 16) / 8
+    assert slow.seen == [1, 1, 1, 2, 2, 4, 4, 8, 8]
+    slow.batch_images = 3
+    assert measure_describing(slow) == (3 / 32 + 1 / 16) / 3
 
 
 def test_the_disk_is_measured_without_leaving_anything(tmp_path):
