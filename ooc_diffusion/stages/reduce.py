@@ -156,7 +156,7 @@ def _project(worker: Worker, store: Store, role: str, dim: int, own: _Own | None
     transformed = pca is not None and d != pca.components.shape[1]
     vectors = worker.job.array(f"{role}/vectors", "<f4", (len(descriptors), dim or d))
     worker.advance(vectors.rows)
-    zeros = _NO_ZEROS | worker.job.state
+    zeros: dict[str, Any] = _NO_ZEROS | worker.job.state
     for block in worker.checked_blocks(f"{role}/descriptors", rows=BLOCK_ROWS, start=vectors.rows):
         reduced = normalize_rows(block) if pca is None or transformed else project(pca, block, threads=worker.threads)
         zeros = _count_zeros(zeros, block, reduced, vectors.rows)
@@ -169,7 +169,7 @@ def _project(worker: Worker, store: Store, role: str, dim: int, own: _Own | None
     return {"dim": vectors.row_shape[0], **{key: zeros[key] for key in ("zero_rows", "zero_descriptors")}}
 
 
-def _count_zeros(zeros: dict[str, int], block: np.ndarray, reduced: np.ndarray, row: int) -> dict[str, int]:
+def _count_zeros(zeros: dict[str, Any], block: np.ndarray, reduced: np.ndarray, row: int) -> dict[str, Any]:
     """Add what a block has, the first descriptor of which is that of ``row``."""
     empty = np.flatnonzero(~block.any(axis=1))
     first = zeros["first_zero_descriptor"]
