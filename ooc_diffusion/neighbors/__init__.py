@@ -14,11 +14,12 @@ from .nearest import assign_lists
 from .own_table import best_first, check_ids, check_similarities, distinct, require_products
 from .permute import inverse, permuted, row_bytes
 from .rates import Rates, longer, measure_rates, some_vectors
-from .recall import SAMPLES, Sample, draw_sample, measure_recall, measure_share, measure_table, probes_for
+from .recall import CLOSE, SAMPLES, Sample, draw_sample, measure_recall, measure_share, measure_table, probes_for
 from .search import INDEXES, choose_index, index_bytes, resolve_device, search, search_bytes
 from .training import train_centroids
 
 __all__ = [
+    "CLOSE",
     "DATABASE_ROWS",
     "INDEXES",
     "MOST_GPU_SELECTED",

@@ -28,6 +28,8 @@ _METRICS = ("inner product", "squared distance")  # as faiss numbers them
 # The least speed of reading, in bytes, and of searching, in multiply-adds of a comparison with everything, per second.
 _SECONDS = 60.0
 _EXIT_SECONDS = 10.0
+# What BLAS reserves for itself in each thread and hardly touches (measured: some 110 MiB): it counts for the limit alone.
+_RESERVED = 128 * 2**20
 _BYTES_PER_SECOND = 10e6
 _PRODUCTS_PER_SECOND = 1e8
 _SAMPLES = 256
@@ -83,7 +85,7 @@ class ForeignIndex:
     def __enter__(self) -> ForeignIndex:
         size = Path(self.path).stat().st_size
         n, d = self.vectors.shape
-        memory = _data_bytes(size, n, d, self.k, self._threads)
+        memory = _data_bytes(size, n, d, self.k, self._threads) + _RESERVED * self._threads
         command = [sys.executable, "-P", _PROGRAM, self.path, memory, self._threads]
         self._errors = tempfile.TemporaryFile()
         self._child = subprocess.Popen(

@@ -30,6 +30,10 @@ _PROBING_ROWS = 2**12
 _BLOCKS_SEEN, _QUERIES_SEEN = 3, 2**11
 
 
+# The number of a list, and rows of queries.
+Visit = tuple[int, np.ndarray]
+
+
 @dataclass(frozen=True)
 class OrderedLists:
     """Vectors in the order of their inverted lists.
@@ -103,8 +107,7 @@ def search_lists(
 
 def _task(lists: OrderedLists, queries: np.ndarray | None, first: int, rows: int, k: int, probes: int) -> tuple:
     block = (lists.vectors if queries is None else queries)[first : first + rows]
-    own = lists.numbers(first, first + len(block)) if queries is None else None
-    return lists, block, own, k, probes
+    return lists, block, first if queries is None else None, k, probes
 
 
 def block_bytes(q: int, d: int, *, k: int, probes: int) -> int:
@@ -156,7 +159,7 @@ def nearest_lists(centroids: np.ndarray, queries: np.ndarray, *, probes: int, ow
     probes : int
         How many lists.
     own : numpy.ndarray of shape (q,), int32, optional
-        The list of each query, ascending. Then only the lists around that one are compared: 8 times as many, 1024 at least.
+        The list of each query, ascending. Then only the lists around that one are compared: 8 times as many, 512 at least.
 
     Returns
     -------
@@ -193,41 +196,186 @@ def _candidates(
 
 
 def _search_block(
-    lists: OrderedLists, queries: np.ndarray, own: np.ndarray | None, k: int, probes: int
+    lists: OrderedLists, queries: np.ndarray, position: int | None, k: int, probes: int
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Search for some queries: those of the database from a position on, or others."""
+    own = None if position is None else lists.numbers(position, position + len(queries))
     queries = np.ascontiguousarray(queries, np.float32)
     starts, members = np.zeros(len(lists.centroids) + 1, np.int64), np.empty(len(queries) * probes, np.int32)
     group_by_list(nearest_lists(lists.centroids, queries, probes=probes, own=own), starts, members)
     best, tiles = Best(len(queries), k), Tiles(queries.shape[1])
-    visits = _visits(starts, members, own)
-    for place, (number, some) in enumerate(visits):
-        if place + 2 < len(visits):
-            following = visits[place + 2][0]
-            read_ahead(lists.vectors, lists.starts[following], lists.starts[following + 1])
-        begin, end = lists.starts[number], lists.starts[number + 1]
-        positions = np.arange(begin, end, dtype=np.int32)
-        for found, asking, part in tiles.products(queries, some, lists.vectors[begin:end]):
+
+    def visit(number: int, some: np.ndarray, vectors: np.ndarray) -> None:
+        positions = np.arange(lists.starts[number], lists.starts[number + 1], dtype=np.int32)
+        for found, asking, part in tiles.products(queries, some, vectors):
             best.offer(found, asking, positions[part])
+
+    first, others = _visits(starts, members, lists.starts, position, len(queries))
+    for number, some in first:
+        visit(number, some, queries[lists.starts[number] - position : lists.starts[number + 1] - position])
+    for place, (number, some) in enumerate(others):
+        if place + 2 < len(others):
+            following = others[place + 2][0]
+            read_ahead(lists.vectors, lists.starts[following], lists.starts[following + 1])
+        visit(number, some, lists.vectors[lists.starts[number] : lists.starts[number + 1]])
     positions, similarities = best.sorted()
     return np.where(positions < 0, np.int32(-1), lists.order[positions].astype(np.int32)), similarities
 
 
-def _visits(starts: np.ndarray, members: np.ndarray, own: np.ndarray | None) -> list[tuple[int, np.ndarray]]:
-    """Return the lists in the order in which they are visited, and the queries that probe them, in ``members`` from ``starts``.
+def _visits(
+    starts: np.ndarray, members: np.ndarray, list_starts: np.ndarray, position: int | None, count: int
+) -> tuple[list[Visit], list[Visit]]:
+    """Return lists in the order in which they are visited, and the queries that probe them, in ``members`` from ``starts``.
 
-    Queries come to their own list first, where most of their neighbors are, so that few other vectors are good enough afterwards;
-    then come the lists that most of the others probe.
+    Queries come to their own list first, where most of their neighbors are, so that few other vectors are good enough then: where
+    all of it is among the ``count`` queries from ``position`` on, for these are in memory. The second part are the lists that most
+    of the others probe.
+    """
+    asking = lists.vectors if queries is None else queries
+    rows = query_rows(len(asking), probes)
+    tasks = (_task(lists, queries, first, rows, k, probes) for first in range(start, len(asking), rows))
+    with one_blas_thread():
+        yield from in_order(_search_block, tasks, threads=threads)
+
+
+def _task(lists: OrderedLists, queries: np.ndarray | None, first: int, rows: int, k: int, probes: int) -> tuple:
+    block = (lists.vectors if queries is None else queries)[first : first + rows]
+    return lists, block, first if queries is None else None, k, probes
+
+
+def block_bytes(q: int, d: int, *, k: int, probes: int) -> int:
+    """Return the bytes that searching one block of q queries takes, and two blocks of results that wait."""
+    rows = min(q, query_rows(q, probes))
+    probing = min(rows, _PROBING_ROWS) * key_bytes(probes)
+    return rows * (4 * d + 8 * probes + key_bytes(k) + 3 * 8 * k) + probing + Tiles.bytes(d)
+
+
+def part_visited(lists: OrderedLists, queries: np.ndarray | None = None, *, probes: int) -> float:
+    """Estimate which part of the vectors a block of queries visits, from some queries of some blocks.
+
+    Parameters
+    ----------
+    lists, queries, probes
+        As for `search_lists`.
+
+    Returns
+    -------
+    float
+        Between 0 and 1. Lists that none of the queries looked at probes are added by Chao's rule: from those that one of them
+        probes and those that two do.
+    """
+    asking = lists.vectors if queries is None else queries
+    rows, lengths = query_rows(len(asking), probes), np.diff(lists.starts)
+    parts = []
+    for first in np.linspace(0, max(0, len(asking) - rows), _BLOCKS_SEEN).astype(np.int64) // rows * rows:
+        places = np.unique(np.linspace(first, min(first + rows, len(asking)) - 1, _QUERIES_SEEN).astype(np.int64))
+        own = (np.searchsorted(lists.starts, places, side="right") - 1).astype(np.int32) if queries is None else None
+        near = nearest_lists(lists.centroids, np.ascontiguousarray(asking[places], np.float32), probes=probes, own=own)
+        often = np.bincount(near.ravel(), minlength=len(lengths))
+        once, twice = often == 1, int((often == 2).sum())
+        seen = float(lengths[often > 0].sum())
+        if once.any() and len(places) < min(rows, len(asking)):
+            seen += once.sum() ** 2 / (2 * max(1, twice)) * lengths[once].mean()
+        parts.append(min(1.0, seen / max(1, int(lists.starts[-1]))))
+    return float(np.mean(parts))
+
+
+def nearest_lists(centroids: np.ndarray, queries: np.ndarray, *, probes: int, own: np.ndarray | None = None) -> np.ndarray:
+    """Return the lists whose centroids are nearest (L2) to each query, nearest first.
+
+    Parameters
+    ----------
+    centroids : numpy.ndarray of shape (lists, d), float32
+        Centroids of the lists.
+    queries : numpy.ndarray of shape (q, d), float32
+        Queries.
+    probes : int
+        How many lists.
+    own : numpy.ndarray of shape (q,), int32, optional
+        The list of each query, ascending. Then only the lists around that one are compared: 8 times as many, 512 at least.
+
+    Returns
+    -------
+    numpy.ndarray of shape (q, probes), int32
+    """
+    tiles, halves = Tiles(queries.shape[1]), 0.5 * np.einsum("cd,cd->c", centroids, centroids)
+    nearest = np.empty((len(queries), probes), np.int32)
+    for first in range(0, len(queries), _PROBING_ROWS):
+        block = slice(first, min(first + _PROBING_ROWS, len(queries)))
+        best = Best(block.stop - first, probes)
+        known = None if own is None else own[block]
+        compared = around(len(centroids), probes, own=own is not None)
+        for rows, numbers in _candidates(centroids, halves, block.stop - first, compared, known):
+            for found, some, part in tiles.products(queries[block], rows, centroids, numbers):
+                found -= halves[numbers[part]]  # |q - c|² = |q|² - 2 (q·c - |c|² / 2)
+                best.offer(found, some, numbers[part])
+        nearest[block] = best.sorted()[0]
+    return nearest
+
+
+def _candidates(
+    centroids: np.ndarray, halves: np.ndarray, queries: int, around: int, own: np.ndarray | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield rows of queries, int32, and the lists that may be among their nearest, nearest first."""
+    rows = np.arange(queries, dtype=np.int32)
+    if own is None or around >= len(centroids):
+        yield rows, np.arange(len(centroids), dtype=np.int32)
+        return
+    bounds = [0, *(np.flatnonzero(np.diff(own)) + 1), queries]
+    for begin, end in pairwise(bounds):
+        far = halves - centroids @ centroids[own[begin]]
+        near = np.argpartition(far, around)[:around]
+        yield rows[begin:end], near[np.argsort(far[near], kind="stable")].astype(np.int32)
+
+
+def _search_block(
+    lists: OrderedLists, queries: np.ndarray, position: int | None, k: int, probes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Search for some queries: those of the database from a position on, or others."""
+    own = None if position is None else lists.numbers(position, position + len(queries))
+    queries = np.ascontiguousarray(queries, np.float32)
+    starts, members = np.zeros(len(lists.centroids) + 1, np.int64), np.empty(len(queries) * probes, np.int32)
+    group_by_list(nearest_lists(lists.centroids, queries, probes=probes, own=own), starts, members)
+    best, tiles = Best(len(queries), k), Tiles(queries.shape[1])
+
+    def visit(number: int, some: np.ndarray, vectors: np.ndarray) -> None:
+        positions = np.arange(lists.starts[number], lists.starts[number + 1], dtype=np.int32)
+        for found, asking, part in tiles.products(queries, some, vectors):
+            best.offer(found, asking, positions[part])
+
+    first, others = _visits(starts, members, lists.starts, position, len(queries))
+    for number, some in first:
+        visit(number, some, queries[lists.starts[number] - position : lists.starts[number + 1] - position])
+    for place, (number, some) in enumerate(others):
+        if place + 2 < len(others):
+            following = others[place + 2][0]
+            read_ahead(lists.vectors, lists.starts[following], lists.starts[following + 1])
+        visit(number, some, lists.vectors[lists.starts[number] : lists.starts[number + 1]])
+    positions, similarities = best.sorted()
+    return np.where(positions < 0, np.int32(-1), lists.order[positions].astype(np.int32)), similarities
+
+
+def _visits(
+    starts: np.ndarray, members: np.ndarray, list_starts: np.ndarray, position: int | None, count: int
+) -> tuple[list[Visit], list[Visit]]:
+    """Return lists in the order in which they are visited, and the queries that probe them, in ``members`` from ``starts``.
+
+    Queries come to their own list first, where most of their neighbors are, so that few other vectors are good enough afterwards:
+    where all of it is among the ``count`` queries from ``position`` on, for these are in memory. Then come, apart, the lists that most
+    of the others probe.
     """
     asking = [members[begin:end] for begin, end in pairwise(starts)]
-    visits: list[tuple[int, np.ndarray]] = []
-    if own is not None:
-        for number in np.unique(own).tolist():
-            some = asking[number]
-            begin, end = np.searchsorted(some, np.searchsorted(own, (number, number + 1)))  # both ascend
-            visits.append((number, some[begin:end]))
+    first: list[Visit] = []
+    if position is not None:
+        within = np.searchsorted(list_starts, position), np.searchsorted(list_starts, position + count, side="right") - 1
+        for number in range(*within):
+            some, bounds = asking[number], list_starts[number : number + 2] - position
+            begin, end = np.searchsorted(some, bounds)
+            first.append((number, some[begin:end]))
             asking[number] = np.delete(some, slice(begin, end))
     order = np.argsort([-len(some) for some in asking], kind="stable").tolist()
-    return [(number, some) for number, some in (*visits, *((number, asking[number]) for number in order)) if len(some)]
+    others = [(number, asking[number]) for number in order]
+    return [visit for visit in first if len(visit[1])], [visit for visit in others if len(visit[1])]
 
 
 class Tiles:

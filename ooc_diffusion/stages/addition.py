@@ -235,7 +235,7 @@ def _work(worker: Worker, store: Store, asked: _Search, joins: Mapping[str, Join
     about |= {"added": asked.m, "added_in_all": store.record(_STAGE).get("added_in_all", 0) + asked.m}
     about |= {"changed": worker.job.state["changed"], "short": share_of_short(found, asked.k)}
     if asked.index != "Flat":  # as after a search
-        about["recall"] = measure_recall(draw_sample(vectors, k=asked.k, seed=asked.seed + 1), found)
+        about["recall"] = measure_recall(draw_sample(vectors, k=asked.k, seed=asked.seed + 1), found, vectors)
         require_recall(about["recall"], min_recall, better=_BETTER)
     return about
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..memory import Clock
 from ..neighbors import (
+    CLOSE,
     SAMPLES,
     OrderedLists,
     entering,
@@ -30,8 +31,6 @@ from .settings import Worker
 from .traffic import FEW_SEEDS
 
 DEFAULT_RECALL = 0.99
-# Similarities that differ by less are equal but for rounding.
-_CLOSE = 1e-6
 # What the images of a role find among the seeds, by the names of the paper.
 _BLOCKS = {"seeds": "W_LL", "background": "W_BL", "tests": "tests"}
 Blocks = Iterator[tuple[np.ndarray, np.ndarray]]
@@ -263,7 +262,7 @@ def _recall_of_background(
     positions, some, found = _pairs(worker, lists, seeds, least, k, how.seed + 1)
     rows = lists.order[positions]
     there = (table[rows] == some[:, None]).any(axis=1)
-    belongs = there | (found > similarities[rows, k - 1] + _CLOSE)
+    belongs = there | (found > similarities[rows, k - 1] + CLOSE)
     return measure_share(there, belongs, some)
 
 

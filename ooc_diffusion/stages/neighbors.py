@@ -339,7 +339,7 @@ def _find(worker: Worker, store: Store, role: str, how: _How, ahead: RoleForecas
     if background and (how.index != "Flat" or how.own is not None):
         # not the sample that the probes were chosen on
         with worker.clock.step("samples"):
-            about["recall"] = measure_recall(draw_sample(vectors, k=how.k, seed=how.seed + 1), found)
+            about["recall"] = measure_recall(draw_sample(vectors, k=how.k, seed=how.seed + 1), found, vectors)
         warn_of_low_recall(about["recall"])
         require_recall(about["recall"], how.min_recall, better=how.better)
     return about | ahead.foretold

@@ -148,8 +148,13 @@ def _recalls(n: int, dim: int, *, k: int, width: int, sampled: bool) -> int:
     """Return the bytes read to measure the recall of a table, and before that, on other vectors, to choose the probes."""
     vectors = 4 * n * dim
     exact = alone(SAMPLES, 4 * dim, vectors) + vectors
-    reads = exact + alone(SAMPLES, 4 * width, 4 * n * width)
+    reads = exact + alone(SAMPLES, 4 * width, 4 * n * width) + in_place_of(n, dim, k=k)
     return reads + (exact + alone(SAMPLES, 4 * dim, vectors) + alone(SAMPLES * k, 4, 4 * n) if sampled else 0)
+
+
+def in_place_of(n: int, dim: int, *, k: int) -> int:
+    """Return the most bytes read to compare a sample with what a table has in place of true neighbors."""
+    return alone(SAMPLES * k, 4 * dim, 4 * n * dim)
 
 
 def adding_reads(
@@ -181,7 +186,8 @@ def adding_reads(
         indexed = vectors + 4 * m * dim + (0 if index == "Flat" else 4 * (n + m))
         reads["searching"] = comparing(n + m, m, dim, threads=threads) if (index, device) == ("Flat", "cpu") else indexed
     if index != "Flat":
-        reads["samples"] = alone(SAMPLES, 4 * dim, vectors) + vectors + alone(SAMPLES, 4 * width, table)
+        exact = alone(SAMPLES, 4 * dim, vectors) + vectors
+        reads["samples"] = exact + alone(SAMPLES, 4 * width, table) + in_place_of(n + m, dim, k=width)
     return {**reads, "checking": table}
 
 

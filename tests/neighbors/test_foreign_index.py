@@ -74,6 +74,19 @@ def test_every_kind_finds_neighbors(files, vectors, kind, least, off):
     assert index.probes == (24 if "32" in KINDS[kind][0] else 0)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_whole_blocks_of_exact_search_have_the_memory_that_they_take(tmp_path, threads):
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(foreign_index.QUERY_ROWS + 1, 32)).astype(np.float32)
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    index = faiss.IndexFlatIP(32)
+    index.add(X)
+    faiss.write_index(index, str(tmp_path / "flat.faiss"))
+    ids, _, _ = found(tmp_path / "flat.faiss", X, threads=threads)
+    some = np.arange(0, len(X), 100)
+    np.testing.assert_array_equal(ids[some], naive_neighbors(X, K, X[some])[0])
+
+
 def test_more_probes_find_more(files, vectors):
     one, _, index = found(files["IVFFlat"], vectors, probes=1)
     assert index.probes == 1

@@ -91,21 +91,22 @@ def test_the_database_asks_itself_as_any_queries_do(case):
     assert values.tobytes() == similarities.tobytes()
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_each_probed_list_is_visited_once_by_each_query_its_own_first(known):
-    rng = np.random.default_rng(4)
-    own = np.sort(rng.integers(3, 9, 50)).astype(np.int32)
-    probed = np.array([rng.choice(12, 5, replace=False) for _ in own], np.int32)
+@pytest.mark.parametrize("position", [None, 0, 11, 40])
+def test_each_probed_list_is_visited_once_by_each_query_its_own_first(position):
+    rng, count = np.random.default_rng(4), 50
+    list_starts = np.sort(np.r_[0, rng.integers(0, 100, 10), 95, 100])  # some end where a block ends, some are empty
+    probed = np.array([rng.choice(12, 5, replace=False) for _ in range(count)], np.int32)
     starts, members = np.zeros(13, np.int64), np.empty(probed.size, np.int32)
     group_by_list(probed, starts, members)
-    visits = list_major._visits(starts, members, own if known else None)
-    pairs = [(int(q), number) for number, some in visits for q in some]
-    assert sorted(pairs) == sorted((q, int(number)) for q, row in enumerate(probed) for number in row)
-    others = len({int(number) for number, row in zip(own, probed, strict=True) if number in row}) if known else 0
-    at_own = sum(number == own[q] for q, number in pairs)
-    if known:
-        assert all(own[q] == number for q, number in pairs[:at_own])
-    lengths = [len(some) for _, some in visits[others:]]
+    first, others = list_major._visits(starts, members, list_starts, position, count)
+    pairs = [[(int(q), number) for number, some in visits for q in some] for visits in (first, others)]
+    assert sorted(pairs[0] + pairs[1]) == sorted((q, int(number)) for q, row in enumerate(probed) for number in row)
+    own = np.searchsorted(list_starts, np.arange(count) + (position or 0), side="right") - 1
+    inside = (list_starts[:-1] >= (position or 0)) & (list_starts[1:] <= (position or 0) + count)
+    expected = {(q, int(number)) for q, number in enumerate(own) if number in probed[q] and inside[number]}
+    assert set(pairs[0]) == (set() if position is None else expected)
+    assert position is None or expected
+    lengths = [len(some) for _, some in others]
     assert lengths == sorted(lengths, reverse=True)
     assert min(lengths) > 0
 

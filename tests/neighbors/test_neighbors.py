@@ -16,6 +16,7 @@ from ooc_diffusion.neighbors import (
     resolve_device,
     search,
     train_centroids,
+    training,
 )
 from ooc_diffusion.parallel import limit_threads
 from tests.reference import naive_merge, naive_neighbors
@@ -156,10 +157,38 @@ def test_recall_counts_what_is_missing():
     X = unit_vectors(400, 6)
     ids, _ = found(X, X, k=10)
     sample = draw_sample(X, k=10, n_samples=400)
-    assert measure_recall(sample, ids) == {"recall": 1.0, "uncertainty": 0.0, "samples": 400}
+    assert measure_recall(sample, ids, X) == {"recall": 1.0, "uncertainty": 0.0, "samples": 400}
     worse = ids.copy()
     worse[:, 8:] = -1
-    assert measure_recall(sample, worse)["recall"] == pytest.approx(0.8)
+    assert measure_recall(sample, worse, X)["recall"] == pytest.approx(0.8)
+    far = ids.copy()
+    far[:, 7:] = np.argsort(X @ X.T, axis=1)[:, :3]
+    assert measure_recall(sample, far, X)["recall"] == pytest.approx(0.7)
+
+
+def test_identical_vectors_stand_for_each_other_in_recall():
+    X = unit_vectors(400, 6)
+    X[150:] = X[150]
+    ids, _ = found(X, X, k=10)
+    sample = draw_sample(X, k=10, n_samples=100, seed=3)
+    others = ids.copy()
+    others[150:] = 399 - np.arange(10)  # other copies than those of the exact search
+    assert len(np.intersect1d(others[150:], ids[150:])) == 0
+    assert measure_recall(sample, others, X)["recall"] == 1.0
+    others[150:, 4:] = np.arange(6)
+    copies = (sample.rows >= 150).mean()
+    assert measure_recall(sample, others, X)["recall"] == pytest.approx(1 - 0.6 * copies)
+
+
+def test_recall_is_not_measured_on_the_vectors_that_lists_begin_with(monkeypatch):
+    n = 6000
+    X, begun = np.arange(n, dtype=np.float32)[:, None], []
+    monkeypatch.setattr(
+        training, "move_centroids", lambda sample, centroids, *rest, **device: begun.append(centroids) or centroids
+    )
+    train_centroids(X, seed=5)
+    both = np.intersect1d(begun[0], draw_sample(X, k=1, seed=5).rows)
+    assert 0.3 < len(both) / (len(begun[0]) * 1000 / n) < 2  # what chance gives
 
 
 def test_the_index_is_chosen_by_size():
