@@ -96,7 +96,7 @@ def neighbors_command(store: str, add: bool, **options: Any) -> dict[str, Any]:
     type=SHARE,
     default=0.99,
     show_default=True,
-    help="Compare seeds with as many lists of the background as this recall takes on a sample.",
+    help="Compare seeds with as many lists of the background as this recall of W_BL takes on a sample.",
 )
 @common_options
 def graph_command(store: str, **options: Any) -> dict[str, Any]:

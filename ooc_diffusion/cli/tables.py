@@ -88,6 +88,8 @@ def _show_stage(record: dict[str, Any]) -> None:
     skipped = ", done before" if record.get("skipped") else ""
     figures = f"{record['seconds']:.1f} s, peak memory {format_size(record['peak_memory_bytes'])}{_traffic(record)}{skipped}"
     facts = [f"{key} {_number(value)}" for key, value in _facts(record)] + _recalls(record)
+    if record.get("in_degree"):
+        facts.append("in-degree " + ", ".join(f"{quantile}: {degree:,}" for quantile, degree in record["in_degree"].items()))
     if record.get("steps"):
         facts.append("steps " + " + ".join(f"{number:,} {kind}" for kind, number in record["steps"].items()))
     click.echo(f"{record['stage']}: {', '.join([*facts, figures])}")

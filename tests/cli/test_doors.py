@@ -238,6 +238,13 @@ def test_status_speaks_in_lines(vectors, tmp_path):
     assert not set("{}()[]") & set(shown)
 
 
+def test_graph_says_how_often_images_are_listed(vectors):
+    ids = Store(vectors).array("background/neighbor_ids")[:, :5]
+    listed = np.sort(np.bincount(ids.ravel(), minlength=len(ids)))
+    expected = [f"{q}: {listed[int(np.ceil(q * len(ids))) - 1]}" for q in (0.5, 0.9, 0.99, 0.999)]
+    assert f"in-degree {', '.join(expected)}, largest: {listed[-1]}," in done("graph", "--store", vectors)
+
+
 def test_rows_of_two_roles_without_names_are_told_apart(vectors, tmp_path):
     store = shutil.copytree(vectors, tmp_path / "s")
     np.save(tmp_path / "seeds.npy", np.random.default_rng(2).normal(size=(4, 8)).astype(np.float32))
