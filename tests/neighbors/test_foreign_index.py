@@ -253,6 +253,7 @@ def test_whatever_the_other_process_does(monkeypatch, tmp_path, vectors, files, 
 @pytest.mark.faults
 def test_no_more_memory_than_was_planned(monkeypatch, vectors, files):
     monkeypatch.setattr(foreign_index, "_data_bytes", lambda *sizes: 2**16)
+    monkeypatch.setattr(foreign_index, "_RESERVED", 0)
     with pytest.raises(BadInput, match="cannot be searched as a faiss index"):
         found(files["HNSW"], vectors)
 

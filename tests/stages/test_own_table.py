@@ -61,10 +61,15 @@ def test_the_same_table_gives_the_same_graph(searched, folder, given):
         diffuse(one, labels=write_labels(one, range(20), [row % 5 for row in range(20)]), n_iter=2)
     ours, theirs = published_bytes(Store(folder)), published_bytes(Store(twin))
     assert ours.keys() == theirs.keys()
-    rounded = [] if given else ["background/similarities", "graph/similarities"]  # other sums than those of a matrix product
-    assert [name for name in theirs if ours[name] != theirs[name]] == rounded
+    differ = {name for name in theirs if ours[name] != theirs[name]}
+    # other sums than those of a matrix product, by which those that are equally near may change places
+    rounded = (
+        [] if given else [f"{stage}/{name}" for stage in ("background", "graph") for name in ("similarities", "neighbor_ids")]
+    )
+    assert differ <= set(rounded)
     for name in rounded:
-        np.testing.assert_allclose(Store(folder).array(name), Store(twin).array(name), atol=1e-6)
+        mine, other = (np.sort(Store(one).array(name), axis=1) for one in (folder, twin))
+        np.testing.assert_allclose(mine, other, atol=1e-6)
 
 
 def test_seeds_are_searched_by_lists_on_disk(searched, folder):
