@@ -28,8 +28,6 @@ _PRODUCTS, _TILE_ROWS = 2**18, 2**12
 _PROBING_ROWS = 2**12
 # Blocks, and queries of each, that tell how many lists a block visits.
 _BLOCKS_SEEN, _QUERIES_SEEN = 3, 2**11
-
-
 # The number of a list, and rows of queries.
 Visit = tuple[int, np.ndarray]
 

@@ -13,6 +13,8 @@ SAMPLES = 1000
 CLOSE = 1e-6
 # Tells the random numbers of a sample from those of k-means, which has the same seed: its first centroids are vectors.
 _STREAM = 1
+# Vectors that are compared at once: what stands in place of true neighbors may be many.
+_COMPARED = 8192
 # Half the width of a 95 % interval, in standard errors.
 _STANDARD_ERRORS = 1.96
 
@@ -85,8 +87,10 @@ def measure_recall(sample: Sample, ids: np.ndarray, vectors: np.ndarray) -> dict
     found = ids[sample.rows, : sample.neighbors.shape[1]]
     there = np.array([np.isin(mine, truth[truth >= 0]) for truth, mine in zip(sample.neighbors, found, strict=True)])
     row, place = np.nonzero((found >= 0) & ~there)
-    products = np.einsum("md,md->m", sample.vectors[row], vectors[found[row, place]])
-    there[row, place] = products >= sample.least[row] - CLOSE
+    for first in range(0, len(row), _COMPARED):
+        asking, at = row[first : first + _COMPARED], place[first : first + _COMPARED]
+        products = np.einsum("md,md->m", sample.vectors[asking], vectors[found[asking, at]])
+        there[asking, at] = products >= sample.least[asking] - CLOSE
     recall, uncertainty = share(there.sum(axis=1), (sample.neighbors >= 0).sum(axis=1))
     return {"recall": recall, "uncertainty": uncertainty, "samples": len(found)}
 

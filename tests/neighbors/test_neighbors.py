@@ -13,6 +13,7 @@ from ooc_diffusion.neighbors import (
     measure_recall,
     merge_neighbors,
     n_lists,
+    recall,
     resolve_device,
     search,
     train_centroids,
@@ -166,7 +167,9 @@ def test_recall_counts_what_is_missing():
     assert measure_recall(sample, far, X)["recall"] == pytest.approx(0.7)
 
 
-def test_identical_vectors_stand_for_each_other_in_recall():
+@pytest.mark.parametrize("compared", [1, 7, 8192])
+def test_identical_vectors_stand_for_each_other_in_recall(monkeypatch, compared):
+    monkeypatch.setattr(recall, "_COMPARED", compared)
     X = unit_vectors(400, 6)
     X[150:] = X[150]
     ids, _ = found(X, X, k=10)
