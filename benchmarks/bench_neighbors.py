@@ -35,7 +35,7 @@ from ooc_diffusion.neighbors import (
     Inverted,
     assign_lists,
     draw_sample,
-    measure_table,
+    measure_recall,
     probes_for,
     train_centroids,
 )
@@ -130,7 +130,7 @@ def _work(pipe: Any, name: str, files: Path, efforts: list[int], wanted: float, 
                 else (run for effort in efforts for run in run_table(name, vectors, inverted, effort, options))
             )
             for run in runs:
-                run["recall"] = measure_table(options.sample.neighbors, run.pop("ids")[:, :K])["recall"]
+                run["recall"] = measure_recall(options.sample, run.pop("ids"), vectors)["recall"]
                 if run["recall"] >= wanted or run["effort"] == efforts[-1]:
                     break
     pipe.send({**run, "peak_bytes": meter.peak - before, "peak_in_all_bytes": meter.peak})
@@ -180,7 +180,7 @@ def main() -> None:
         options.sample = sample
         print(f"{len(vectors):,} vectors of {vectors.shape[1]}, {len(centroids):,} lists, {options.threads} threads; {before}")
         for wanted in options.recall:
-            probes = probes_for(sample, vectors, lists, centroids, target_recall=wanted)
+            probes = probes_for(sample, lists, centroids, target_recall=wanted)
             measured: dict[str, list[Run]] = {}
             for _ in range(options.repeats):
                 for name in options.methods:

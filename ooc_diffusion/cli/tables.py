@@ -159,7 +159,12 @@ def _recalls(record: dict[str, Any]) -> list[str]:
     """Say the recalls that were measured: of a table, or of the seeds in the rows of roles."""
     seeds = record.get("recall_of_seeds", {})
     found = {"recall": record.get("recall"), **{f"recall of seeds among {role}": value for role, value in seeds.items()}}
-    return [f"{name} {value['recall']:.4f} ± {value['uncertainty']:.4f}" for name, value in found.items() if value]
+    return [
+        f"{name} {value['recall']:.4f} ± {value['uncertainty']:.4f}"
+        + (f" ({value['visited']:.4f} with the vectors in float32)" if "visited" in value else "")
+        for name, value in found.items()
+        if value
+    ]
 
 
 def _show_roles(record: dict[str, Any]) -> None:
@@ -218,6 +223,7 @@ def _show_evaluate_paper(record: dict[str, Any]) -> None:
     logistic = ["learning rate", "weight decay", "batch size", "steps"]
     _table(["n", "iterations", "weight of logistic regression", "neighbors of kNN", *logistic], rows)
     click.echo(f"{record['seconds']:.1f} s, peak memory {format_size(record['peak_memory_bytes'])}")
+    _show_before(record)
 
 
 def _show_split(record: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from .nearest import assign_lists
 from .own_table import best_first, check_ids, check_similarities, distinct, require_products
 from .permute import inverse, permuted, row_bytes
 from .rates import Rates, longer, measure_rates, some_vectors
-from .recall import CLOSE, SAMPLES, Sample, draw_sample, measure_recall, measure_share, measure_table, probes_for
+from .recall import CLOSE, SAMPLES, Sample, draw_sample, measure_recall, measure_share, probes_for, recall_of_table
 from .search import INDEXES, choose_index, index_bytes, resolve_device, search, search_bytes
 from .training import train_centroids
 
@@ -54,7 +54,6 @@ __all__ = [
     "measure_rates",
     "measure_recall",
     "measure_share",
-    "measure_table",
     "merge_neighbors",
     "n_lists",
     "n_probes",
@@ -64,6 +63,7 @@ __all__ = [
     "probes_for",
     "query_rows",
     "reach_for",
+    "recall_of_table",
     "require_products",
     "resolve_device",
     "row_bytes",

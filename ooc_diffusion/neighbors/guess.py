@@ -41,5 +41,5 @@ def guess_probes(some: np.ndarray, n: int, *, k: int, target_recall: float) -> i
     for _ in range(_ITERATIONS):
         centroids = move_centroids(some, centroids, rng)
     sample = draw_sample(some, k=k, n_samples=_SAMPLES)
-    probes = probes_for(sample, some, assign_lists(some, centroids), centroids, target_recall=target_recall)
+    probes = probes_for(sample, assign_lists(some, centroids), centroids, target_recall=target_recall)
     return min(n_lists(n), round(probes * (n / len(some)) ** _GROWTH))

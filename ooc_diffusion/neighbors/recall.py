@@ -6,9 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .lists import Inverted
 from .search import search
 
 SAMPLES = 1000
+# Whatever the recall: 1.96 standard errors of all or nothing, drawn so often, are 0.01.
+MOST_SAMPLES = 10_000
+_UNCERTAINTY = 0.01
 # Similarities that differ by less are equal but for rounding.
 CLOSE = 1e-6
 # Tells the random numbers of a sample from those of k-means, which has the same seed: its first centroids are vectors.
@@ -51,7 +55,7 @@ def draw_sample(vectors: np.ndarray, *, k: int, n_samples: int = SAMPLES, seed: 
     k : int
         Neighbors that count.
     n_samples : int
-        How many vectors, default 1000: a recall of 0.9 and more is then known to about 1 %, which the interval beside it says.
+        How many vectors, default 1000.
     seed : int
         Seed of the sample, default 0.
 
@@ -60,21 +64,70 @@ def draw_sample(vectors: np.ndarray, *, k: int, n_samples: int = SAMPLES, seed: 
     Sample
     """
     rng = np.random.default_rng([seed, _STREAM])
-    rows = np.sort(rng.choice(len(vectors), min(n_samples, len(vectors)), replace=False))
+    return _search_exactly(vectors, rng.choice(len(vectors), min(n_samples, len(vectors)), replace=False), k)
+
+
+def _search_exactly(vectors: np.ndarray, rows: np.ndarray, k: int) -> Sample:
+    rows = np.sort(rows)
     queries = np.ascontiguousarray(vectors[rows])
     ids, similarities = map(np.concatenate, zip(*search(vectors, queries, k=k), strict=True))
     return Sample(rows, ids, np.where(ids < 0, np.inf, similarities).min(axis=1).astype(np.float32), queries)
 
 
-def measure_recall(sample: Sample, ids: np.ndarray, vectors: np.ndarray) -> dict[str, float]:
-    """Compare a neighbor table with exact search.
+def recall_of_table(
+    ids: np.ndarray,
+    vectors: np.ndarray,
+    *,
+    k: int,
+    seed: int = 0,
+    inverted: Inverted | None = None,
+    probes: int | None = None,
+) -> dict[str, float]:
+    """Compare a neighbor table with exact search on as many random rows as its recall takes to be known to 1 %.
+
+    1000 rows do from a recall of some 0.9 on, 10 000 for any: they are drawn 1000 at a time, until the interval is that narrow.
+
+    Parameters
+    ----------
+    ids : numpy.ndarray of shape (n, >= k), int32
+        The neighbor table of all vectors; may be a memmap.
+    vectors : numpy.ndarray of shape (n, d), float32
+        The vectors; may be a memmap.
+    k : int
+        Neighbors that count.
+    seed : int
+        Seed of the sample, default 0.
+    inverted, probes : Inverted and int, optional
+        The lists that were searched, and how many of them for each vector.
+
+    Returns
+    -------
+    dict
+        See `measure_recall`; where lists are given, ``visited``, too: the recall of a search of the same lists that compares
+        vectors as they are. What the table has less was lost by comparing them in half precision.
+    """
+    rows = np.random.default_rng([seed, _STREAM]).choice(len(vectors), min(MOST_SAMPLES, len(vectors)), replace=False)
+    counts, visited = np.empty((0, 2), np.int64), 0
+    for first in range(0, len(rows), SAMPLES):
+        sample = _search_exactly(vectors, rows[first : first + SAMPLES], k)
+        counts = np.concatenate([counts, _hits(sample, ids[sample.rows], vectors)])
+        if inverted is not None and probes is not None:
+            visited += int((_ranks(sample, inverted.lists, inverted.centroids) < probes).sum())
+        found = _measured(counts)
+        if found["uncertainty"] <= _UNCERTAINTY:
+            break
+    return found if inverted is None else {**found, "visited": visited / max(1, int(counts[:, 1].sum()))}
+
+
+def measure_recall(sample: Sample, found: np.ndarray, vectors: np.ndarray) -> dict[str, float]:
+    """Compare some rows of a neighbor table with exact search.
 
     Parameters
     ----------
     sample : Sample
         Vectors and their k true neighbors.
-    ids : numpy.ndarray of shape (n, >= k), int32
-        The neighbor table of all vectors.
+    found : numpy.ndarray of shape (s, >= k), int32
+        What the table has for these vectors; -1 = none.
     vectors : numpy.ndarray of shape (n, d), float32
         The vectors; may be a memmap. Read are those that the table has in place of true neighbors.
 
@@ -84,22 +137,25 @@ def measure_recall(sample: Sample, ids: np.ndarray, vectors: np.ndarray) -> dict
         ``recall``, the share of the true k nearest neighbors that the table has, or others that are as near (identical vectors
         come in thousands); ``uncertainty``, half the width of its 95 % interval; and ``samples``.
     """
-    found = ids[sample.rows, : sample.neighbors.shape[1]]
+    return _measured(_hits(sample, found, vectors))
+
+
+def _hits(sample: Sample, found: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """Return (s, 2): for each vector how many of its true neighbors, or as near ones, were found, and how many there are."""
+    found = found[:, : sample.neighbors.shape[1]]
     there = np.array([np.isin(mine, truth[truth >= 0]) for truth, mine in zip(sample.neighbors, found, strict=True)])
     row, place = np.nonzero((found >= 0) & ~there)
     for first in range(0, len(row), _COMPARED):
         asking, at = row[first : first + _COMPARED], place[first : first + _COMPARED]
         products = np.einsum("md,md->m", sample.vectors[asking], vectors[found[asking, at]])
         there[asking, at] = products >= sample.least[asking] - CLOSE
-    recall, uncertainty = share(there.sum(axis=1), (sample.neighbors >= 0).sum(axis=1))
-    return {"recall": recall, "uncertainty": uncertainty, "samples": len(found)}
+    true = (sample.neighbors >= 0).sum(axis=1)
+    return np.stack([np.minimum(there.sum(axis=1), true), true], axis=1)
 
 
-def measure_table(truth: np.ndarray, found: np.ndarray) -> dict[str, float]:
-    """Return the same for rows of ids that should be found and rows of those that were; -1 = none."""
-    hits = [len(np.intersect1d(a[a >= 0], b)) for a, b in zip(truth, found, strict=True)]
-    recall, uncertainty = share(np.array(hits), (truth >= 0).sum(axis=1))
-    return {"recall": recall, "uncertainty": uncertainty, "samples": len(truth)}
+def _measured(counts: np.ndarray) -> dict[str, float]:
+    recall, uncertainty = share(*counts.T)
+    return {"recall": recall, "uncertainty": uncertainty, "samples": len(counts)}
 
 
 def measure_share(found: np.ndarray, wanted: np.ndarray, owners: np.ndarray) -> dict[str, float]:
@@ -109,7 +165,7 @@ def measure_share(found: np.ndarray, wanted: np.ndarray, owners: np.ndarray) -> 
     return {"recall": recall, "uncertainty": uncertainty, "samples": len(some)}
 
 
-def probes_for(sample: Sample, vectors: np.ndarray, lists: np.ndarray, centroids: np.ndarray, *, target_recall: float) -> int:
+def probes_for(sample: Sample, lists: np.ndarray, centroids: np.ndarray, *, target_recall: float) -> int:
     """Return how many lists must be visited for a recall.
 
     A neighbor is found where its list is among those that are visited, so one look at the sample tells the recall of any number.
@@ -118,8 +174,6 @@ def probes_for(sample: Sample, vectors: np.ndarray, lists: np.ndarray, centroids
     ----------
     sample : Sample
         Vectors and their true neighbors.
-    vectors : numpy.ndarray of shape (n, d), float32
-        All vectors; may be a memmap.
     lists : numpy.ndarray of shape (n,), int32
         The list of each vector; may be a memmap.
     centroids : numpy.ndarray of shape (n_lists, d), float32
@@ -132,18 +186,24 @@ def probes_for(sample: Sample, vectors: np.ndarray, lists: np.ndarray, centroids
     int
         At most the number of lists.
     """
-    ranks = np.full(sample.neighbors.shape, len(centroids))
-    halves = 0.5 * np.einsum("cd,cd->c", centroids, centroids)
-    for rank, row, neighbors in zip(ranks, sample.rows, sample.neighbors, strict=True):
-        far = halves - centroids @ vectors[row]
-        known = neighbors >= 0
-        rank[known] = np.searchsorted(np.sort(far), far[lists[neighbors[known]]])
+    ranks = _ranks(sample, lists, centroids)
     counts = (sample.neighbors >= 0).sum(axis=1)
     for probes in range(1, len(centroids)):
         recall, uncertainty = share((ranks < probes).sum(axis=1), counts)
         if recall >= min(1.0, target_recall + uncertainty):
             return probes
     return len(centroids)
+
+
+def _ranks(sample: Sample, lists: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """Return for each true neighbor (s, k) how many lists are nearer to its vector than its own; all where there is none."""
+    ranks = np.full(sample.neighbors.shape, len(centroids))
+    halves = 0.5 * np.einsum("cd,cd->c", centroids, centroids)
+    for rank, vector, neighbors in zip(ranks, sample.vectors, sample.neighbors, strict=True):
+        far = halves - centroids @ vector
+        known = neighbors >= 0
+        rank[known] = np.searchsorted(np.sort(far), far[lists[neighbors[known]]])
+    return ranks
 
 
 def share(hits: np.ndarray, of: np.ndarray) -> tuple[float, float]:

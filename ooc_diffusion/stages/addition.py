@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput
-from ..neighbors import Inverted, assign_lists, draw_sample, measure_recall, merge_neighbors, search, search_lists
+from ..neighbors import Inverted, assign_lists, merge_neighbors, recall_of_table, search, search_lists
 from ..store import Job, Store, Strings
 from .class_names import class_names
 from .completion import How, entered
@@ -235,7 +235,7 @@ def _work(worker: Worker, store: Store, asked: _Search, joins: Mapping[str, Join
     about |= {"added": asked.m, "added_in_all": store.record(_STAGE).get("added_in_all", 0) + asked.m}
     about |= {"changed": worker.job.state["changed"], "short": share_of_short(found, asked.k)}
     if asked.index != "Flat":  # as after a search
-        about["recall"] = measure_recall(draw_sample(vectors, k=asked.k, seed=asked.seed + 1), found, vectors)
+        about["recall"] = recall_of_table(found, vectors, k=asked.k, seed=asked.seed + 1)
         require_recall(about["recall"], min_recall, better=_BETTER)
     return about
 

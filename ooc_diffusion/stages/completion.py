@@ -13,11 +13,12 @@ from ..neighbors import (
     CLOSE,
     SAMPLES,
     OrderedLists,
+    Sample,
     entering,
     inverse,
     locality_order,
+    measure_recall,
     measure_share,
-    measure_table,
     merge_neighbors,
     reach_for,
     search,
@@ -267,11 +268,17 @@ def _recall_of_background(
 
 
 def _recall_of_seeds(store: Store, table: np.ndarray, k: int, how: How) -> dict[str, float]:
-    """Compare the seeds in some rows of seeds with those that an exact search finds."""
+    """Compare the seeds in some rows of seeds with those that an exact search finds; others that are as near count as these."""
     seeds = store.array("seeds/vectors")
     rows = np.sort(np.random.default_rng(how.seed).choice(len(seeds), min(SAMPLES, len(seeds)), replace=False))
     among = zip(*search(seeds, np.ascontiguousarray(seeds[rows]), k=min(k, len(seeds))), strict=True)
     truth, similarities = (np.concatenate(blocks) for blocks in among)
     known = _shifted(store.array("seeds/neighbor_ids")[rows], len(seeds))
-    whole, _ = merge_neighbors(truth, similarities, known, store.array("seeds/similarities")[rows], k=k)
-    return measure_table(np.where(whole < len(seeds), whole, -1), table[rows])
+    whole, similarities = merge_neighbors(truth, similarities, known, store.array("seeds/similarities")[rows], k=k)
+    least = np.where(whole < 0, np.inf, similarities).min(axis=1).astype(np.float32)
+    sample = Sample(rows, _only_seeds(whole, len(seeds)), least, np.ascontiguousarray(seeds[rows]))
+    return measure_recall(sample, _only_seeds(table[rows], len(seeds)), seeds)
+
+
+def _only_seeds(ids: np.ndarray, n_seeds: int) -> np.ndarray:
+    return np.where(ids < n_seeds, ids, np.int32(-1))

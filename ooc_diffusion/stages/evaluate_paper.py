@@ -19,7 +19,7 @@ from .low_shot_knn import low_shot_knn
 from .low_shot_logistic import low_shot_logistic
 from .neighbors import DEFAULT_K
 from .seen_classes import seen_novel_classes
-from .settings import Record, Settings
+from .settings import Record, Settings, done_before, stage_ids
 
 TRANSDUCTIVE = "transductive"
 METHODS = ("kNN", "diffusion", "logistic regression", "fusion")
@@ -68,7 +68,7 @@ def evaluate_paper(
     -------
     dict
         ``chosen``: what group 1 chose for each n; ``accuracy``: for each group, method and n the accuracies of each draw,
-        those of ``measures``.
+        those of ``measures``. ``done_before``: the stages whose records are of an earlier run.
 
     Notes
     -----
@@ -90,6 +90,7 @@ def evaluate_paper(
     variant = Variant(over, setting == TRANSDUCTIVE, k=k, max_iter=max_iter)
     options: dict[str, Any] = {"settings": settings}
     started = time.monotonic()
+    before = stage_ids(target)
     records = {
         "diffusion": low_shot(target, protocol, variant, background=other, **options),
         "logistic": low_shot_logistic(target, protocol, **options),
@@ -117,6 +118,7 @@ def evaluate_paper(
         "accuracy": _accuracies(target, records, chosen, sizes, draws),
         "seconds": time.monotonic() - started,
         "peak_memory_bytes": max(record["peak_memory_bytes"] for _, record in records.values()),
+        "done_before": [name for name in done_before(target, before) if name in {name for name, _ in records.values()}],
     }
 
 

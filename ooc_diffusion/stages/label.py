@@ -21,11 +21,12 @@ from .forecast import plan_seconds
 from .graph import graph
 from .labels import Labels, count_classes, read_labels, readable_labels
 from .listing import list_images, preview
-from .neighbors import DEFAULT_K, is_foretold, neighbors
+from .neighbors import DEFAULT_K, neighbors
 from .output import check_folder, check_output, write_output
 from .page import make_page
 from .plans import plan_classify, plan_diffuse, plan_graph, plan_list, plan_neighbors, plan_reduce
 from .reduce import DEFAULT_DIM, reduce, resolve_dim
+from .search_options import is_foretold
 from .seconds import Seconds
 from .selection import MAX_ITER, held_out_bytes
 from .settings import Record, Settings, done_before, stage_ids

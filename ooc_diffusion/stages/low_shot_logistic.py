@@ -25,7 +25,7 @@ GRID = tuple(
     for rate in (1.0, 0.1)
 )
 # Each training is looked at after so many steps.
-STEPS = (50, 250, 1000, 2000)
+STEPS = (50, 250, 1000, 5000)
 
 
 def low_shot_logistic(store: Store, protocol: Protocol, *, settings: Settings) -> tuple[str, Record]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,14 @@ import numpy as np
 from ..errors import BadInput
 from ..memory import StagePlan
 from ..neighbors import (
-    INDEXES,
     MOST_GPU_SELECTED,
     Inverted,
     assign_lists,
-    choose_index,
     draw_sample,
-    measure_recall,
     n_lists,
     n_probes,
     probes_for,
-    resolve_device,
+    recall_of_table,
     search,
     search_lists,
     train_centroids,
@@ -30,47 +27,14 @@ from ..neighbors import (
 from ..store import Store
 from .forecast import RoleForecast, SearchForecast, search_forecast
 from .ordered_search import open_lists, rewrite_in_order, search_among_itself, searches_at_once
-from .own_index import OwnIndex, open_index, search_own_index, try_index
-from .own_table import OwnTable, copy_table, open_table
+from .own_index import OwnIndex, search_own_index, try_index
+from .own_table import OwnTable, copy_table
 from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, plan_neighbors
+from .search_options import OF_FILE, PRECISIONS, SearchOptions, check_options, is_foretold, open_own, where_searched
 from .settings import ROLES, Record, Settings, Worker, open_store, run_stage
 from .table_quality import require_recall, share_of_short, warn_of_low_recall
 
 DEFAULT_K = 30
-PRECISIONS = ("float32", "float16")
-# Name of the index that somebody else made.
-_OF_FILE = "file"
-
-
-@dataclass(frozen=True)
-class _How:
-    """How neighbors are searched."""
-
-    k: int
-    index: str
-    device: str
-    seed: int
-    precision: str
-    probes: int | None
-    target_recall: float | None
-    min_recall: float | None
-    own: OwnTable | OwnIndex | None = None
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """What determines the result."""
-        parameters = {"k": self.k, "index": self.index, "seed": self.seed, "device": self.device}
-        chosen = {"probes": self.probes, "target_recall": self.target_recall}
-        if self.precision != PRECISIONS[0]:
-            parameters["precision"] = self.precision
-        parameters |= self.own.parameters if self.own else {}
-        return parameters | {name: value for name, value in chosen.items() if value is not None}
-
-    @property
-    def better(self) -> str:
-        """What would give a higher recall."""
-        more = "give another table or index" if self.own else "give more --probes, or a higher --target-recall"
-        return f"{more}, with --overwrite"
 
 
 def neighbors(
@@ -108,7 +72,7 @@ def neighbors(
         Fail where the recall that was measured is lower.
     precision : {"float32", "float16"}
         How ``"list-major"`` keeps the vectors of the background that it searches (half the disk, half the reading), or
-        ``"IVFFlat"`` on a GPU. Default ``"float32"``.
+        ``"IVFFlat"`` on a GPU. The record's ``recall`` then has ``visited``: what it would be in float32. Default ``"float32"``.
     table : str or Path, optional
         ``.npy`` file of shape (n, w >= k), integers: the neighbors of the background, best first, -1 = none, found elsewhere.
         They are taken in place of a search; seeds and tests are searched by ``index`` as always.
@@ -145,10 +109,10 @@ def neighbors(
     if k > n:
         raise BadInput(f"`k` is {k}, but there are only {n} background images; give a `k` of at most {n}")
     index = grown_index(target) if index == "auto" and index_file is None else index
-    chosen, device = _where(n, index if index_file is None else _OF_FILE, settings)
-    own = _open_own(table, similarities, table_width, index_file, index, n, k)
-    how = _How(k, chosen, device, settings.seed, precision, probes, target_recall, min_recall, own)
-    _check(how, n)
+    chosen, device = where_searched(n, index if index_file is None else OF_FILE, settings)
+    own = open_own(table, similarities, table_width, index_file, index, n, k)
+    how = SearchOptions(k, chosen, device, settings.seed, precision, probes, target_recall, min_recall, own)
+    check_options(how, n)
     roles = [role for role in ROLES if f"{role}/vectors" in target]
     known = own is None and is_foretold(n, index, settings)
     ahead = search_forecast(target, settings, k=k, index=chosen, probes=probes, target_recall=target_recall) if known else None
@@ -160,67 +124,8 @@ def neighbors(
 
 def search_parameters(n: int, *, k: int, settings: Settings) -> dict[str, Any]:
     """Return the parameters of the stage for n images with the default options."""
-    index, device = _where(n, "auto", settings)
-    return _How(k, index, device, settings.seed, PRECISIONS[0], None, None, None).parameters
-
-
-def is_foretold(n: int, index: str, settings: Settings) -> bool:
-    """Return whether n images are searched without a GPU, so that the seconds can be foretold."""
-    return _where(n, index, settings)[1] == "cpu" and not settings.device.startswith("cuda")
-
-
-def _where(n: int, index: str, settings: Settings) -> tuple[str, str]:
-    """Return what is searched, and on which device."""
-    device = resolve_device(settings.device)
-    if index != _OF_FILE:
-        # "auto" takes the last
-        index = choose_index(n, index, indexes=INDEXES if device == "cpu" else (*INDEXES[:-2], *reversed(INDEXES[-2:])))
-    if index in ("list-major", _OF_FILE) and not settings.device.startswith("cuda"):
-        device = "cpu"  # where they are searched; a GPU that was asked for trains and assigns
-    return index, device
-
-
-def _open_own(
-    table: str | Path | None,
-    similarities: str | Path | None,
-    width: int | None,
-    index_file: str | Path | None,
-    index: str,
-    n: int,
-    k: int,
-) -> OwnTable | OwnIndex | None:
-    if similarities is not None and table is None:
-        raise BadInput("`similarities` are those of a table; give `table` as well")
-    if width is not None and table is None:
-        raise BadInput("`table_width` is that of a table; give `table` as well")
-    if index_file is None:
-        return None if table is None else open_table(table, similarities, n=n, k=k, width=width)
-    if table is not None or index != "auto":
-        raise BadInput("everything is searched with the index of the file; leave out `table` and `index`, or `index_file`")
-    return open_index(index_file)
-
-
-def _check(how: _How, n: int) -> None:
-    if how.precision not in PRECISIONS:
-        raise BadInput(f"precision {how.precision!r} is not one of {', '.join(PRECISIONS)}")
-    if how.precision != PRECISIONS[0] and how.index != "list-major" and (how.index, how.device) != ("IVFFlat", "cuda"):
-        raise BadInput(f"`precision` {how.precision} is for `index` list-major, or IVFFlat on a GPU; {how.index} takes float32")
-    on_gpu = how.device == "cuda" and how.index in ("Flat", "IVFFlat")
-    if on_gpu and max(how.k + EXTRA_NEIGHBORS, how.probes or 0) > MOST_GPU_SELECTED:
-        raise BadInput(f"on a GPU `k` + 2 and `probes` go up to {MOST_GPU_SELECTED}; give less, or --device cpu")
-    if how.index == "Flat" and (how.probes or how.target_recall):
-        raise BadInput(
-            "an exact search (`index` Flat) visits everything; leave out `probes` and `target_recall`, or choose another `index`"
-        )
-    if how.probes is not None and how.target_recall is not None:
-        raise BadInput("give either `probes` or `target_recall`: the one follows from the other")
-    if how.index == _OF_FILE and how.target_recall is not None:
-        raise BadInput("`target_recall` is for lists that are made here; with `index_file` give `probes`")
-    if how.probes is not None and not 1 <= how.probes <= (how.probes if how.index == _OF_FILE else n_lists(n)):
-        raise BadInput(f"`probes` is {how.probes}; give from 1 to all {n_lists(n)} lists")
-    for name, recall in (("target_recall", how.target_recall), ("min_recall", how.min_recall)):
-        if recall is not None and not 0 < recall <= 1:
-            raise BadInput(f"`{name}` is {recall}; give a share above 0, up to 1")
+    index, device = where_searched(n, "auto", settings)
+    return SearchOptions(k, index, device, settings.seed, PRECISIONS[0], None, None, None).parameters
 
 
 def grown_index(store: Store) -> str:
@@ -238,13 +143,13 @@ def open_inverted(store: Store) -> Inverted | None:
 def search_again(store: Store, settings: Settings) -> dict[str, Record]:
     """Search seeds and tests among a background that has changed, as they were searched; return the records by role."""
     made = store.parameters("neighbors.background")
-    given: dict[str, Any] = {each.name: made.get(each.name) for each in fields(_How)}
-    how = _How(**given | {"precision": made.get("precision", PRECISIONS[0])})
+    given: dict[str, Any] = {each.name: made.get(each.name) for each in fields(SearchOptions)}
+    how = SearchOptions(**given | {"precision": made.get("precision", PRECISIONS[0])})
     again = replace(settings, overwrite=True)
     return {role: _search_role(store, role, how, again) for role in ROLES[1:] if f"neighbors.{role}" in store.manifest.stages}
 
 
-def _search_role(store: Store, role: str, how: _How, settings: Settings, ahead: SearchForecast | None = None) -> Record:
+def _search_role(store: Store, role: str, how: SearchOptions, settings: Settings, ahead: SearchForecast | None = None) -> Record:
     q = store.entry(f"{role}/vectors").shape[0]
     background = role == "background"
     inputs = ["background/vectors"]
@@ -271,7 +176,7 @@ def _search_role(store: Store, role: str, how: _How, settings: Settings, ahead: 
     )
 
 
-def _plan(store: Store, q: int, how: _How, background: bool, settings: Settings) -> StagePlan:
+def _plan(store: Store, q: int, how: SearchOptions, background: bool, settings: Settings) -> StagePlan:
     n, dim = store.entry("background/vectors").shape
     own = how.own
     taken = background and isinstance(own, OwnTable)
@@ -280,7 +185,7 @@ def _plan(store: Store, q: int, how: _How, background: bool, settings: Settings)
         q,
         dim,
         k=how.k,
-        index="Flat" if how.index == _OF_FILE or (taken and how.index == "IVFFlat") else how.index,
+        index="Flat" if how.index == OF_FILE or (taken and how.index == "IVFFlat") else how.index,
         train=background,
         probes=how.probes,
         precision=how.precision,
@@ -294,13 +199,13 @@ def _plan(store: Store, q: int, how: _How, background: bool, settings: Settings)
     return own.plan(plan, settings.budget) if background and own else plan
 
 
-def _counted(store: Store, how: _How, background: bool) -> tuple[bool, str]:
+def _counted(store: Store, how: SearchOptions, background: bool) -> tuple[bool, str]:
     """Return whether images are assigned to lists, which few have not, and what else the progress counts."""
     grouped = n_lists(store.entry("background/vectors").shape[0]) > 0
     return grouped, "rows of the table" if background and isinstance(how.own, OwnTable) else "searches"
 
 
-def _find(worker: Worker, store: Store, role: str, how: _How, ahead: RoleForecast) -> dict[str, Any]:
+def _find(worker: Worker, store: Store, role: str, how: SearchOptions, ahead: RoleForecast) -> dict[str, Any]:
     vectors, queries = store.array("background/vectors"), store.array(f"{role}/vectors")
     background = role == "background"
     width = min(how.k + EXTRA_NEIGHBORS, len(vectors))
@@ -311,7 +216,7 @@ def _find(worker: Worker, store: Store, role: str, how: _How, ahead: RoleForecas
     ahead.begin(resumed=worker.job.resumed)
     inverted = _assign(worker, store, role, queries, how)
     about: dict[str, Any] = {"images": len(queries), "k": how.k, "index": how.index}
-    if how.index not in ("Flat", _OF_FILE):
+    if how.index not in ("Flat", OF_FILE):
         assert inverted is not None
         if background:
             with worker.clock.step("samples"):
@@ -339,22 +244,23 @@ def _find(worker: Worker, store: Store, role: str, how: _How, ahead: RoleForecas
     if background and (how.index != "Flat" or how.own is not None):
         # not the sample that the probes were chosen on
         with worker.clock.step("samples"):
-            about["recall"] = measure_recall(draw_sample(vectors, k=how.k, seed=how.seed + 1), found, vectors)
+            searched = {} if how.precision == PRECISIONS[0] else {"inverted": inverted, "probes": about["probes"]}
+            about["recall"] = recall_of_table(found, vectors, k=how.k, seed=how.seed + 1, **searched)
         warn_of_low_recall(about["recall"])
         require_recall(about["recall"], how.min_recall, better=how.better)
     return about | ahead.foretold
 
 
-def _probes(how: _How, vectors: np.ndarray, inverted: Inverted) -> int:
+def _probes(how: SearchOptions, vectors: np.ndarray, inverted: Inverted) -> int:
     if how.target_recall is not None:
         sample = draw_sample(vectors, k=how.k, seed=how.seed)
-        wanted = probes_for(sample, vectors, inverted.lists, inverted.centroids, target_recall=how.target_recall)
+        wanted = probes_for(sample, inverted.lists, inverted.centroids, target_recall=how.target_recall)
         return min(wanted, MOST_GPU_SELECTED) if (how.index, how.device) == ("IVFFlat", "cuda") else wanted
     return how.probes or n_probes(len(inverted.centroids))
 
 
 def _search_blocks(
-    worker: Worker, store: Store, role: str, how: _How, inverted: Inverted | None, probes: int | None, width: int
+    worker: Worker, store: Store, role: str, how: SearchOptions, inverted: Inverted | None, probes: int | None, width: int
 ) -> np.ndarray:
     """Search the images of a role block by block, in their own order; return their table."""
     queries = store.array(f"{role}/vectors")
@@ -378,7 +284,7 @@ def _search_blocks(
     return ids.view()
 
 
-def _assign(worker: Worker, store: Store, role: str, queries: np.ndarray, how: _How) -> Inverted | None:
+def _assign(worker: Worker, store: Store, role: str, queries: np.ndarray, how: SearchOptions) -> Inverted | None:
     """Train the inverted lists (background) and assign every image to one; they order the graph also where search is exact."""
     if role == "background":
         dim = queries.shape[1]

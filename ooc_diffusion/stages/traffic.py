@@ -130,6 +130,8 @@ def neighbors_reads(
         reads["training"] = alone(training_rows(n, dim), 4 * dim, vectors)
     if train and index != "Flat":
         reads["samples"] = _recalls(n, dim, k=k, width=width, sampled=sampled)
+        if itemsize == 2:  # the lists of true neighbors, to tell what half precision costs
+            reads["samples"] += alone(SAMPLES * k, 4, 4 * n)
     if index == "list-major":
         reads["searching"] = searching_lists(n, q, dim, itemsize=itemsize, probes=probes, train=train)
         if train:
@@ -300,5 +302,5 @@ def _completing(
         table, entering = 4 * (n + m) * k, SAMPLES * ENTERED * k
         rows = 2 * alone(SAMPLES, 4 * width, 4 * m * width) + alone(SAMPLES, 4 * k, table)
         entered = 2 * alone(entering, 4 * k, table) + alone(entering, 4, 4 * n)
-        reads["samples"] = reach + pairs + entered + rows + alone(SAMPLES, 4 * dim, seeds) + seeds
+        reads["samples"] = reach + pairs + entered + rows + alone(SAMPLES, 4 * dim, seeds) + seeds + in_place_of(m, dim, k=k)
     return reads

@@ -14,6 +14,7 @@ from ooc_diffusion.neighbors import (
     merge_neighbors,
     n_lists,
     recall,
+    recall_of_table,
     resolve_device,
     search,
     train_centroids,
@@ -158,13 +159,13 @@ def test_recall_counts_what_is_missing():
     X = unit_vectors(400, 6)
     ids, _ = found(X, X, k=10)
     sample = draw_sample(X, k=10, n_samples=400)
-    assert measure_recall(sample, ids, X) == {"recall": 1.0, "uncertainty": 0.0, "samples": 400}
+    assert measure_recall(sample, ids[sample.rows], X) == {"recall": 1.0, "uncertainty": 0.0, "samples": 400}
     worse = ids.copy()
     worse[:, 8:] = -1
-    assert measure_recall(sample, worse, X)["recall"] == pytest.approx(0.8)
+    assert measure_recall(sample, worse[sample.rows], X)["recall"] == pytest.approx(0.8)
     far = ids.copy()
     far[:, 7:] = np.argsort(X @ X.T, axis=1)[:, :3]
-    assert measure_recall(sample, far, X)["recall"] == pytest.approx(0.7)
+    assert measure_recall(sample, far[sample.rows], X)["recall"] == pytest.approx(0.7)
 
 
 @pytest.mark.parametrize("compared", [1, 7, 8192])
@@ -177,10 +178,37 @@ def test_identical_vectors_stand_for_each_other_in_recall(monkeypatch, compared)
     others = ids.copy()
     others[150:] = 399 - np.arange(10)  # other copies than those of the exact search
     assert len(np.intersect1d(others[150:], ids[150:])) == 0
-    assert measure_recall(sample, others, X)["recall"] == 1.0
+    assert measure_recall(sample, others[sample.rows], X)["recall"] == 1.0
     others[150:, 4:] = np.arange(6)
     copies = (sample.rows >= 150).mean()
-    assert measure_recall(sample, others, X)["recall"] == pytest.approx(1 - 0.6 * copies)
+    assert measure_recall(sample, others[sample.rows], X)["recall"] == pytest.approx(1 - 0.6 * copies)
+
+
+@pytest.mark.parametrize(("broken", "fewest", "most"), [(0.01, 1000, 1000), (0.5, 8000, 10_000)])
+def test_as_many_rows_as_one_percent_takes(broken, fewest, most):
+    """Rows are right or wrong as a whole, the widest interval there is."""
+    rng = np.random.default_rng(3)
+    X = unit_vectors(12_000, 6)
+    ids, _ = found(X, X, k=5)
+    ids[rng.random(len(X)) < broken] = -1
+    measured = recall_of_table(ids, X, k=4, seed=1)
+    assert fewest <= measured["samples"] <= most
+    assert measured["uncertainty"] <= 0.01
+    assert abs(measured["recall"] - (ids[:, 0] >= 0).mean()) < 2 * measured["uncertainty"]
+    assert recall_of_table(ids, X, k=4, seed=1) == measured
+    assert recall_of_table(ids, X, k=4, seed=2) != measured
+
+
+def test_all_rows_of_a_small_table_are_measured():
+    X = unit_vectors(2500, 6)
+    truth, _ = found(X, X, k=8)
+    ids = truth.copy()
+    ids[::2, 1:] = -1
+    ids[1::3] = 7
+    measured = recall_of_table(ids, X, k=8)
+    hits = sum(len(set(a) & set(b)) for a, b in zip(truth.tolist(), ids.tolist(), strict=True))
+    assert measured["samples"] == 2500
+    assert measured["recall"] == pytest.approx(hits / truth.size)
 
 
 def test_recall_is_not_measured_on_the_vectors_that_lists_begin_with(monkeypatch):

@@ -166,6 +166,9 @@ def test_half_precision_halves_what_is_read(folder):
     assert store.array("background/ordered").dtype == np.float16
     exact = search(folder, settings=Settings(overwrite=True))["background"]
     assert record["recall"]["recall"] == pytest.approx(exact["recall"]["recall"], abs=0.005)
+    assert record["recall"]["recall"] < record["recall"]["visited"]
+    assert record["recall"]["visited"] == pytest.approx(exact["recall"]["recall"], abs=1e-12)
+    assert "visited" not in exact["recall"]
     graph(folder)
 
 

@@ -120,6 +120,7 @@ def counting(monkeypatch):
     for name, step in (
         ("_probes", "samples"),
         ("draw_sample", "samples"),
+        ("recall_of_table", "samples"),
         ("_search_blocks", "searching"),
         ("share_of_short", "checking"),
     ):

@@ -116,7 +116,8 @@ def figure2(runs: Runs) -> Chapter:
     n, measure = runs.n_parameters, runs.measure
     lines: list[Line] = []
     found: dict[str, dict[int, Values]] = {}
-    best: dict[str, list[int]] = {}
+    possible: dict[str, list[int]] = {}
+    said = []
     problem = runs.protocol.problems(runs.store)[0]
     for name, setting, size in runs.settings_of():
         labelled = len(problem.labelled(0)[0].rows)
@@ -125,8 +126,9 @@ def figure2(runs: Runs) -> Chapter:
         values = [runs.parameter(setting, size, k=k).diffusion(n, measure) for k in tried]
         lines.append(Line(name, [float(k * nodes) for k in tried], [summary(each) for each in values]))
         found[name] = dict(zip(tried, values, strict=True))
-        means = [round(float(np.mean(each)), 12) for each in values]
-        best[name] = [k for k, average in zip(tried, means, strict=True) if average == max(means)]
+        if name != "in-domain":
+            best, possible[name] = _best(found[name])
+            said.append(f"{name}: the best is k = {_listed(best)}, not below it {_listed(possible[name])}")
     rows = [
         (line.name, [f"{x:,.0f}: {100 * y[0]:.1f}" for x, y in zip(line.x, line.y, strict=True)] + [""] * (6 - len(line.x)))
         for line in lines
@@ -137,8 +139,8 @@ def figure2(runs: Runs) -> Chapter:
             "The best number of neighbors is the same for all sizes of the background (k = 30 in the paper).",
             f"at n = {n} there is one k alone that is the best, or not below it {SURELY}, for none and each size of the other "
             "collection; not where there is none, and with several nothing can be told",
-            _one_best([values for name, values in found.items() if name != "in-domain"]),
-            [", ".join(f"{name}: k = {' or '.join(map(str, ks))}" for name, ks in best.items())],
+            {0: False, 1: True}.get(len(set.intersection(*map(set, possible.values())))),
+            said,
             draws=runs.protocol.draws,
             missing="" if runs.sizes else NO_BACKGROUND,
         ),
@@ -155,14 +157,15 @@ def figure2(runs: Runs) -> Chapter:
     )
 
 
-def _one_best(settings: Sequence[Mapping[int, Values]]) -> Answer:
-    """Return whether one k alone may be the best in all settings: of each the accuracies by k."""
-    possible: set[int] | None = None
-    for values in settings:
-        best = max(values.values(), key=lambda each: float(np.mean(each)))
-        mine = {k for k, each in values.items() if not better(best, each)}
-        possible = mine if possible is None else possible & mine
-    return {0: False, 1: True}.get(len(possible or ()))
+def _best(values: Mapping[int, Values]) -> tuple[list[int], list[int]]:
+    """Return the k with the largest mean, several if they are equal; and those that may be the best as far as the draws tell."""
+    means = {k: round(float(np.mean(each)), 12) for k, each in values.items()}
+    best = [k for k, average in means.items() if average == max(means.values())]
+    return best, [k for k, each in values.items() if not better(values[best[0]], each)]
+
+
+def _listed(ks: Sequence[int]) -> str:
+    return ", ".join(map(str, ks))
 
 
 def figure3(runs: Runs) -> Chapter:

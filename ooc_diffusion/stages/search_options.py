@@ -1,0 +1,130 @@
+"""How neighbors are searched: which index, where, and which options go together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadInput
+from ..neighbors import INDEXES, MOST_GPU_SELECTED, choose_index, n_lists, resolve_device
+from .own_index import OwnIndex, open_index
+from .own_table import OwnTable, open_table
+from .plans import EXTRA_NEIGHBORS
+from .settings import Settings
+
+PRECISIONS = ("float32", "float16")
+# Name of the index that somebody else made.
+OF_FILE = "file"
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How neighbors are searched: the options of `neighbors`, what is to be chosen being chosen.
+
+    Parameters
+    ----------
+    k : int
+        Neighbors per image.
+    index : str
+        ``"Flat"``, ``"IVFFlat"``, ``"list-major"`` or ``"file"``.
+    device : {"cpu", "cuda"}
+        Where vectors are assigned and, but for the last two, searched.
+    seed : int
+        Of k-means and of the samples.
+    precision : {"float32", "float16"}
+        Of the vectors that are searched.
+    probes, target_recall : int and float, optional
+        See `neighbors`.
+    min_recall : float, optional
+        See `neighbors`; no part of what determines the result.
+    own : OwnTable or OwnIndex, optional
+        What somebody else made.
+    """
+
+    k: int
+    index: str
+    device: str
+    seed: int
+    precision: str
+    probes: int | None
+    target_recall: float | None
+    min_recall: float | None
+    own: OwnTable | OwnIndex | None = None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What determines the result."""
+        parameters = {"k": self.k, "index": self.index, "seed": self.seed, "device": self.device}
+        chosen = {"probes": self.probes, "target_recall": self.target_recall}
+        if self.precision != PRECISIONS[0]:
+            parameters["precision"] = self.precision
+        parameters |= self.own.parameters if self.own else {}
+        return parameters | {name: value for name, value in chosen.items() if value is not None}
+
+    @property
+    def better(self) -> str:
+        """What would give a higher recall."""
+        more = "give another table or index" if self.own else "give more --probes, or a higher --target-recall"
+        return f"{more}, with --overwrite"
+
+
+def is_foretold(n: int, index: str, settings: Settings) -> bool:
+    """Return whether n images are searched without a GPU, so that the seconds can be foretold."""
+    return where_searched(n, index, settings)[1] == "cpu" and not settings.device.startswith("cuda")
+
+
+def where_searched(n: int, index: str, settings: Settings) -> tuple[str, str]:
+    """Return what is searched, and on which device."""
+    device = resolve_device(settings.device)
+    if index != OF_FILE:
+        # "auto" takes the last
+        index = choose_index(n, index, indexes=INDEXES if device == "cpu" else (*INDEXES[:-2], *reversed(INDEXES[-2:])))
+    if index in ("list-major", OF_FILE) and not settings.device.startswith("cuda"):
+        device = "cpu"  # where they are searched; a GPU that was asked for trains and assigns
+    return index, device
+
+
+def open_own(
+    table: str | Path | None,
+    similarities: str | Path | None,
+    width: int | None,
+    index_file: str | Path | None,
+    index: str,
+    n: int,
+    k: int,
+) -> OwnTable | OwnIndex | None:
+    """Return the table or index of somebody else, None where none is given."""
+    if similarities is not None and table is None:
+        raise BadInput("`similarities` are those of a table; give `table` as well")
+    if width is not None and table is None:
+        raise BadInput("`table_width` is that of a table; give `table` as well")
+    if index_file is None:
+        return None if table is None else open_table(table, similarities, n=n, k=k, width=width)
+    if table is not None or index != "auto":
+        raise BadInput("everything is searched with the index of the file; leave out `table` and `index`, or `index_file`")
+    return open_index(index_file)
+
+
+def check_options(how: SearchOptions, n: int) -> None:
+    """Raise `BadInput` where options do not go together, or not with n images."""
+    if how.precision not in PRECISIONS:
+        raise BadInput(f"precision {how.precision!r} is not one of {', '.join(PRECISIONS)}")
+    if how.precision != PRECISIONS[0] and how.index != "list-major" and (how.index, how.device) != ("IVFFlat", "cuda"):
+        raise BadInput(f"`precision` {how.precision} is for `index` list-major, or IVFFlat on a GPU; {how.index} takes float32")
+    on_gpu = how.device == "cuda" and how.index in ("Flat", "IVFFlat")
+    if on_gpu and max(how.k + EXTRA_NEIGHBORS, how.probes or 0) > MOST_GPU_SELECTED:
+        raise BadInput(f"on a GPU `k` + 2 and `probes` go up to {MOST_GPU_SELECTED}; give less, or --device cpu")
+    if how.index == "Flat" and (how.probes or how.target_recall):
+        raise BadInput(
+            "an exact search (`index` Flat) visits everything; leave out `probes` and `target_recall`, or choose another `index`"
+        )
+    if how.probes is not None and how.target_recall is not None:
+        raise BadInput("give either `probes` or `target_recall`: the one follows from the other")
+    if how.index == OF_FILE and how.target_recall is not None:
+        raise BadInput("`target_recall` is for lists that are made here; with `index_file` give `probes`")
+    if how.probes is not None and not 1 <= how.probes <= (how.probes if how.index == OF_FILE else n_lists(n)):
+        raise BadInput(f"`probes` is {how.probes}; give from 1 to all {n_lists(n)} lists")
+    for name, recall in (("target_recall", how.target_recall), ("min_recall", how.min_recall)):
+        if recall is not None and not 0 < recall <= 1:
+            raise BadInput(f"`{name}` is {recall}; give a share above 0, up to 1")
