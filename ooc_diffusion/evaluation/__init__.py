@@ -1,6 +1,6 @@
 """Draws of seeds, cross-validation, accuracy and tables: the protocol of the paper."""
 
-from ooc_diffusion.evaluation.draws import draw_novel, draw_seeds
+from ooc_diffusion.evaluation.draws import draw_novel, draw_seeds, seed_of_draw
 from ooc_diffusion.evaluation.folds import seed_folds
 from ooc_diffusion.evaluation.metrics import Accuracy, hits
 from ooc_diffusion.evaluation.protocol import MEASURES, choose_place, choosing_measure, count_hits, shares
@@ -27,6 +27,7 @@ __all__ = [
     "read_split",
     "rows",
     "seed_folds",
+    "seed_of_draw",
     "shares",
     "summarize",
     "write_split",

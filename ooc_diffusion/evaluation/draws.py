@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ooc_diffusion.errors import BadInput
 
-__all__ = ["draw_novel", "draw_seeds"]
+__all__ = ["draw_novel", "draw_seeds", "seed_of_draw"]
 
 
-def draw_seeds(truth: np.ndarray, *, n_per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def seed_of_draw(seed: int, draw: int) -> list[int]:
+    """Return the seed of one of several draws: no two of them, of whatever seeds, are the same.
+
+    Of seed 0 it is the number of the draw alone, since NumPy takes ``[i, 0]`` for i.
+    """
+    return [draw, seed]
+
+
+def draw_seeds(truth: np.ndarray, *, n_per_class: int, seed: int | Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Draw the same number of labelled images of each class.
 
     Parameters
@@ -18,8 +28,8 @@ def draw_seeds(truth: np.ndarray, *, n_per_class: int, seed: int) -> tuple[np.nd
         True class of each image, -1 where it is unknown; such an image is never drawn. The classes are 0 to the largest.
     n_per_class : int
         Images per class.
-    seed : int
-        Seed of the draw.
+    seed : int or sequence of int
+        Seed of the draw; of one of several see `seed_of_draw`.
 
     Returns
     -------
@@ -55,7 +65,7 @@ def draw_seeds(truth: np.ndarray, *, n_per_class: int, seed: int) -> tuple[np.nd
     return np.concatenate(drawn).astype(np.int64), np.repeat(np.arange(n_classes, dtype=np.int32), n_per_class)
 
 
-def draw_novel(columns: np.ndarray, n_base: int, *, n_per_class: int, seed: int) -> np.ndarray:
+def draw_novel(columns: np.ndarray, n_base: int, *, n_per_class: int, seed: int | Sequence[int]) -> np.ndarray:
     """Draw the labelled images of novel classes.
 
     Parameters
@@ -66,8 +76,8 @@ def draw_novel(columns: np.ndarray, n_base: int, *, n_per_class: int, seed: int)
         Number of base classes.
     n_per_class : int
         Images per novel class.
-    seed : int
-        Seed of the draw.
+    seed : int or sequence of int
+        Seed of the draw; of one of several see `seed_of_draw`.
 
     Returns
     -------

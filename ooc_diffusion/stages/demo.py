@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..errors import BadInput
-from ..evaluation import draw_seeds
+from ..evaluation import draw_seeds, seed_of_draw
 from ..features import make_extractor
 from ..images import open_source
 from ..report import accuracy_table_text, write_page
@@ -105,10 +105,11 @@ def demo(
 
 
 def _predict_once(target: Path, settings: Settings) -> None:
-    """Label the tests from one draw, for the pictures of the page."""
+    """Label the tests from the first draw, for the pictures of the page."""
     store = Store(target)
     names = store.record("list.background")["class_names"]
-    rows, classes = draw_seeds(store.array("background/truth"), n_per_class=_SHOWN_PER_CLASS, seed=settings.seed)
+    seed = seed_of_draw(settings.seed, 0)
+    rows, classes = draw_seeds(store.array("background/truth"), n_per_class=_SHOWN_PER_CLASS, seed=seed)
     paths = Strings.open(store, "background/path")
     file = target / "demo-labels.csv"
     with file.open("w", newline="") as out:

@@ -12,7 +12,7 @@ import numpy as np
 from ..classify import fuse, knn_scores, log_scores, train_logistic
 from ..diffusion import check_precision, diffuse_once
 from ..errors import BadInput
-from ..evaluation import Accuracy, choose_iterations, draw_seeds, fallback_iterations
+from ..evaluation import Accuracy, choose_iterations, draw_seeds, fallback_iterations, seed_of_draw
 from ..graph import Graph
 from ..memory import StagePlan
 from ..store import Store
@@ -101,8 +101,10 @@ def evaluate(
     assert truth is not None
     known = int(max(known_truth.max(), truth.max())) + 1
     sizes = sorted(set(n_per_class))
-    _draw(known_truth, sizes, settings.seed)  # refuses a class that is too small, before anything is begun
+    _draw(known_truth, sizes, settings.seed, 0)  # refuses a class that is too small, before anything is begun
     parameters = {"n_per_class": sizes, "draws": draws, "max_iter": max_iter, "seed": settings.seed}
+    if settings.seed:
+        parameters["drawn"] = "by draw and seed"  # seed 0 draws what it has always drawn
     if precision != "float32":
         parameters["precision"] = precision  # left out else, so that what was measured before there was a choice stays good
     inputs = ["graph/indptr", "graph/indices", "graph/row_scale", "graph/position"]
@@ -160,15 +162,15 @@ def _evaluate(
     background = Collection(store, "nodes")
     assert background.truth is not None
     for number in range(len(results), draws):
-        draw = _draw(background.truth, sizes, settings.seed + number)
+        draw = _draw(background.truth, sizes, settings.seed, number)
         results.append(_one_draw(worker, store, graph, draw, sizes, max_iter, precision, settings))
         worker.job.checkpoint(now=True, draws=results)
         worker.advance(1)
     return {"n_per_class": sizes, "methods": list(METHODS), "draws": results}
 
 
-def _draw(truth: np.ndarray, sizes: list[int], seed: int) -> _Draw:
-    nodes, classes = draw_seeds(truth, n_per_class=sizes[-1], seed=seed)
+def _draw(truth: np.ndarray, sizes: list[int], seed: int, number: int) -> _Draw:
+    nodes, classes = draw_seeds(truth, n_per_class=sizes[-1], seed=seed_of_draw(seed, number))
     place = np.arange(len(nodes)) % sizes[-1]
     return _Draw(nodes, classes.astype(np.int64), [np.flatnonzero(place < n) for n in sizes], int(classes.max()) + 1)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput
-from ..evaluation import Group, Split, choosing_measure, draw_novel, read_split
+from ..evaluation import Group, Split, choosing_measure, draw_novel, read_split, seed_of_draw
 from ..store import Store
 from .class_names import class_names, refuse_other_classes
 from .stage_names import digest
@@ -48,13 +48,13 @@ class LowShot:
     sizes : sequence of int
         Labelled images per novel class.
     seed : int
-        Seed of the first draw; that of draw i is ``seed + i``.
+        Seed of all draws.
     """
 
     def __init__(self, group: Group, truth: np.ndarray, test_truth: np.ndarray, sizes: Sequence[int], seed: int) -> None:
         self.n_base, self.n_classes = len(group.base), len(group.classes)
         self.by = choosing_measure(self.n_classes)
-        self._sizes, self._seed = sizes, seed
+        self.sizes, self._seed = sizes, seed
         self._columns = group.columns(truth)
         test_columns = group.columns(test_truth)
         self._check(group, sizes)
@@ -83,10 +83,11 @@ class LowShot:
 
     def labelled(self, draw: int) -> list[Labelled]:
         """Return what is labelled in a draw, for each number of images per novel class; nested, the same for all methods."""
-        drawn = draw_novel(self._columns, self.n_base, n_per_class=max(self._sizes), seed=self._seed + draw)
+        seed = seed_of_draw(self._seed, draw)
+        drawn = draw_novel(self._columns, self.n_base, n_per_class=max(self.sizes), seed=seed)
         base = np.flatnonzero((self._columns >= 0) & (self._columns < self.n_base))
         result = []
-        for n in self._sizes:
+        for n in self.sizes:
             rows = np.sort(np.concatenate([base, drawn[:, :n].ravel()]))
             result.append(Labelled(rows, self._columns[rows]))
         return result
@@ -107,7 +108,7 @@ class Protocol:
     groups : tuple of int
         Groups that are run, from 1 on. Hyper-parameters are chosen on group 1, which comes first.
     seed : int
-        Seed of the first draw.
+        Seed of all draws.
     """
 
     split: Split
@@ -126,7 +127,9 @@ class Protocol:
     def parameters(self) -> dict[str, Any]:
         """What determines results, as JSON values."""
         chosen = {"n_per_class": list(self.n_per_class), "draws": self.draws, "groups": list(self.groups), "seed": self.seed}
-        return {"split": digest(self.split.as_json()), **chosen, "ties": "by the other of top1 and top5"}
+        # seed 0 draws what it has always drawn
+        drawn = {"drawn": "by draw and seed"} if self.seed else {}
+        return {"split": digest(self.split.as_json()), **chosen, "ties": "by the other of top1 and top5", **drawn}
 
     def problems(self, store: Store) -> list[LowShot]:
         """Return the problem of each group, after what the store holds was checked."""
@@ -135,13 +138,18 @@ class Protocol:
         return [LowShot(group, truth, test_truth, self.n_per_class, self.seed) for group in groups]
 
 
-def make_protocol(store: Store, split: str | Path, *, seed: int, **options: Any) -> Protocol:
-    """Read the split file for the classes of a store, and return the protocol."""
+def make_protocol(store: Store, split: str | Path | Split, *, seed: int, **options: Any) -> Protocol:
+    """Return the protocol for the classes of a store, with a split or the file of one."""
     check_store(store)
+    if not isinstance(split, Split):
+        split = read_split(split, n_classes=count_classes(store), class_names=class_names(store))
+    return Protocol(split, seed=seed, **options)
+
+
+def count_classes(store: Store) -> int:
+    """Return the number of classes that the images of a store have or could have."""
     truth, test_truth = store.arrays("background/truth", "tests/truth")
-    names = class_names(store)
-    known = max(int(max(truth.max(), test_truth.max())) + 1, len(names or []))
-    return Protocol(read_split(split, n_classes=known, class_names=names), seed=seed, **options)
+    return max(int(max(truth.max(), test_truth.max())) + 1, len(class_names(store) or []))
 
 
 def check_store(store: Store) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ooc_diffusion.errors import BadInput
-from ooc_diffusion.evaluation import draw_seeds
+from ooc_diffusion.evaluation import draw_seeds, seed_of_draw
 
 
 def test_draws_are_of_their_class_sorted_and_never_unknown(rng):
@@ -27,6 +27,20 @@ def test_seeds_differ_and_repeat(rng):
     first, again, other = (draw_seeds(truth, n_per_class=5, seed=s)[0] for s in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
+
+
+def test_no_two_draws_of_neighboring_seeds_are_the_same(rng):
+    truth = rng.integers(0, 4, size=200)
+    draws = {tuple(draw_seeds(truth, n_per_class=5, seed=seed_of_draw(seed, draw))[0]) for seed in range(4) for draw in range(5)}
+    assert len(draws) == 20
+
+
+def test_seed_0_draws_by_the_number_of_the_draw(rng):
+    """As it did when the seed was added to it, so that what was measured stays as it is."""
+    truth = rng.integers(0, 4, size=200)
+    for draw in range(5):
+        found, expected = (draw_seeds(truth, n_per_class=5, seed=seed)[0] for seed in (seed_of_draw(0, draw), draw))
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_every_image_can_be_drawn():

@@ -356,6 +356,16 @@ def engine_runs(monkeypatch, run):
     return runs
 
 
+def test_evaluation_with_neighboring_seeds_draws_other_images(store, evaluation, monkeypatch):
+    drawn = set()
+    for seed in (0, 1):
+        how = {"n_per_class": [2], "draws": 2, "max_iter": 1, "settings": Settings(threads=1, seed=seed, overwrite=True)}
+        runs = engine_runs(monkeypatch, lambda how=how: evaluate(store.path, **how))
+        drawn |= {tuple(what.seeds) for what, _ in runs if len(what.seeds) == 20}
+        assert ("drawn" in store.parameters("evaluate")) == (seed > 0)
+    assert len(drawn) == 4
+
+
 def test_evaluation_in_bfloat16_reads_what_the_engine_gives(store, evaluation, monkeypatch):
     options = {"n_per_class": [1, 5], "draws": 1, "max_iter": 4}
     stage = functools.partial(evaluate, store.path, **options, settings=Settings(threads=1, overwrite=True))

@@ -291,6 +291,20 @@ def test_what_cannot_be_run_is_refused(stores, tmp_path):
         low_shot(store, protocol(seed=3), Variant(k=K), fusion=False, settings=Settings(memory_budget="64MiB"))
 
 
+def test_neighboring_seeds_label_other_images(stores):
+    problems = [protocol(seed=seed, draws=5).problems(stores[0])[0] for seed in (0, 1, 2)]
+    labelled = [problem.labelled(draw) for problem in problems for draw in range(5)]
+    assert len({tuple(more.rows) for _, more in labelled}) == 15
+    for few, more in labelled:
+        assert set(few.rows) < set(more.rows)
+
+
+def test_seeds_whose_draws_were_others_are_told_from_what_was_run_before():
+    """Seed 0 draws as ever; of others, the draws of an earlier version must not pass for these."""
+    assert "drawn" not in protocol().parameters
+    assert protocol(seed=1).parameters["drawn"] == "by draw and seed"
+
+
 def test_a_dry_run_only_plans(stores):
     store = stores[0]
     stages = set(store.manifest.stages)
