@@ -14,7 +14,9 @@ from .options import command_line, common_options
 
 @click.command("study")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--data", required=True, help="A data set with training images and tests (digits, fashion-mnist), or a store.")
+@click.option(
+    "--data", required=True, help="A data set (digits, fashion-mnist), a part of one (omniglot:evaluation), or a store."
+)
 @click.option("--output", required=True, type=click.Path(), metavar="DIR", help="Folder for tables, plots and the page.")
 @click.option("--background", metavar="DATA", help="Another collection: a store, or a data set where the images are pixels.")
 @click.option("--size", type=click.IntRange(min=1), help="Most images of the other collection, the first.  [default: all]")
@@ -31,8 +33,9 @@ def study_command(names: tuple[str, ...], n_per_class: str, **options: Any) -> d
 
     NAME is table1 to table5, figure2, figure3, figure5, figure6, knn, transductive, smooth, or all.
 
-    A store without tests is halved: the later images of each class, in the order of their names, are the tests. What was
-    run before is not run again; the same seed gives the same numbers, but for the times in table4.
+    A store or data set without tests, or one part of a data set, is halved: the later images of each class, in the order of
+    their names, are the tests. What was run before is not run again; the same seed gives the same numbers, but for the times
+    in table4. With --dry-run the runs that NAME asks for are planned, those of a kind together.
 
     DIR/study.html shows all that lies in DIR and was made with the same options from the same images, in earlier calls too;
     NAME.json and NAME.csv hold the figures of each. The exit code says whether the study ran, not which claims hold.
@@ -41,7 +44,8 @@ def study_command(names: tuple[str, ...], n_per_class: str, **options: Any) -> d
     Examples:
       ooc-diffusion study table2 --data digits --output digits-study --k 10
       ooc-diffusion study all --data digits --background fashion-mnist --output digits-study --k 10
-      ooc-diffusion study all --data omniglot.store --background others.store --output omniglot-study
+      ooc-diffusion study all --data omniglot:evaluation --background omniglot:background --output omniglot-study --k 10
+      ooc-diffusion study all --data images.store --background others.store --output images-study
     """
     from ..stages.study import study
 

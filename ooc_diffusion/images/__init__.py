@@ -14,7 +14,7 @@ from .folder import FolderSource, collect
 from .joined import JoinedSource
 from .scan import IMAGE_ENDINGS, PathBatch, ScanFingerprint, Skipped, printable, scan_folder
 from .source import ImageSource, UnreadableImage
-from .torchvision_sets import TorchvisionSource
+from .torchvision_sets import TorchvisionSource, has_train_and_test
 
 __all__ = [
     "IMAGE_ENDINGS",
@@ -34,6 +34,7 @@ __all__ = [
     "UnreadableImage",
     "YfccSource",
     "collect",
+    "has_tests",
     "held_bytes",
     "is_archive",
     "is_folder",
@@ -102,6 +103,11 @@ def open_source(
         return ArchiveSource(spec, most_bytes=most_bytes) if is_archive(spec) else collect(spec)
     family = mnist_name(name)
     return TorchvisionSource(name, root, split) if family is None else MnistSource(family, root, split)
+
+
+def has_tests(name: str) -> bool:
+    """Return whether a data set has the parts train and test, of the same classes."""
+    return name == "digits" or mnist_name(name) is not None or has_train_and_test(name)
 
 
 def held_bytes(source: ImageSource) -> int:

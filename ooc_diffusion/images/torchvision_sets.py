@@ -97,6 +97,11 @@ class TorchvisionSource:
         return stream.hexdigest()
 
 
+def has_train_and_test(name: str) -> bool:
+    """Return whether a data set of torchvision has training images and tests, not neither of them, or other parts."""
+    return not {"split", "train"}.isdisjoint(inspect.signature(_find_class(name)).parameters)
+
+
 def _find_class(name: str) -> Any:
     from torchvision import datasets
 

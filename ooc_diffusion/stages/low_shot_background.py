@@ -15,7 +15,7 @@ from ..parallel import limit_threads
 from ..store import Store, adopt, clean
 from .neighbors import neighbors, search_parameters
 from .plans import BLOCK_ROWS
-from .settings import Settings
+from .settings import Settings, open_store
 from .stage_names import digest
 
 # Folder of a collection's store in which it lies searched: a store for each combination of vectors and parameters but k, with the
@@ -155,16 +155,16 @@ def _pca(store: Store, array: str, d: int) -> PCA | None:
     return PCA(*(store.array(name) for name in _PCA if name in store))
 
 
-def open_background(store: Store, folder: str | Path, *, size: int | None = None) -> Background:
+def open_background(store: Store, folder: Store | str | Path, *, size: int | None = None) -> Background:
     """Open the background of another store.
 
     Parameters
     ----------
     store : Store
         The images of the protocol.
-    folder : str or Path
-        The other store. Descriptors as long as those of ``store`` are brought to its vectors by its PCA; else vectors of the same
-        length are taken as they are.
+    folder : Store or str or Path
+        The other store, or its folder. Descriptors as long as those of ``store`` are brought to its vectors by its PCA; else
+        vectors of the same length are taken as they are.
     size : int, optional
         Take the first images only. Default: all.
 
@@ -177,11 +177,11 @@ def open_background(store: Store, folder: str | Path, *, size: int | None = None
     BadInput
         If neither descriptors nor vectors are alike, or there are fewer images.
     """
-    other = Store(folder)
+    other = open_store(folder)
     for name in _ALIKE:
         if name in other and name in store and other.entry(name).shape[1] == store.entry(name).shape[1]:
             n = other.entry(name).shape[0]
             if size is not None and not 1 <= size <= n:
-                raise BadInput(f"`size` is {size}, but {folder} has {n} images; give from 1 to {n}")
+                raise BadInput(f"`size` is {size}, but {other.path} has {n} images; give from 1 to {n}")
             return Background(other, name, size or n)
-    raise BadInput(f"the images of {folder} are described by other numbers than those of {store.path}; extract both alike")
+    raise BadInput(f"the images of {other.path} are described by other numbers than those of {store.path}; extract both alike")

@@ -74,6 +74,15 @@ class Variant:
         """Results of a diffusion."""
         return 1 if self.limit else self.max_iter + 1
 
+    @property
+    def surface_values(self) -> int:
+        """Accuracies of all fusions of a diffusion."""
+        return self.kept * len(COEFFICIENTS) * len(MEASURES)
+
+    def result_values(self, *, fusion: bool) -> int:
+        """Return how many numbers are published of a diffusion: accuracies and shares, and accuracies of fusions."""
+        return self.kept * (len(MEASURES) + 1) + fusion * len(COEFFICIENTS) * len(MEASURES)
+
     def check(self, background: Background | None) -> None:
         """Raise `BadInput` where an option is none of those allowed."""
         if self.setting not in SETTINGS:
@@ -152,6 +161,7 @@ def low_shot(
             variant,
             problems,
             background.n if background else 0,
+            draws=protocol.draws,
             fusion=fusion,
             widest=keeper.widest if keeper else 0,
             settings=settings,

@@ -11,6 +11,7 @@ from ..memory import StagePlan
 from ..neighbors import DATABASE_ROWS, index_bytes, search, search_bytes
 from ..parallel import resolve_threads
 from ..store import Store
+from ..store.npy import HEADER_BYTES
 from .low_shot import INPUTS, Labelled, LowShot, Protocol
 from .plans import BLOCK_ROWS, SLACK
 from .settings import Record, Settings, Worker, run_stage
@@ -50,7 +51,7 @@ def low_shot_knn(store: Store, protocol: Protocol, *, settings: Settings) -> tup
         store,
         name,
         settings,
-        plan=_plan(store, problems, settings),
+        plan=_plan(store, protocol, problems, settings),
         parameters=parameters,
         inputs=INPUTS,
         total=len(problems) * protocol.draws,
@@ -60,14 +61,16 @@ def low_shot_knn(store: Store, protocol: Protocol, *, settings: Settings) -> tup
     return name, record
 
 
-def _plan(store: Store, problems: list[LowShot], settings: Settings) -> StagePlan:
+def _plan(store: Store, protocol: Protocol, problems: list[LowShot], settings: Settings) -> StagePlan:
     most, m = max(p.n_classes for p in problems), max(len(p.train_rows) for p in problems)
     dim, k = store.entry("background/vectors").shape[1], min(max(NEIGHBORS), m)
     arrays = index_bytes(DATABASE_ROWS, dim, inverted=False) + search_bytes(dim, k, threads=resolve_threads(settings.threads))
     arrays += BLOCK_ROWS * (24 * k + 48 * most) + 64 * m
     least = settings.budget.overhead() + arrays + SLACK
     work = f"up to {k} neighbors among {m:,} labelled images"
-    return StagePlan("low-shot-knn", work, least, least, 0, 4 * m * dim)
+    runs = len(problems) * protocol.draws * len(protocol.n_per_class)
+    disk = HEADER_BYTES + 8 * runs * len(NEIGHBORS) * len(MEASURES)
+    return StagePlan("low-shot-knn", work, least, least, disk, 4 * m * dim)
 
 
 def _measure(worker: Worker, store: Store, protocol: Protocol, problems: list[LowShot], name: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from ..classify import LogisticModel, train_logistic, train_logistic_until
 from ..evaluation import MEASURES, choose_place, count_hits, shares
 from ..memory import StagePlan
 from ..store import Store
+from ..store.npy import HEADER_BYTES
 from .classify import torch_device
 from .low_shot import INPUTS, Labelled, LowShot, Protocol
 from .plans import BLOCK_ROWS, SLACK
@@ -76,7 +77,10 @@ def plan_logistic(store: Store, protocol: Protocol, problems: list[LowShot], set
     arrays = BLOCK_ROWS * (12 * d + 48 * most) + (12 + 4 * len(STEPS)) * (d + 1) * most + 64 * rows
     least = settings.budget.overhead(torch=True) + arrays + SLACK
     work = f"{runs * (len(GRID) + len(problems)):,} trainings of {most:,} classes"
-    return StagePlan("low-shot-logistic", work, least, least, 4 * runs * (d + 1) * sum(p.n_classes for p in problems))
+    models = 4 * runs * (d + 1) * sum(p.n_classes for p in problems)
+    accuracies = 8 * runs * (len(GRID) * len(STEPS) + len(problems)) * len(MEASURES)
+    headers = (2 + len(problems)) * HEADER_BYTES
+    return StagePlan("low-shot-logistic", work, least, least, headers + models + accuracies)
 
 
 def _train(

@@ -11,6 +11,7 @@ from ..classify import EdgeSampler, Smoothness
 from ..evaluation import MEASURES
 from ..memory import StagePlan
 from ..store import Store
+from ..store.npy import HEADER_BYTES
 from .low_shot import INPUTS, Protocol
 from .low_shot_diffusion import Variant
 from .low_shot_logistic import accuracy_of, low_shot_logistic, plan_logistic, train, training_options
@@ -78,14 +79,18 @@ def low_shot_smooth(
 
     widest = keeper.widest if keeper else 0
     variant = Variant("in-domain", k=k, max_iter=0)
-    graph_plan = plan_low_shot(store, variant, [problem], 0, fusion=False, widest=widest, settings=settings)
+    options: dict[str, Any] = {"draws": protocol.draws, "widest": widest, "settings": settings}
+    graph_plan = plan_low_shot(store, variant, [problem], 0, fusion=True, **options)  # it is trained beside the graph
     training = plan_logistic(store, protocol, [problem], settings)
     least, scratch = max(graph_plan.least_bytes, training.least_bytes), graph_plan.scratch_bytes
+    trainings = protocol.draws * len(protocol.n_per_class) * len(MUS)
+    disk = HEADER_BYTES + 8 * trainings * len(MEASURES)
+    what = f"{trainings:,} trainings over a graph of {len(problem.train_rows):,} nodes"
     return name, run_stage(
         store,
         name,
         settings,
-        plan=StagePlan("low-shot-smooth", graph_plan.work, least, least, 0, scratch),
+        plan=StagePlan("low-shot-smooth", what, least, least, disk, scratch),
         parameters=parameters,
         inputs=INPUTS,
         total=protocol.draws * len(protocol.n_per_class),

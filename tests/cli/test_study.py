@@ -127,6 +127,18 @@ def test_a_study_prints_its_tables_and_writes_its_page(images, tmp_path):
     assert {claim["verdict"] for claim in record["claims"]} <= {"holds here", "does not hold here", "cannot be tested here"}
 
 
+def test_a_dry_run_of_a_study_shows_each_kind_of_run_even_where_it_does_not_fit(images, tmp_path):
+    command = ["study", "table1", "knn", "--data", images / "s", "--output", tmp_path / "out", "--k", "3", "--dry-run"]
+    fits = done(*command, "--split", images / "split.json", *BUDGET).splitlines()
+    ran = run(*command, "--split", images / "split.json", "--memory-budget", "100MiB", "--device", "cpu")
+    shown = [[line.split("  ")[0] for line in lines if "run" in line] for lines in (fits, ran.out.splitlines())]
+    assert shown[0] == shown[1]
+    assert {"η over all columns", "Zhou et al., limit", "kNN classifier", "logistic regression"} < set(shown[0])
+    assert re.fullmatch(r"error: this does not fit the budget of 100 MiB; give --memory-budget \d+MiB or more", ran.error)
+    assert ran.code == 7
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_store_without_tests_is_measured_once_a_study_has_halved_it(images, tmp_path):
     done("import", images / "x.npy", "--truth", images / "x_truth.npy", "--store", tmp_path / "alone", *BUDGET)
     done("reduce", "--store", tmp_path / "alone", "--dim", "0", *BUDGET)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ooc_diffusion.classify import fuse, log_scores
+from ooc_diffusion.diffusion import Diffusion, most_passes, seed_bytes
 from ooc_diffusion.errors import BadInput, DoesNotFit
 from ooc_diffusion.memory import StagePlan
 from ooc_diffusion.stages import low_shot_diffusion, low_shot_logistic, low_shot_plan
@@ -323,6 +324,9 @@ def test_the_plan_knows_the_iterates_of_alpha(stores, monkeypatch, eta, more):
     monkeypatch.setattr(low_shot_plan, "plan_graph", lambda *args, **options: StagePlan("", "", 0, 0, 0))
     problems = protocol().problems(store)
     for options in ({}, eta):
-        plan = low_shot_plan.plan_low_shot(store, variant(**options), problems, 102, fusion=False, settings=QUICK)
+        plan = low_shot_plan.plan_low_shot(store, variant(**options), problems, 102, draws=2, fusion=False, settings=QUICK)
         least.append(plan.least_bytes)
-    assert least[1] - least[0] == more
+    labelled, none = max(len(problem.train_rows) for problem in problems), np.empty(0, np.int64)
+    passes = most_passes(Diffusion(none, none, 5, MAX_ITER, **eta))  # of a limit they are more than its iterations
+    assert (passes > MAX_ITER) == ("solver" in eta)
+    assert least[1] - least[0] == more + seed_bytes(labelled, passes) - seed_bytes(labelled, MAX_ITER)

@@ -9,9 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ...errors import BadInput, BadOption
+from ...errors import BadOption
 from ...report import StudyPage, chapter_text, write_study
-from ...store import Store
 from ..low_shot import make_protocol
 from ..low_shot_diffusion import MAX_ITER
 from ..neighbors import DEFAULT_K
@@ -21,7 +20,7 @@ from ..settings import Record, Settings
 from ..temporary_graphs import GraphKeeper
 from .accuracies import knn, table2, table3, table5, transductive
 from .claims import RULE
-from .data import open_images, open_other, refuse_no_data, split_file
+from .data import open_images, open_other, possible_sizes, refuse_no_data, split_file
 from .graphs import figure2, figure3, figure6, table4, widest_table
 from .parameters import figure5, smooth, table1
 from .planning import plan_study
@@ -70,8 +69,8 @@ def study(
     names : sequence of str
         Of `CHAPTERS`, or ``"all"``.
     data : str
-        A data set with training images and tests, described by its pixels, or the folder of a store. Where that has no tests,
-        they are the later half of the images of each class.
+        A data set, or a part of one such as ``omniglot:evaluation``, described by its pixels, or the folder of a store. Where
+        there are no tests, they are the later half of the images of each class.
     output : str or Path
         Folder for what is made.
     background : str, optional
@@ -111,8 +110,16 @@ def study(
     refuse_no_data(data, background)
     folder = Path(output)
     if settings.dry_run:
-        most: dict[str, Any] = {"n_per_class": n_per_class, "draws": draws, "k": k, "widest": widest_table(chosen, k), "dim": dim}
-        return plan_study(data, background, split, **most, settings=settings)
+        asked: dict[str, Any] = {
+            "background": background,
+            "size": size,
+            "split": split,
+            "root": root,
+            "folder": folder,
+            "dim": dim,
+        }
+        asked |= {"n_per_class": n_per_class, "draws": draws, "k": k, "max_iter": max_iter, "widest": widest_table(chosen, k)}
+        return plan_study({name: CHAPTERS[name] for name in chosen}, data, **asked, settings=settings)
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     images = open_images(data, folder, root=root, dim=dim, settings=settings)
@@ -148,16 +155,6 @@ def _check_names(chosen: Sequence[str]) -> None:
             close = difflib.get_close_matches(name.lower(), [*CHAPTERS, ALL], n=3)
             hint = f"did you mean {', '.join(close)}?" if close else f"give some of {', '.join((*CHAPTERS, ALL))}"
             raise BadOption(f"there is no study {name!r}; {hint}")
-
-
-def possible_sizes(images: Store, split: Path, n_per_class: Sequence[int], seed: int) -> tuple[int, ...]:
-    """Return the numbers of labelled images that each novel class has."""
-    one = make_protocol(images, split, seed=seed, n_per_class=(1,), draws=1)
-    most = min(problem.most_per_class for problem in one.problems(images))
-    sizes = tuple(sorted({n for n in n_per_class if 1 <= n <= most}))
-    if not sizes:
-        raise BadInput(f"a novel class has {most} training images, less than each of {list(n_per_class)}; lower `n_per_class`")
-    return sizes
 
 
 def _title(data: str) -> str:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...errors import BadInput
-from ...evaluation import random_split, write_split
-from ...images import is_folder, refuse_missing
+from ...evaluation import Split, random_split, write_split
+from ...images import has_tests, is_folder, refuse_missing
 from ...store import Store
 from ..class_names import class_names
 from ..extract import extract
-from ..low_shot import check_store
+from ..low_shot import check_store, count_classes, make_protocol
 from ..plans import BLOCK_ROWS, plan_import
 from ..reduce import reduce
 from ..seen_classes import trained_classes
@@ -21,7 +22,9 @@ from ..settings import Settings, Worker, run_stage
 from .runs import store_at
 
 SPLITS = {"background": "train", "tests": "test"}
-_COPIED = ("descriptors", "truth")
+COPIED = ("descriptors", "truth")
+# The store of all images of a data set without tests, beside that of their halves.
+_WHOLE = "whole.store"
 
 
 def refuse_no_data(data: str, background: str | None) -> None:
@@ -38,8 +41,8 @@ def open_images(data: str, folder: Path, *, root: str | None, dim: int, settings
     Parameters
     ----------
     data : str
-        A data set with training images and tests, described by its pixels; or the folder of a store. Where that has no tests,
-        they are the later half of the images of each class.
+        A data set, or a part of one such as ``omniglot:evaluation``, described by its pixels; or the folder of a store. Where
+        there are no tests, they are the later half of the images of each class.
     folder : Path
         Of the study.
     root : str, optional
@@ -59,18 +62,35 @@ def open_images(data: str, folder: Path, *, root: str | None, dim: int, settings
             check_store(source)
             return source
         made = _halve(source, folder / "images.store", settings)
-    else:
+    elif splits_of(data):
         made = Store(folder / "images.store", create=True)
         for role, part in SPLITS.items():
-            extract(data, store=made.path, role=role, root=root, split=part, model="pixels", settings=settings)
+            where = {**data_set(data, root), "split": part}
+            extract(**where, store=made.path, role=role, model="pixels", settings=settings)
+    else:
+        extract(**data_set(data, root), store=folder / _WHOLE, model="pixels", settings=settings)
+        made = _halve(Store(folder / _WHOLE), folder / "images.store", settings)
     reduce(made, dim=dim, settings=settings)
     check_store(made)
     return made
 
 
-def _halve(source: Store, path: Path, settings: Settings) -> Store:
-    """Copy the background of a store in two halves of each class: training images and tests."""
-    for name in _COPIED:
+def data_set(name: str, root: str | None) -> dict[str, Any]:
+    """Return what `extract` is given for a data set, or a part of it, such as ``omniglot:evaluation``, or a folder."""
+    if is_folder(name):
+        return {"images": name, "root": None, "split": None}
+    name, _, part = name.partition(":")
+    return {"images": name, "root": None if name == "digits" else root, "split": part or None}
+
+
+def splits_of(data: str) -> bool:
+    """Return whether a data set is taken as its training images and tests: it has both, and no part of it is asked for."""
+    return ":" not in data and has_tests(data)
+
+
+def halves(source: Store) -> dict[str, np.ndarray]:
+    """Return which rows of the background of a store become training images and tests: the halves of each class."""
+    for name in COPIED:
         if f"background/{name}" not in source:
             raise BadInput(f"{source.path} has no background/{name}; extract images with classes, or import them with --truth")
     truth = np.asarray(source.array("background/truth"))
@@ -79,18 +99,29 @@ def _halve(source: Store, path: Path, settings: Settings) -> Store:
     firsts = np.searchsorted(truth[order], truth[order])
     place[order] = np.arange(len(truth)) - firsts
     later = place >= np.bincount(truth[truth >= 0], minlength=1)[truth] // 2
+    return {"background": np.flatnonzero((truth >= 0) & ~later), "tests": np.flatnonzero((truth >= 0) & later)}
+
+
+def known_of(source: Store) -> dict[str, Any]:
+    """Return what is known of the images of a store, for the records of a copy."""
     known: dict[str, Any] = {"class_names": class_names(source), "described": description(source)}
     if trained := trained_classes(source):
         known["trained_on"] = trained
+    return known
+
+
+def _halve(source: Store, path: Path, settings: Settings) -> Store:
+    """Copy the background of a store in two halves of each class: training images and tests."""
+    known, parts = known_of(source), halves(source)
     target = Store(path, create=True)
-    for role, rows in (("background", np.flatnonzero((truth >= 0) & ~later)), ("tests", np.flatnonzero((truth >= 0) & later))):
+    for role, rows in parts.items():
         plan = plan_import(len(rows), source.entry("background/descriptors").shape[1], budget=settings.budget)
         run_stage(
             target,
             f"list.{role}",
             settings,
             plan=plan,
-            parameters={name: source.entry(f"background/{name}").identity for name in _COPIED},
+            parameters={name: source.entry(f"background/{name}").identity for name in COPIED},
             total=len(rows),
             work=lambda worker, role=role, rows=rows: _copy(worker, source, role, rows, known),  # type: ignore[misc]
         )
@@ -98,7 +129,7 @@ def _halve(source: Store, path: Path, settings: Settings) -> Store:
 
 
 def _copy(worker: Worker, source: Store, role: str, rows: np.ndarray, known: dict[str, Any]) -> dict[str, Any]:
-    for name in _COPIED:
+    for name in COPIED:
         values = source.array(f"background/{name}")
         copied = worker.job.array(f"{role}/{name}", values.dtype.str, (len(rows), *values.shape[1:]))
         for first in range(copied.rows, len(rows), BLOCK_ROWS):
@@ -122,24 +153,35 @@ def open_other(background: str | None, images: Store, folder: Path, *, root: str
         return None
     if store_at(background):
         return Store(background)
+    made = folder / "background.store"
+    extract(**data_set(background, root), **alike(images, background), store=made, settings=settings)
+    return Store(made)
+
+
+def alike(images: Store, background: str) -> dict[str, Any]:
+    """Return how the images of a data set are described as others were; `BadInput` where these are not their pixels."""
     described = description(images)
     if described.get("model") != "pixels":
         raise BadInput(
             f"`background` {background} is a data set, but the images are not described by pixels; extract it alike into a store"
         )
-    made = folder / "background.store"
-    color = {"image_size": described["image_size"], "color": described["color"]}
-    extract(background, store=made, root=root, model="pixels", settings=settings, **color)
-    return Store(made)
+    return {"model": "pixels", "image_size": described["image_size"], "color": described["color"]}
+
+
+def possible_sizes(images: Store, split: Path | Split, n_per_class: Sequence[int], seed: int) -> tuple[int, ...]:
+    """Return the numbers of labelled images that each novel class has."""
+    one = make_protocol(images, split, seed=seed, n_per_class=(1,), draws=1)
+    most = min(problem.most_per_class for problem in one.problems(images))
+    sizes = tuple(sorted({n for n in n_per_class if 1 <= n <= most}))
+    if not sizes:
+        raise BadInput(f"a novel class has {most} training images, less than each of {list(n_per_class)}; lower `n_per_class`")
+    return sizes
 
 
 def split_file(split: str | None, images: Store, folder: Path, *, seed: int) -> Path:
     """Return the file with the split of the classes; where none is given, one at random is written."""
     if split is not None:
         return Path(split)
-    names = class_names(images)
-    truth, test_truth = images.arrays("background/truth", "tests/truth")
-    known = max(int(max(truth.max(), test_truth.max())) + 1, len(names or []))
     path = folder / f"split-{seed}.json"
-    write_split(path, random_split(known, seed=seed), class_names=names)
+    write_split(path, random_split(count_classes(images), seed=seed), class_names=class_names(images))
     return path

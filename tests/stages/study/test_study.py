@@ -16,7 +16,7 @@ from ooc_diffusion.report.plots import chart_svg, standalone
 from ooc_diffusion.stages.import_descriptors import import_descriptors
 from ooc_diffusion.stages.low_shot_diffusion import Variant
 from ooc_diffusion.stages.reduce import reduce
-from ooc_diffusion.stages.study import CHAPTERS, graphs, study
+from ooc_diffusion.stages.study import CHAPTERS, study
 from ooc_diffusion.stages.study.claims import RULE
 from ooc_diffusion.stages.study.data import description
 from ooc_diffusion.stages.study.runs import Runs
@@ -183,41 +183,6 @@ def test_digits_from_their_pixels(tmp_path):
     assert claims["In-domain images help diffusion at every n (that leaves any without label)."] == HOLDS
     assert UNTESTED in claims.values()
     assert "none" in record["tables"][0]
-
-
-def test_a_dry_run_plans_and_writes_nothing(whole, tmp_path):
-    root, store = whole.root, whole.store
-    before = (store.path / "manifest.json").read_bytes()
-    options = {**OPTIONS, "settings": replace(QUICK, dry_run=True), "output": tmp_path / "out"}
-    others = str(root / "images" / "others")
-    alone = Store(tmp_path / "alone", create=True)
-    with alone.job("import.background", parameters={}) as job:
-        job.put("background/descriptors", np.array(store.array("background/descriptors")))
-        job.put("background/truth", np.array(store.array("background/truth")))
-        job.publish({})
-    for data, background, stages in (
-        (str(alone.path), None, ["reduce", "neighbors", "graph", "diffuse", "classify"]),  # it is to be halved
-        (str(store.path), others, ["low-shot", "low-shot", "low-shot-logistic", "low-shot-knn"]),
-        ("digits", None, ["list", "extract", "reduce", "neighbors", "graph", "diffuse", "classify"]),
-    ):
-        plans = study(["all"], data=data, background=background, **options)["plans"]
-        assert [plan["stage"] for plan in plans] == stages
-        assert min(plan["memory_bytes"] for plan in plans) > 0
-        classes = {str(alone.path): int(store.array("background/truth").max()) + 1, "digits": 10}.get(data)
-        works = [plan["work"] for plan in plans if plan["stage"] == "diffuse"]
-        assert all(work.startswith(f"{classes} classes") for work in works)
-        assert bool(works) == (classes is not None)
-    assert not (tmp_path / "out").exists()
-    assert (store.path / "manifest.json").read_bytes() == before
-
-
-def test_a_dry_run_plans_for_the_most_neighbors_of_any_chapter(whole, monkeypatch, tmp_path):
-    monkeypatch.setattr(graphs, "_NEIGHBORS", (2, 20))
-    options = {**OPTIONS, "settings": replace(QUICK, dry_run=True), "output": tmp_path, "background": str(whole.others.path)}
-    narrow, wide = (study([name], data=str(whole.store.path), **options)["plans"][1] for name in ("table2", "figure2"))
-    nodes, more = int(wide["work"].split(" nodes")[0]), 20 - OPTIONS["k"]
-    assert nodes > 60  # the other collection and the images of a group
-    assert wide["disk_bytes"] - narrow["disk_bytes"] == 8 * nodes * more  # ids and similarities
 
 
 def test_the_page_has_the_chapters_of_earlier_calls_with_the_same_parameters(whole, tmp_path, caplog):
