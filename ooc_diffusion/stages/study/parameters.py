@@ -28,8 +28,7 @@ class Swept:
 
 
 _ALPHAS = (0.5, 0.8, 0.9, 0.95, 0.99)
-# A residual that float32 holds for all of them.
-_SOLVED = {"solver": "conjugate-gradient", "tolerance": 1e-4}
+_SOLVED = {"solver": "conjugate-gradient"}
 SWEPT = (
     Swept("Gaussian", "σ", (0.1, 0.2, 0.35, 0.5, 0.75, 1.0), lambda v: {"weights": {"weighting": "gaussian", "sigma": v}}),
     Swept(
