@@ -94,7 +94,7 @@ METHOD = click.option(
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=1e-5,
     show_default=True,
-    help="Relative residual at which conjugate-gradient ends.",
+    help="Residual of each entry, relative to the entry itself, at which conjugate-gradient ends.",
 )
 @click.option(
     "--max-steps", type=click.IntRange(min=1), default=1000, show_default=True, help="Steps after which it ends with a warning."
