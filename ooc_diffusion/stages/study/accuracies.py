@@ -240,7 +240,7 @@ def fusion_claim(runs: Runs, found: Found, logistic: Found, source: str, over: s
         source,
         f"Fusion is at least as good as the better of its inputs at every n (over {over}).",
         "at each n the fusion is not below the better of both by more than one standard deviation of the latter over the draws, "
-        f"{SURELY}",
+        f"as the table shows it, {SURELY}; that the deviation is known from the draws alone is not counted as noise",
         every(not_worse(fused, best, margin=summary(best)[1] or 0.0) for fused, best in pairs.values()),
         [*(against(f"n = {n}", fused, best) for n, (fused, best) in pairs.items()), *left_out(runs.n_tables, sizes)],
         draws=runs.protocol.draws,
