@@ -16,7 +16,7 @@ from ...evaluation import MEASURES, choose_place
 from ...report import Accuracy
 from ...store import Store
 from ..evaluate import mean_std
-from ..low_shot import INPUTS, Protocol
+from ..low_shot import INPUTS, LowShot, Protocol
 from ..low_shot_background import Background, open_background
 from ..low_shot_diffusion import COEFFICIENTS, Variant, low_shot
 from ..low_shot_knn import low_shot_knn
@@ -172,6 +172,12 @@ class Runs:
         """Number of labelled images in studies of parameters: 2, as in the paper, or the nearest there is."""
         return min(self.n_tables, key=lambda n: (abs(n - 2), n))
 
+    @cached_property
+    def n_drawn(self) -> dict[int, list[int]]:
+        """Numbers of labelled images for which there is something to draw, by group: they leave images without label."""
+        problems = zip(self.protocol.groups, self.protocol.problems(self.store), strict=True)
+        return {group: _leaving_some(problem, self.n_tables) for group, problem in problems}
+
     def _open(self, size: int | None) -> Background:
         assert self.background is not None
         return open_background(self.store, self.background.path, size=size)
@@ -253,6 +259,10 @@ class Runs:
 def summary(values: Sequence[float]) -> Accuracy:
     """Return mean and standard deviation over the draws."""
     return mean_std(values)
+
+
+def _leaving_some(problem: LowShot, sizes: Sequence[int]) -> list[int]:
+    return [n for n, some in zip(sizes, problem.labelled(0), strict=True) if len(some.rows) < len(problem.train_rows)]
 
 
 def _other(size: int) -> str:

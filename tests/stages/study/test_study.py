@@ -180,7 +180,7 @@ def test_digits_from_their_pixels(tmp_path):
     )
     assert record["measure"] == "top1"
     claims = {claim["text"]: claim["verdict"] for claim in record["claims"]}
-    assert claims["In-domain images help diffusion at every n (that leaves any without label)."] == HOLDS
+    assert claims["In-domain images help diffusion at every n."] == HOLDS
     assert UNTESTED in claims.values()
     assert "none" in record["tables"][0]
 
