@@ -75,7 +75,7 @@ _ETA = [
         type=click.FloatRange(0, 1, min_open=True, max_open=True),
         default=1e-5,
         show_default=True,
-        help="Relative residual at which conjugate-gradient ends.",
+        help="Residual of each entry, relative to the entry itself, at which conjugate-gradient ends.",
     ),
     click.option(
         "--max-steps",
