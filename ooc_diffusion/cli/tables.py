@@ -214,14 +214,21 @@ def _show_evaluate_paper(record: dict[str, Any]) -> None:
     rows = [
         [
             n,
-            *(str(chosen[key]) for key in ("n_iter", "coefficient", "neighbors")),
+            "limit" if chosen["n_iter"] is None else str(chosen["n_iter"]),
+            *(str(chosen[key]) for key in ("coefficient", "neighbors")),
             *(f"{chosen['logistic'][key]:g}" for key in ("learning_rate", "weight_decay", "batch_size", "n_steps")),
         ]
         for n, chosen in record["chosen"].items()
     ]
+    if record["variant"]:
+        click.echo(
+            "variant: " + ", ".join(f"{key.replace('_', ' ')} {_number(value)}" for key, value in record["variant"].items())
+        )
     click.echo(f"chosen on group 1 by {record['by']}")
     logistic = ["learning rate", "weight decay", "batch size", "steps"]
     _table(["n", "iterations", "weight of logistic regression", "neighbors of kNN", *logistic], rows)
+    if "draws" in record:
+        click.echo(f"labelled images: {record['draws']}")
     click.echo(f"{record['seconds']:.1f} s, peak memory {format_size(record['peak_memory_bytes'])}")
     _show_before(record)
 

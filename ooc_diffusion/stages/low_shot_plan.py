@@ -36,7 +36,7 @@ def plan_low_shot(
     d = store.entry("background/descriptors").shape[1]
     k, wide = min(variant.k, n - 1), min(max(variant.k, widest), n - 1)
     beside = 32 * n + 16 * tests * (wide + EXTRA_NEIGHBORS)
-    if fusion or variant.prior_power is not None:  # a block of descriptors, and of scores in float64
+    if fusion or variant.estimated:  # a block of descriptors, and of scores in float64
         beside += BLOCK_ROWS * (12 * d + 64 * n_classes)
     weighted = variant.weights.get("weighting", "constant") != "constant"
     plans = [
@@ -51,6 +51,7 @@ def plan_low_shot(
             dim=dim,
             tests=tests,
             weighted=weighted,
+            mutual=bool(variant.weights.get("mutual")),
             threads=settings.threads,
             width=wide + EXTRA_NEIGHBORS,
         ),

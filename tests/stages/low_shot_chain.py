@@ -65,7 +65,15 @@ def unit(X):
     return X.astype(np.float64) / np.linalg.norm(X.astype(np.float64), axis=1, keepdims=True)
 
 
-def naive_scores(data, group, labelled, *, setting="none", transductive=False, others=0, normalization="columns", **eta):
+def naive_edges(ids, sims, *, weighting="constant", sigma=None, mutual=False):
+    """Neighbors that count, -1 = none, and the weights of edges."""
+    kept = [[j if not mutual or i in ids[j] else -1 for j in row] for i, row in enumerate(ids.tolist())]
+    return np.array(kept), np.exp(-(2 - 2 * sims) / sigma**2) if weighting == "gaussian" else None
+
+
+def naive_scores(
+    data, group, labelled, *, setting="none", transductive=False, others=0, weights=None, normalization="columns", **eta
+):
     """Dense scores of the tests of a group after each iteration, and their columns."""
     X, truth, T, test_truth, other_X = data
     classes = [*group.base, *group.novel]
@@ -74,12 +82,12 @@ def naive_scores(data, group, labelled, *, setting="none", transductive=False, o
     if setting == "in-domain":
         rows += [i for i in range(len(X)) if truth[i] in group.novel and i not in labelled]
     nodes = np.concatenate([unit(X[rows])] + [unit(T[test_rows])] * transductive + [unit(other_X[:others])])
-    ids = naive_neighbors(nodes, K)[0]
-    W = naive_w(ids)
+    ids, weight = naive_edges(*naive_neighbors(nodes, K), **(weights or {}))
+    W = naive_w(ids, weight)
     seeds, columns = range(len(labelled)), [classes.index(truth[i]) for i in labelled]
     if "solver" in eta:
-        L = [naive_normalized(naive_zhou(ids, None, seeds, columns, len(classes), eta["alpha"]), "columns")]
-    elif normalization in ("columns", "none"):
+        L = [naive_normalized(naive_zhou(ids, weight, seeds, columns, len(classes), eta["alpha"]), "columns")]
+    elif normalization in ("columns", "none") and not eta:
         L = naive_diffuse(W, seeds, columns, len(classes), MAX_ITER, normalization)
     else:
         L = naive_coupled(W, seeds, columns, len(classes), MAX_ITER, normalization, **eta)
