@@ -68,7 +68,8 @@ def evaluate_paper(
     -------
     dict
         ``chosen``: what group 1 chose for each n; ``accuracy``: for each group, method and n the accuracies of each draw,
-        those of ``measures``. ``done_before``: the stages whose records are of an earlier run.
+        those of ``measures``. ``neighbors``: which the images of the background have, see `told_neighbors`. ``done_before``: the
+        stages whose records are of an earlier run.
 
     Notes
     -----
@@ -110,6 +111,7 @@ def evaluate_paper(
         "stage": "evaluate-paper",
         "setting": setting,
         "background": None if other is None else other.n,
+        "neighbors": records["diffusion"][1].get("background"),
         "n_per_class": list(sizes),
         "methods": list(METHODS),
         "measures": list(MEASURES),
