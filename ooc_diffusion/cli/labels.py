@@ -144,7 +144,11 @@ def classify_command(store: str, **options: Any) -> dict[str, Any]:
     "tests.  [default: none]",
 )
 @click.option("--background", metavar="DIR", help="For paper: the other store, its role background.")
-@click.option("--size", type=click.IntRange(min=1), help="For paper: images of that store, the first ones.  [default: all]")
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    help="For paper: images of that store, the first ones.  [default: all, with the neighbors that they have]",
+)
 @click.option("--k", type=click.IntRange(min=1), help="For paper: neighbors per image.  [default: 30]")
 @click.option(
     "--draws-to",

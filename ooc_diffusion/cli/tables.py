@@ -205,6 +205,7 @@ def _show_evaluate(record: dict[str, Any]) -> None:
 
 def _show_evaluate_paper(record: dict[str, Any]) -> None:
     from ..report import accuracy_table_text
+    from ..stages.low_shot_background import neighbors_text
     from ..stages.page import make_paper_evaluation
 
     for group in record["accuracy"]:
@@ -229,6 +230,8 @@ def _show_evaluate_paper(record: dict[str, Any]) -> None:
     _table(["n", "iterations", "weight of logistic regression", "neighbors of kNN", *logistic], rows)
     if "draws" in record:
         click.echo(f"labelled images: {record['draws']}")
+    if record["neighbors"]:
+        click.echo(f"among the images of the background: {neighbors_text(record['neighbors'])}")
     click.echo(f"{record['seconds']:.1f} s, peak memory {format_size(record['peak_memory_bytes'])}")
     _show_before(record)
 

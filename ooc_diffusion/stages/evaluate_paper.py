@@ -88,8 +88,9 @@ def evaluate_paper(
     -------
     dict
         ``chosen``: what group 1 chose for each n; ``accuracy``: for each group, method and n the accuracies of each draw,
-        those of ``measures``. ``variant``: what differs from the default of weights, η and prior. ``draws``: the folder that was
-        written. ``done_before``: the stages whose records are of an earlier run.
+        those of ``measures``. ``variant``: what differs from the default of weights, η and prior. ``neighbors``: which the images
+        of the background have, see `told_neighbors`. ``draws``: the folder that was written. ``done_before``: the stages whose
+        records are of an earlier run.
 
     Notes
     -----
@@ -140,6 +141,7 @@ def evaluate_paper(
             **variant.eta,
             **({} if prior is None else {"prior": str(prior), "prior_power": prior_power}),
         },
+        "neighbors": records["diffusion"][1].get("background"),
         "n_per_class": list(sizes),
         "methods": list(METHODS),
         "measures": list(MEASURES),

@@ -18,7 +18,7 @@ from ..graph import Graph
 from ..store import Store
 from .graph import check_weights
 from .low_shot import INPUTS, LowShot, Protocol
-from .low_shot_background import Background
+from .low_shot_background import Background, told_neighbors
 from .low_shot_logistic import low_shot_logistic, stored_model
 from .low_shot_plan import plan_low_shot
 from .plans import BLOCK_ROWS
@@ -146,13 +146,15 @@ def low_shot(
         coefficient after the chosen number of iterations. A limit stands alone, in the place of iteration 0.
     record : dict
         ``chosen``: iterations, None for a limit, and coefficient for each number of labelled images, by the accuracy on group 1.
-        ``block_seconds``: mean seconds of the blocks of the graphs, see `TemporaryGraphs`. ``diffusion_seconds``: for each number
-        of labelled images the median seconds of a diffusion with the chosen number of iterations, on group 2.
+        ``background``: which neighbors its images have, see `told_neighbors`; None without one. ``block_seconds``: mean seconds
+        of the blocks of the graphs, see `TemporaryGraphs`. ``diffusion_seconds``: for each number of labelled images the median
+        seconds of a diffusion with the chosen number of iterations, on group 2.
     """
     variant.check(background)
     if variant.estimated and background is not None:
         background.descriptors(store)  # refused before any work where there are none
-    parameters = {**protocol.parameters, **variant.parameters, "background": background.parameters if background else None}
+    over = background.parameters(variant.k) if background else None
+    parameters = {**protocol.parameters, **variant.parameters, "background": over}
     needed = fusion or variant.estimated
     logistic = low_shot_logistic(store, protocol, settings=settings)[0] if needed else None
     parameters |= {"logistic": logistic, "fusion": fusion}
@@ -179,6 +181,7 @@ def low_shot(
             background.n if background else 0,
             fusion=fusion,
             widest=keeper.widest if keeper else 0,
+            searched=background.other if background and background.takes_own(variant.k) else None,
             settings=settings,
         ),
         parameters=parameters,
@@ -239,7 +242,8 @@ class _Runs:
             self.worker.job.checkpoint(now=True, graphs=self.graphs, blocks=self.blocks, diffusions=self.diffusions)
             self.worker.advance(1)
         self._fuse_first_group()
-        return self._summary()
+        told = background and told_neighbors(graphs.store, own=background.takes_own(self.variant.k))
+        return {**self._summary(), "background": told}
 
     def _left(self, done: int) -> Iterator[tuple[int, int]]:
         for place in range(done, len(self.problems) * self.protocol.draws):
@@ -276,7 +280,7 @@ class _Runs:
         parts = [(self.store.array("background/vectors"), rows)]
         if self.variant.transductive:
             parts.append((self.store.array("tests/vectors"), problem.test_rows))
-        if len(rows) + len(problem.test_rows) * self.variant.transductive <= self.variant.k and graphs.fixed is None:
+        if len(rows) + len(problem.test_rows) * self.variant.transductive <= self.variant.k and not graphs.fixed:
             raise BadInput(
                 f"`k` is {self.variant.k}, but with few labels there are {len(rows)} images in the graph; give a smaller `k`"
             )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ..memory import StagePlan
 from ..store import Store
 from .low_shot import LowShot
+from .neighbors import plan_again
 from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, plan_diffuse, plan_graph, plan_neighbors
 from .settings import Settings
 
@@ -22,11 +23,13 @@ def plan_low_shot(
     *,
     fusion: bool,
     widest: int = 0,
+    searched: Store | None = None,
     settings: Settings,
 ) -> StagePlan:
     """Plan the protocol for one setting; with fusion, or a prior, logistic regression is asked block by block.
 
-    ``widest`` is the k of the widest graph for which the neighbors are searched.
+    ``widest`` is the k of the widest graph for which the neighbors are searched; ``searched`` the background, where that has
+    the neighbors that are taken, so that only others are searched in it.
     """
     dim = store.entry("background/vectors").shape[1]
     tests, n_classes = max(len(p.test_rows) for p in problems), max(p.n_classes for p in problems)
@@ -40,7 +43,9 @@ def plan_low_shot(
         beside += BLOCK_ROWS * (12 * d + 64 * n_classes)
     weighted = variant.weights.get("weighting", "constant") != "constant"
     plans = [
-        plan_neighbors(
+        plan_again(searched, max(moving, tests), settings)
+        if searched
+        else plan_neighbors(
             n_background or n, n, dim, k=wide, index="auto", train=True, budget=settings.budget, threads=settings.threads
         ),
         plan_graph(
@@ -69,7 +74,8 @@ def plan_low_shot(
             zhou=variant.eta.get("solver", "iterate") if "alpha" in variant.eta else None,
         ),
     ]
-    kept = plans[0].disk_bytes + 4 * n_background * dim if n_background else 0  # the background, searched, in its own store
+    own = 0 if searched else n_background
+    kept = plans[0].disk_bytes + 4 * own * dim if own else 0  # the background, searched, in its own store
     scratch = sum(plan.disk_bytes for plan in plans) + max(plan.scratch_bytes for plan in plans) + 4 * n * dim
     peak, least = (max(getattr(plan, name) for plan in plans) + beside for name in ("memory_bytes", "least_bytes"))
     work = f"{n:,} nodes, {n_classes:,} classes, {tests:,} tests"

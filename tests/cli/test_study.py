@@ -212,6 +212,17 @@ def test_a_study_prints_its_tables_and_writes_its_page(images, tmp_path):
     assert {claim["verdict"] for claim in record["claims"]} <= {"holds here", "does not hold here", "cannot be tested here"}
 
 
+def test_sizes_of_growing_backgrounds_are_a_list(images, tmp_path):
+    command = ["study", "table3", "--data", images / "s", "--background", images / "others", "--output", tmp_path / "out"]
+    options = ["--split", images / "split.json", "--k", "3", "--n-per-class", "1", "--draws", "1", "--max-iter", "2", *BUDGET]
+    printed = done(*command, *options, "--size", "40,20")
+    assert re.findall(r"^other (\d+)  ", printed, re.MULTILINE) == ["20", "40"]
+    ran = run(*command, *options, "--size", "20,many")
+    assert (ran.code, ran.error) == (2, "error: --size '20,many' is no list of numbers such as 1,2,5")
+    ran = run(*command, *options, "--size", "2,20")
+    assert (ran.code, ran.error) == (3, "error: --size 2 is not above --k = 3; leave it out, or lower --k")
+
+
 def test_a_store_without_tests_is_measured_once_a_study_has_halved_it(images, tmp_path):
     done("import", images / "x.npy", "--truth", images / "x_truth.npy", "--store", tmp_path / "alone", *BUDGET)
     done("reduce", "--store", tmp_path / "alone", "--dim", "0", *BUDGET)

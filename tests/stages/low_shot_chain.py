@@ -72,9 +72,22 @@ def naive_edges(ids, sims, *, weighting="constant", sigma=None, mutual=False):
 
 
 def naive_scores(
-    data, group, labelled, *, setting="none", transductive=False, others=0, weights=None, normalization="columns", **eta
+    data,
+    group,
+    labelled,
+    *,
+    setting="none",
+    transductive=False,
+    others=0,
+    table=None,
+    weights=None,
+    normalization="columns",
+    **eta,
 ):
-    """Dense scores of the tests of a group after each iteration, and their columns."""
+    """Dense scores of the tests of a group after each iteration, and their columns.
+
+    ``table`` has the neighbors of the others among themselves, in place of the nearest.
+    """
     X, truth, T, test_truth, other_X = data
     classes = [*group.base, *group.novel]
     test_rows = [i for i in range(len(T)) if test_truth[i] in classes]
@@ -82,7 +95,10 @@ def naive_scores(
     if setting == "in-domain":
         rows += [i for i in range(len(X)) if truth[i] in group.novel and i not in labelled]
     nodes = np.concatenate([unit(X[rows])] + [unit(T[test_rows])] * transductive + [unit(other_X[:others])])
-    ids, weight = naive_edges(*naive_neighbors(nodes, K), **(weights or {}))
+    ids, similarities = naive_neighbors(nodes, K)
+    if table is not None:
+        ids[-others:] = naive_completed(nodes, len(nodes) - others, table)
+    ids, weight = naive_edges(ids, similarities, **(weights or {}))
     W = naive_w(ids, weight)
     seeds, columns = range(len(labelled)), [classes.index(truth[i]) for i in labelled]
     if "solver" in eta:
@@ -97,6 +113,15 @@ def naive_scores(
         queries = naive_neighbors(nodes, K, unit(T[test_rows]))[0]
     reached = [np.count_nonzero(each) / each.size for each in L]
     return [naive_query_scores(each, queries) for each in L], [classes.index(test_truth[i]) for i in test_rows], reached
+
+
+def naive_completed(nodes, n_seeds, table):
+    """For each node behind the seeds the best K of those that a table lists and the seeds."""
+    rows = []
+    for row, listed in enumerate(table, start=n_seeds):
+        known = np.concatenate([np.arange(n_seeds), n_seeds + listed])
+        rows.append(known[np.argsort(-(nodes[known] @ nodes[row]), kind="stable")[:K]])
+    return rows
 
 
 def naive_accuracies(scores, columns, n_base, **options):

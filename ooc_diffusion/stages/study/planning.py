@@ -30,6 +30,7 @@ def plan_study(
     background: str | None,
     split: str | None,
     *,
+    size: int | None,
     n_per_class: Sequence[int],
     draws: int,
     k: int,
@@ -56,7 +57,7 @@ def plan_study(
     graphs: dict[str, Any] = {"keeper": GraphKeeper(widest), **options}
     runs = [low_shot(images, protocol, Variant("in-domain", k=k), **graphs)]
     if background is not None and store_at(background):
-        other = open_background(images, background)
+        other = open_background(images, background, size=size)
         runs.append(low_shot(images, protocol, Variant("out-of-domain", True, k=k), background=other, **graphs))
     runs += [low_shot_logistic(images, protocol, **options), low_shot_knn(images, protocol, **options)]
     return {"stage": "study", "plans": [record["plan"] for _, record in runs]}
