@@ -353,13 +353,17 @@ def naive_list_search(X, lists, centroids, queries, k, probes):
     return np.array(found)
 
 
-def naive_zhou(neighbor_ids, weights, seeds, seed_classes, n_classes, alpha, n_iter=None):
+def naive_zhou(neighbor_ids, weights, seeds, seed_classes, n_classes, alpha, n_iter=None, *, mutual=False):
     """L_0 .. L_T of L_{t+1} = α 𝒲 L_t + (1 - α) L_0, 𝒲 = D^(-1/2) (W0 + W0ᵀ) D^(-1/2), dense float64; without T the limit alone.
 
-    The limit is (1 - α) (I - α 𝒲)^(-1) L_0, by inverting the matrix. Rows and columns of nodes without edges are zero in 𝒲.
+    The limit is (1 - α) (I - α 𝒲)^(-1) L_0, by elimination. Rows and columns of nodes without edges are zero in 𝒲. In a
+    ``mutual`` graph an edge is only where both of its ends list the other.
     """
     W0 = naive_w0(neighbor_ids, len(neighbor_ids), weights).toarray()
     S = W0 + W0.T
+    if mutual:
+        lists = naive_w0(neighbor_ids, len(neighbor_ids)).toarray() > 0
+        S *= lists & lists.T
     degrees = S.sum(axis=1)
     for i in range(len(S)):
         for j in range(len(S)):
@@ -369,7 +373,7 @@ def naive_zhou(neighbor_ids, weights, seeds, seed_classes, n_classes, alpha, n_i
     for node, label in zip(seeds, seed_classes, strict=True):
         L[node, label] = 1.0
     if n_iter is None:
-        return (1 - alpha) * np.linalg.inv(np.eye(len(S)) - alpha * S) @ L
+        return np.linalg.solve(np.eye(len(S)) - alpha * S, (1 - alpha) * L)
     result = [L]
     for _ in range(n_iter):
         result.append(alpha * S @ result[-1] + (1 - alpha) * L)

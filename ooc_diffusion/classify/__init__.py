@@ -2,7 +2,7 @@
 
 from ooc_diffusion.classify.fusion import choose_coefficient, fuse, log_scores, softmax
 from ooc_diffusion.classify.graph_logistic import EdgeSampler, Smoothness
-from ooc_diffusion.classify.knn import DEFAULT_VOTERS, knn_scores
+from ooc_diffusion.classify.knn import DEFAULT_VOTERS, count_votes, knn_scores, votes_bytes
 from ooc_diffusion.classify.logistic import LogisticModel, train_logistic, train_logistic_until
 from ooc_diffusion.classify.predictions import predict, top_k
 
@@ -12,6 +12,7 @@ __all__ = [
     "LogisticModel",
     "Smoothness",
     "choose_coefficient",
+    "count_votes",
     "fuse",
     "knn_scores",
     "log_scores",
@@ -20,4 +21,5 @@ __all__ = [
     "top_k",
     "train_logistic",
     "train_logistic_until",
+    "votes_bytes",
 ]

@@ -6,16 +6,14 @@ import numpy as np
 
 from ooc_diffusion.errors import BadInput
 
-__all__ = ["DEFAULT_VOTERS", "knn_scores"]
+__all__ = ["DEFAULT_VOTERS", "count_votes", "knn_scores", "votes_bytes"]
 
 DEFAULT_VOTERS = 5
 
 # Queries per search, padded: faiss takes another path for a few queries than for many, with other last bits.
 _SUB_BLOCK = 1024
-# The most that similarity adds to a count of votes. Far below 1, so that it never outvotes and hardly moves the confidence.
-_TIE_BREAK = 2.0**-7
-# The same as a part of a score that is a fraction.
-_RELATIVE_TIE_BREAK = 2.0**-20
+# Of 8 bytes, for each class of a row: votes, their shares and sums, the order, all of it sorted, and the bits of the scores.
+_ARRAYS_PER_CLASS = 14
 
 
 def knn_scores(
@@ -47,9 +45,7 @@ def knn_scores(
     Returns
     -------
     ndarray of float32, shape (b, C)
-        Votes per class. Among classes with equal votes, the larger sum of similarities is ahead by a fraction below 1/128 (of
-        a part of a million of the score, where votes are divided); exactly equal sums leave equal scores. Classes without votes
-        have 0.
+        Those of `count_votes`.
 
     Raises
     ------
@@ -61,8 +57,7 @@ def knn_scores(
     The baseline without background at the end of section 4.3 (k = 1000 there): 0 iterations of diffusion, so that the score of a
     query is the sum over its k nearest seeds of the rows of L_0, whose columns are one-hot divided by their sums, the numbers of
     seeds: with ``by_class_size``, s_c = (seeds of class c among the k nearest) / (seeds of class c). Without the division the
-    classes with most seeds win wherever k is large. The fraction is the rank of the class among those of equal votes rather than
-    the similarity itself: it has no unit, is never negative, and survives float32.
+    classes with most seeds win wherever k is large.
     """
     import faiss
 
@@ -77,48 +72,68 @@ def knn_scores(
         rows = min(_SUB_BLOCK, len(query_block) - start)
         padded[:rows] = query_block[start : start + rows]
         sims, ids = faiss.knn(padded, seeds, k, metric=faiss.METRIC_INNER_PRODUCT)
-        result[start : start + rows] = _count(labels[ids[:rows]], sims[:rows], n_classes, sizes)
+        result[start : start + rows] = count_votes(labels[ids[:rows]], sims[:rows], n_classes, sizes)
     return result
 
 
-def _count(voters: np.ndarray, sims: np.ndarray, n_classes: int, sizes: np.ndarray | None = None) -> np.ndarray:
-    """Votes float64 (b, C) plus the tie break, from the classes and similarities of the neighbors, both (b, k).
+def count_votes(voters: np.ndarray, sims: np.ndarray, n_classes: int, sizes: np.ndarray | None = None) -> np.ndarray:
+    """Votes for each class, those of equal ones told apart by similarity.
 
-    With ``sizes`` (C,) votes are divided by them; fractions that differ do so by about as much as the tie break, or more, for up
-    to 1000 voters and 1000 seeds per class.
+    Parameters
+    ----------
+    voters : ndarray of int, shape (b, k)
+        Classes of the neighbors of each query.
+    sims : ndarray of float32, shape (b, k)
+        Their similarities.
+    n_classes : int
+        Number of classes C.
+    sizes : ndarray of int, shape (C,), optional
+        Divide the votes of each class by this. Default: they stay as they are.
+
+    Returns
+    -------
+    ndarray of float32, shape (b, C)
+        A score is that number in float32, raised by the last bits that it takes so that the scores of a row are ordered by votes
+        (divided), and among classes with equal ones by the sum of their similarities. Exactly equal sums leave equal scores;
+        classes without votes have 0.
+
+    Notes
+    -----
+    With few seeds per class equal votes are the rule, and all of several hundred classes may have them: a part of the score that
+    grows with the similarity would either not be told apart in float32, or outvote. The numbers of seeds are below 2**26, so that
+    different fractions are different in float64.
     """
-    cells = voters + n_classes * np.arange(len(voters))[:, None]
+    result = np.empty((len(voters), n_classes), np.float32)
+    for first in range(0, len(voters), _SUB_BLOCK):
+        rows = slice(first, first + _SUB_BLOCK)
+        result[rows] = _count(voters[rows], sims[rows], n_classes, sizes)
+    return result
+
+
+def votes_bytes(k: int, n_classes: int) -> int:
+    """Return what `count_votes` takes besides its arguments and its result."""
+    return _SUB_BLOCK * (24 * k + 8 * _ARRAYS_PER_CLASS * n_classes)
+
+
+def _count(voters: np.ndarray, sims: np.ndarray, n_classes: int, sizes: np.ndarray | None) -> np.ndarray:
+    cells = (voters + n_classes * np.arange(len(voters))[:, None]).ravel()
     size = len(voters) * n_classes
-    votes = np.bincount(cells.ravel(), minlength=size).reshape(-1, n_classes)
-    summed = np.bincount(cells.ravel(), weights=sims.ravel(), minlength=size).reshape(-1, n_classes)
-    if sizes is None:
-        return votes + _TIE_BREAK * _rank_share(votes, summed)
-    shares = votes / np.maximum(sizes, 1)
-    return shares * (1.0 + _RELATIVE_TIE_BREAK * _rank_share(shares, summed))
+    votes = np.bincount(cells, minlength=size).reshape(-1, n_classes)
+    summed = np.bincount(cells, weights=sims.ravel(), minlength=size).reshape(-1, n_classes)
+    return _in_order(votes.astype(np.float64) if sizes is None else votes / np.maximum(sizes, 1), summed)
 
 
-def _rank_share(votes: np.ndarray, summed: np.ndarray) -> np.ndarray:
-    """Rank of each class among those of its row with the same votes, by summed similarity, as a share below 1 of them.
-
-    At most k / v classes have v votes, so a step is never below v / k: float32 tells the steps apart for any k below 60 000.
-    """
-    order = np.lexsort((summed, votes), axis=1)
-    v = np.take_along_axis(votes, order, axis=1)
-    s = np.take_along_axis(summed, order, axis=1)
-    place = np.broadcast_to(np.arange(votes.shape[1]), v.shape)
-    starts = np.ones(v.shape, dtype=bool)
-    starts[:, 1:] = v[:, 1:] != v[:, :-1]
-    # The last class with a smaller sum in the same group of equal votes decides the rank: equal sums share one.
-    steps = starts.copy()
-    steps[:, 1:] |= s[:, 1:] != s[:, :-1]
-    group_first = np.maximum.accumulate(np.where(starts, place, 0), axis=1)
-    rank = np.maximum.accumulate(np.where(steps, place, 0), axis=1) - group_first
-    ends = np.ones(v.shape, dtype=bool)
-    ends[:, :-1] = starts[:, 1:]
-    group_end = np.minimum.accumulate(np.where(ends, place, v.shape[1])[:, ::-1], axis=1)[:, ::-1]
-    share = np.where(v > 0, rank / (group_end - group_first + 1), 0.0)
-    result = np.empty(votes.shape)
-    np.put_along_axis(result, order, share, axis=1)
+def _in_order(shares: np.ndarray, summed: np.ndarray) -> np.ndarray:
+    """Return shares (b, C), 0 or more, as float32 that are ordered by share, then sum: each raised as little as that takes."""
+    order = np.lexsort((summed, shares), axis=1)
+    ordered, sums = (np.take_along_axis(values, order, axis=1) for values in (shares, summed))
+    place = np.zeros(order.shape, np.int64)  # among the different pairs of the row
+    place[:, 1:] = np.cumsum((ordered[:, 1:] != ordered[:, :-1]) | (sums[:, 1:] != sums[:, :-1]), axis=1)
+    # as integers, float32 above zero stand in their own order, and the next one is the next number
+    bits = ordered.astype(np.float32).view(np.int32) - place
+    bits = np.maximum.accumulate(bits, axis=1) + place
+    result = np.empty(order.shape, np.float32)
+    np.put_along_axis(result, order, bits.astype(np.int32).view(np.float32), axis=1)
     return result
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from .options import STORE, common_options, refuse_unread, typed
+from .variants import edge_options, refuse_unread_edges
 
 K = click.option("--k", type=click.IntRange(min=1), default=30, show_default=True, help="Neighbors per image, itself included.")
 INDEX = click.option(
@@ -73,23 +74,7 @@ def neighbors_command(store: str, add: bool, **options: Any) -> dict[str, Any]:
 @click.command("graph")
 @STORE
 @click.option("--k", type=click.IntRange(min=1), help="Neighbors per node.  [default: as many as were searched for]")
-@click.option(
-    "--weighting",
-    type=click.Choice(["constant", "gaussian", "meaningful"]),
-    default="constant",
-    show_default=True,
-    help="Weight of an edge: 1, exp(-x²/σ²) of the distance x, or s (1 - exp(-λ s))^k, s falling from 1 at the first neighbor "
-    "to 0 at the last.",
-)
-@click.option(
-    "--sigma", type=click.FloatRange(0, min_open=True), default=0.5, show_default=True, help="σ of --weighting gaussian."
-)
-@click.option(
-    "--rate", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, help="λ of --weighting meaningful."
-)
-@click.option(
-    "--mutual", is_flag=True, help="Keep an edge only where both images list each other; images may then lose all edges."
-)
+@edge_options
 @click.option("--exact", is_flag=True, help="Look for the seeds among the neighbors of the background exactly, not by lists.")
 @click.option(
     "--target-recall",
@@ -109,8 +94,7 @@ def graph_command(store: str, **options: Any) -> dict[str, Any]:
     """
     from ..stages.graph import graph
 
-    refuse_unread(options["weighting"] == "gaussian", "sigma", "--weighting gaussian")
-    refuse_unread(options["weighting"] == "meaningful", "rate", "--weighting meaningful")
+    refuse_unread_edges(options)
     refuse_unread(not options["exact"], "target_recall", "search by lists, without --exact")
     return graph(store, **options)
 

@@ -10,7 +10,18 @@ from typing import Any
 import click
 
 from ..errors import BadOption
-from .options import STORE, Command, common_options, refuse_unread
+from .options import STORE, Command, common_options, refuse_unread, typed
+from .variants import (
+    EDGE_NAMES,
+    ETA_NAMES,
+    PRIOR_NAMES,
+    edge_arguments,
+    edge_options,
+    eta_arguments,
+    eta_options,
+    refuse_unread_edges,
+    refuse_unread_eta,
+)
 
 LABELS = click.option(
     "--labels", required=True, type=click.Path(), help="CSV with the columns path,label (or row,label): the few labelled images."
@@ -30,6 +41,8 @@ def precision(limits: str) -> Callable[[Command], Command]:
     return click.option("--precision", type=kinds, default="float32", show_default=True, help=_STORED + limits)
 
 
+# Options of evaluate for the protocol of the paper alone.
+_PAPER = ("split", "setting", "background", "size", "k", "draws_to")
 METHOD = click.option(
     "--method",
     type=click.Choice(["fusion", "diffusion", "logistic", "graph-logistic", "knn"]),
@@ -52,53 +65,7 @@ METHOD = click.option(
     help="Which images get scores: the tests, or all in the graph; auto: tests where there are any.",
 )
 @N_ITER
-@click.option(
-    "--normalization",
-    type=click.Choice(["columns", "none", "rows", "sinkhorn", "gamma"]),
-    default="columns",
-    show_default=True,
-    help="η: every class has the same mass (columns), every image (rows), both (sinkhorn); none; or Γ_r of Markov clustering. "
-    "rows, sinkhorn, gamma and --reset take all classes in every iteration, with 8 bytes of disk per image and class.",
-)
-@click.option("--reset", is_flag=True, help="Set labelled images back to their labels after each iteration.")
-@click.option(
-    "--power",
-    type=click.FloatRange(1, 2, min_open=True),
-    default=2.0,
-    show_default=True,
-    help="r of gamma, the power of each entry.",
-)
-@click.option(
-    "--prior",
-    metavar="FILE|estimate",
-    help="How frequent the classes are, for columns and sinkhorn: a CSV class,frequency, or what logistic regression on the "
-    "labelled images predicts for all in the graph.  [default: all the same]",
-)
-@click.option(
-    "--prior-power", type=click.FloatRange(0), default=1.0, show_default=True, help="Power that these frequencies are raised to."
-)
-@click.option(
-    "--alpha",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="α of Zhou's diffusion, L ← α 𝒲 L + (1 - α) L_0 with the symmetric 𝒲, for columns and none.  [default: L ← W L]",
-)
-@click.option(
-    "--solver",
-    type=click.Choice(["iterate", "conjugate-gradient"]),
-    default="iterate",
-    show_default=True,
-    help="With --alpha: --n-iter iterations, or their limit, with twice the memory for each column.",
-)
-@click.option(
-    "--tolerance",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=1e-5,
-    show_default=True,
-    help="Relative residual at which conjugate-gradient ends.",
-)
-@click.option(
-    "--max-steps", type=click.IntRange(min=1), default=1000, show_default=True, help="Steps after which it ends with a warning."
-)
+@eta_options
 @precision("Not with rows, sinkhorn, gamma, --reset, --alpha or a GPU.")
 @common_options
 def diffuse_command(store: str, **options: Any) -> dict[str, Any]:
@@ -112,11 +79,7 @@ def diffuse_command(store: str, **options: Any) -> dict[str, Any]:
     """
     from ..stages.diffuse import diffuse
 
-    refuse_unread(options["normalization"] == "gamma", "power", "--normalization gamma")
-    refuse_unread(options["prior"] is not None, "prior_power", "--prior")
-    refuse_unread(options["alpha"] is not None, "solver", "--alpha")
-    for name in ("tolerance", "max_steps"):
-        refuse_unread(options["solver"] == "conjugate-gradient", name, "--solver conjugate-gradient")
+    refuse_unread_eta(options)
     return diffuse(store, **options)
 
 
@@ -181,33 +144,59 @@ def classify_command(store: str, **options: Any) -> dict[str, Any]:
     "tests.  [default: none]",
 )
 @click.option("--background", metavar="DIR", help="For paper: the other store, its role background.")
-@click.option("--size", type=click.IntRange(min=1), help="For paper: images of that store, the first ones.  [default: all]")
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    help="For paper: images of that store, the first ones.  [default: all, with the neighbors that they have]",
+)
 @click.option("--k", type=click.IntRange(min=1), help="For paper: neighbors per image.  [default: 30]")
+@click.option(
+    "--draws-to",
+    type=click.Path(),
+    metavar="DIR",
+    help="For paper: write the labelled images of each draw to this folder, as CSV files for diffuse --labels.",
+)
+@edge_options
+@eta_options
 @common_options
 def evaluate_command(store: str, n_per_class: str, protocol: str, **options: Any) -> dict[str, Any]:
     """Measure all methods with few labels per class, drawn several times.
+
+    The options from --weighting to --max-steps are those of graph and diffuse, for --protocol paper: diffusion, alone and
+    fused, is measured with the variant that they make.
 
     \b
     Examples:
       ooc-diffusion evaluate --store s --n-per-class 1,2,5 --json
       ooc-diffusion evaluate --store s --protocol paper --split split.json --setting in-domain
       ooc-diffusion evaluate --store s --protocol paper --split split.json --setting out-of-domain --background others
+      ooc-diffusion evaluate --store s --protocol paper --split split.json --weighting gaussian --sigma 0.4
     """
-    from ..stages.evaluate import evaluate
-    from ..stages.evaluate_paper import evaluate_paper
-
     try:
         sizes = [int(n) for n in n_per_class.split(",")]
     except ValueError:
         raise BadOption(f"--n-per-class {n_per_class!r} is no list of numbers such as 1,2,5") from None
-    given = {name: value for name, value in options.items() if value is not None}
     if protocol == "paper":
-        if "split" not in given:
-            raise BadOption("--protocol paper needs --split FILE; `ooc-diffusion split` writes one")
-        if given.pop("precision") != "float32":
-            raise BadOption("--precision is not for --protocol paper, which diffuses in float32; leave it out")
-        return evaluate_paper(store, n_per_class=sizes, **given)
-    more = [name for name in ("split", "setting", "background", "size", "k") if name in given]
-    if more:
-        raise BadOption(f"--{more[0]} is for --protocol paper; give both, or neither")
-    return evaluate(store, n_per_class=sizes, **given)
+        return _evaluate_paper(store, n_per_class=sizes, **options)
+    from ..stages.evaluate import evaluate
+
+    for name in (*_PAPER, *EDGE_NAMES, *ETA_NAMES, *PRIOR_NAMES):
+        if typed(name):
+            raise BadOption(f"--{name.replace('_', '-')} is for --protocol paper; give both, or neither")
+        del options[name]
+    return evaluate(store, n_per_class=sizes, **{name: value for name, value in options.items() if value is not None})
+
+
+def _evaluate_paper(store: str, **options: Any) -> dict[str, Any]:
+    from ..stages.evaluate_paper import evaluate_paper
+
+    if options["split"] is None:
+        raise BadOption("--protocol paper needs --split FILE; `ooc-diffusion split` writes one")
+    if options.pop("precision") != "float32":
+        raise BadOption("--precision is not for --protocol paper, which diffuses in float32; leave it out")
+    refuse_unread_edges(options)
+    refuse_unread_eta(options)
+    refuse_unread(options["solver"] == "iterate", "max_iter", "--solver iterate")
+    made: dict[str, Any] = {"weights": edge_arguments(options), "eta": eta_arguments(options)}
+    given = {name: value for name, value in options.items() if value is not None and name not in (*EDGE_NAMES, *ETA_NAMES)}
+    return evaluate_paper(store, **given, **made)

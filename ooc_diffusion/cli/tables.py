@@ -205,6 +205,7 @@ def _show_evaluate(record: dict[str, Any]) -> None:
 
 def _show_evaluate_paper(record: dict[str, Any]) -> None:
     from ..report import accuracy_table_text
+    from ..stages.low_shot_background import neighbors_text
     from ..stages.page import make_paper_evaluation
 
     for group in record["accuracy"]:
@@ -214,14 +215,23 @@ def _show_evaluate_paper(record: dict[str, Any]) -> None:
     rows = [
         [
             n,
-            *(str(chosen[key]) for key in ("n_iter", "coefficient", "neighbors")),
+            "limit" if chosen["n_iter"] is None else str(chosen["n_iter"]),
+            *(str(chosen[key]) for key in ("coefficient", "neighbors")),
             *(f"{chosen['logistic'][key]:g}" for key in ("learning_rate", "weight_decay", "batch_size", "n_steps")),
         ]
         for n, chosen in record["chosen"].items()
     ]
+    if record["variant"]:
+        click.echo(
+            "variant: " + ", ".join(f"{key.replace('_', ' ')} {_number(value)}" for key, value in record["variant"].items())
+        )
     click.echo(f"chosen on group 1 by {record['by']}")
     logistic = ["learning rate", "weight decay", "batch size", "steps"]
     _table(["n", "iterations", "weight of logistic regression", "neighbors of kNN", *logistic], rows)
+    if "draws" in record:
+        click.echo(f"labelled images: {record['draws']}")
+    if record["neighbors"]:
+        click.echo(f"among the images of the background: {neighbors_text(record['neighbors'])}")
     click.echo(f"{record['seconds']:.1f} s, peak memory {format_size(record['peak_memory_bytes'])}")
     _show_before(record)
 

@@ -86,10 +86,11 @@ def diffuse(
         With ``alpha``: ``n_iter`` iterations, or the limit of infinitely many, solved for by conjugate gradients, which do not
         look at ``n_iter`` nor allow ``every_iteration``. Default ``"iterate"``.
     tolerance : float
-        Conjugate gradients end where the residual of each column is this part of its right side. Default 1e-5: L is stored as
-        float32, in which it gets no smaller than some 1e-7 / (1 - ``alpha``).
+        Conjugate gradients end where the residual of each entry is at most this part of the entry itself, so that those of nodes
+        far from the seeds are as exact, relatively, as others; entries below 1e-30 are not looked at. Default 1e-5: L is stored
+        as float32, which hardly holds less than 1e-6.
     max_steps : int
-        Or after so many steps, with a warning. Default 1000.
+        Or after so many steps, with a warning. A label goes one edge further with each. Default 1000.
     memory_budget : str, int or MemoryBudget
         Limit on anonymous and shared memory, default ``"auto"``. The result does not depend on it.
     threads : int, optional

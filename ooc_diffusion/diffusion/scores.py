@@ -63,7 +63,7 @@ class Diffusion:
     solver : {"iterate", "conjugate-gradient"}
         With ``alpha``: T iterations, or their limit, solved for.
     tolerance : float
-        Residual of each column, relative to its right side, at which conjugate gradients end.
+        Residual of each entry, relative to the entry itself, at which conjugate gradients end.
     max_steps : int
         Steps after which they end anyway.
     """

@@ -35,6 +35,25 @@ def weighted_dots(A, B, row_scale, partial, out):
 
 
 @nb.njit(cache=True, nogil=True, parallel=True)
+def largest_ratios(R, X, row_scale, least, partial, out):
+    """Find the largest ``|R| / X`` of each column: at most 1, which stands for an entry of X of 0 and below, too.
+
+    Entries with ``R² D`` of at most ``least``, one for each column, are left out.
+    """
+    for block in nb.prange(partial.shape[0]):
+        partial[block, :] = 0.0
+        for i in range(block * SUM_ROWS, min((block + 1) * SUM_ROWS, R.shape[0])):
+            degree = _degree(row_scale[i])
+            for c in range(R.shape[1]):
+                r = abs(np.float64(R[i, c]))
+                if degree * r * r > least[c]:
+                    x = np.float64(X[i, c])
+                    partial[block, c] = max(partial[block, c], r / x if r < x else 1.0)
+    for c in range(out.shape[0]):
+        out[c] = partial[:, c].max()
+
+
+@nb.njit(cache=True, nogil=True, parallel=True)
 def add_scaled(A, factors, out):
     """Add ``factors * A`` to ``out``, a factor for each column."""
     for i in nb.prange(A.shape[0]):

@@ -1,6 +1,6 @@
 """The k nearest neighbors: faiss indexes, searching in blocks, merging, recall."""
 
-from .completion import Entering, entering, entering_bytes, reach_for
+from .completion import Entering, entered_lists, entering, entering_bytes, reach_for
 from .counts import Counts, count_search
 from .exact import DATABASE_ROWS, QUERY_ROWS
 from .foreign_index import ForeignIndex, foreign_bytes
@@ -14,7 +14,17 @@ from .nearest import assign_lists
 from .own_table import best_first, check_ids, check_similarities, distinct, require_products
 from .permute import inverse, permuted, row_bytes
 from .rates import Rates, longer, measure_rates, some_vectors
-from .recall import CLOSE, SAMPLES, Sample, draw_sample, measure_recall, measure_share, probes_for, recall_of_table
+from .recall import (
+    CLOSE,
+    SAMPLES,
+    Sample,
+    count_hits,
+    draw_sample,
+    measure_recall,
+    measure_until_known,
+    probes_for,
+    recall_of_table,
+)
 from .search import INDEXES, choose_index, index_bytes, resolve_device, search, search_bytes
 from .training import train_centroids
 
@@ -40,9 +50,11 @@ __all__ = [
     "check_ids",
     "check_similarities",
     "choose_index",
+    "count_hits",
     "count_search",
     "distinct",
     "draw_sample",
+    "entered_lists",
     "entering",
     "entering_bytes",
     "foreign_bytes",
@@ -53,7 +65,7 @@ __all__ = [
     "longer",
     "measure_rates",
     "measure_recall",
-    "measure_share",
+    "measure_until_known",
     "merge_neighbors",
     "n_lists",
     "n_probes",

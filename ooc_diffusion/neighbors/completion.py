@@ -7,7 +7,7 @@ centroid c, x·s = c·s + (x - c)·s, and the last is at most |x - c| |s|, mostl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,12 @@ _ROUNDING = 1e-4
 _LEAST_RADIUS = 1e-3
 # Lists that go together and are compared with seeds at once, vectors of one of them, and seeds that are compared with centroids.
 _LISTS, _ROWS, _SEEDS = 64, 2**13, 2**12
+# Vectors of lists that go together, but for a longer list; and vectors whose seeds are returned at once.
+_MOST_ROWS = 2**16
+# What a seed of zeros needs where a list asks for no more than its product, 0.
+_LEAST_REACH = -1e30
+# What rounding may take from a cumulative share.
+_SHARE_ROUNDING = 1e-9
 # Reach is rounded up to such steps, so that rounding elsewhere does not decide.
 _STEPS = 64
 
@@ -83,11 +89,8 @@ def entering(
     Entering
         For some lists, in their order.
     """
-    count = len(lists.centroids)
     tailed, norms = Tailed.of(seeds), _norms(seeds)
-    done = np.searchsorted(lists.starts[::_LISTS], start, side="right") - 1  # the same lists always go together
-    begins = range(_LISTS * int(done), count, _LISTS) if start < lists.starts[-1] else range(0)
-    tasks = ((lists, tailed, norms, least, reach, k, range(begin, min(begin + _LISTS, count))) for begin in begins)
+    tasks = ((lists, tailed, norms, least, reach, k, part) for part in _parts(lists, least, start, exact=reach is None))
     with one_blas_thread():
         yield from in_order(_enter, tasks, threads=threads)
 
@@ -96,50 +99,117 @@ def entering_bytes(n: int, n_seeds: int, d: int, *, k: int) -> int:
     """Return the bytes that one thread takes: a piece of a list, its best seeds, seeds near lists, what is known of seeds."""
     held = min(n, _ROWS)
     asking = _SEEDS * (4 * d + 8 * _LISTS) + n_seeds * (4 * _LISTS + 4 + Tailed.bytes(d))
-    return held * 10 * d + held * (key_bytes(k) + Tailed.bytes(d)) + Bounded.bytes(d) + asking
+    found = 2 * 8 * k * min(n, _MOST_ROWS)  # put together, and what waits to be asked for
+    return held * 10 * d + held * (key_bytes(k) + Tailed.bytes(d)) + Bounded.bytes(d) + asking + found
 
 
 def reach_for(
-    lists: OrderedLists, seeds: np.ndarray, least: np.ndarray, pairs: tuple[np.ndarray, np.ndarray], *, target_recall: float
-) -> float:
+    lists: OrderedLists,
+    seeds: np.ndarray,
+    least: np.ndarray,
+    entered: tuple[np.ndarray, np.ndarray, np.ndarray],
+    *,
+    target_recall: float,
+) -> float | None:
     """Return the reach that a recall takes, from the lists that some seeds enter.
 
     Parameters
     ----------
     lists, seeds, least
         As for `entering`.
-    pairs : tuple of numpy.ndarray of shape (m,)
-        Positions, ascending, and the seed that enters the list of each, as `entering` without reach finds them.
+    entered : tuple of numpy.ndarray of shape (m,)
+        Lists, the seed that enters some of each, and how many; see `entered_lists`.
     target_recall : float
         What the recall is to be at least. Half the width of its 95 % interval is added, where that is possible.
 
     Returns
     -------
-    float
+    float or None
+        None where none does: a seed that is all zeros is as near to each list as its norm says, whatever the reach.
     """
-    positions, some = pairs
-    numbers, place = np.unique(np.searchsorted(lists.starts, positions, side="right") - 1, return_inverse=True)
+    of_lists, some, times = entered
+    numbers, place = np.unique(of_lists, return_inverse=True)
     radii, asked = np.array([_about(lists, least, int(number), exact=False) for number in numbers]).T
     vectors = seeds[some]
     near = np.einsum("md,md->m", lists.centroids[numbers[place]], vectors, dtype=np.float64)
-    needed = (asked[place] - near) / (radii[place] * _norms(vectors))
-    seeds_there, owner = np.unique(some, return_inverse=True)
-    counts = np.bincount(owner, minlength=len(seeds_there))
-    for reach in np.quantile(needed, np.linspace(min(target_recall, 1.0), 1, 101)):
-        rounded = float(np.ceil(reach * _STEPS) / _STEPS)
-        recall, uncertainty = share(np.bincount(owner, needed <= rounded, minlength=len(seeds_there)), counts)
-        if recall >= min(1.0, target_recall + uncertainty):
+    missing, across = asked[place] - near, radii[place] * _norms(vectors)
+    needed = np.divide(missing, across, out=np.where(missing > 0, np.inf, _LEAST_REACH), where=across > 0)
+    _, owner = np.unique(some, return_inverse=True)
+    counts, order = np.bincount(owner, times), np.argsort(needed)
+    shares = np.cumsum(times[order]) / times.sum()
+    for wanted in np.linspace(min(target_recall, 1.0), 1, 101):
+        reach = needed[order[np.searchsorted(shares, wanted - _SHARE_ROUNDING)]]
+        if reach == np.inf:
             break
-    return rounded
+        rounded = float(np.ceil(reach * _STEPS) / _STEPS)
+        recall, uncertainty = share(np.bincount(owner, (needed <= rounded) * times), counts)
+        if recall >= min(1.0, target_recall + uncertainty):
+            return rounded
+    return None
+
+
+def entered_lists(lists: OrderedLists, parts: Iterable[Entering], n_seeds: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return which lists seeds enter, and how often; what is held does not grow with the vectors of a list.
+
+    Parameters
+    ----------
+    lists : OrderedLists
+        The background.
+    parts : iterable of Entering
+        From the first position on.
+    n_seeds : int
+        How many seeds there are.
+
+    Returns
+    -------
+    numbers, seeds, times : numpy.ndarray of shape (m,), int64
+    """
+    position, pairs, times = 0, [], []
+    for part in parts:
+        positions = np.repeat(np.arange(position, position + len(part.counts)), part.counts)
+        numbers = np.searchsorted(lists.starts, positions, side="right") - 1
+        some, often = np.unique(numbers * n_seeds + part.seeds, return_counts=True)
+        pairs.append(some)
+        times.append(often)
+        position += len(part.counts)
+    numbers, seeds = np.divmod(np.concatenate(pairs), n_seeds)
+    return numbers, seeds, np.concatenate(times)
 
 
 def _norms(vectors: np.ndarray) -> np.ndarray:
     return np.sqrt(np.einsum("sd,sd->s", vectors, vectors))
 
 
-def _pieces(lists: OrderedLists, least: np.ndarray, number: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+@dataclass(frozen=True)
+class _Part:
+    """Lists that are compared together; of a long one a part of its rows, and what `_about` says of it."""
+
+    numbers: range
+    rows: slice | None = None
+    about: tuple[float, float] | None = None
+
+
+def _parts(lists: OrderedLists, least: np.ndarray, start: int, *, exact: bool) -> Iterator[_Part]:
+    """Yield all lists part by part, the same ones however many threads there are; leave out those that end before ``start``."""
+    count, begin, starts = len(lists.centroids), 0, lists.starts
+    while begin < count:
+        most = np.searchsorted(starts, starts[begin] + _MOST_ROWS, side="right") - 1
+        end = min(max(begin + 1, int(most)), begin + _LISTS, count)
+        numbers, rows = range(begin, end), range(int(starts[begin]), int(starts[end]), _MOST_ROWS)
+        if len(rows) > 1 and rows.stop > start:
+            about = _about(lists, least, begin, exact=exact)
+            parts = (slice(first, min(first + _MOST_ROWS, rows.stop)) for first in rows)
+            yield from (_Part(numbers, part, about) for part in parts if part.stop > start)
+        elif rows.stop > start:
+            yield _Part(numbers)
+        begin = end
+
+
+def _pieces(
+    lists: OrderedLists, least: np.ndarray, number: int, rows: slice | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the vectors of a list, and the k-th similarity of each, piece by piece: a list of white images may be very long."""
-    begin, end = int(lists.starts[number]), int(lists.starts[number + 1])
+    begin, end = (int(lists.starts[number]), int(lists.starts[number + 1])) if rows is None else (rows.start, rows.stop)
     for first in range(begin, max(end, begin + 1), _ROWS):
         part = slice(first, min(first + _ROWS, end))
         yield np.ascontiguousarray(lists.vectors[part], np.float32), np.asarray(least[part])
@@ -160,17 +230,20 @@ def _about(lists: OrderedLists, least: np.ndarray, number: int, *, exact: bool) 
 
 
 def _enter(
-    lists: OrderedLists, seeds: Tailed, norms: np.ndarray, least: np.ndarray, reach: float | None, k: int, numbers: range
+    lists: OrderedLists, seeds: Tailed, norms: np.ndarray, least: np.ndarray, reach: float | None, k: int, part: _Part
 ) -> Entering:
+    numbers = part.numbers
     read_ahead(lists.vectors, lists.starts[numbers.stop], lists.starts[min(numbers.stop + _LISTS, len(lists.centroids))])
-    radii, asked = np.array([_about(lists, least, number, exact=reach is None) for number in numbers]).T
+    known = [part.about or _about(lists, least, number, exact=reach is None) for number in numbers]
+    radii, asked = np.array(known).T
     centroids = lists.centroids[numbers.start : numbers.stop]
     asking = _asking(centroids, radii if reach is None else reach * radii, asked, seeds.vectors, norms)
     bounded = Bounded(seeds.vectors.shape[1])
-    parts = []
+    found = []
     for number, some in zip(numbers, asking, strict=True):
-        parts += [_enter_list(vectors, bound, seeds, some, k, bounded) for vectors, bound in _pieces(lists, least, number)]
-    return Entering(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        pieces = _pieces(lists, least, number, part.rows)
+        found += [_enter_list(vectors, bound, seeds, some, k, bounded) for vectors, bound in pieces]
+    return Entering(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
 
 
 def _asking(

@@ -20,7 +20,7 @@ _BLOCKS = 16
 _MOST_PROBES = 2**24
 MOST_MEMORY_PROBES = _MOST_PROBES // MOST_QUERIES
 # The lists nearest to a vector are looked for among so many times as many around its own.
-_AROUND, _FEWEST_AROUND = 8, 512
+_AROUND, _FEWEST_AROUND = 8, 1024
 # Rows of a list that are multiplied at once, and products: these stay in a core's cache until they are looked through.
 _LIST_ROWS = 2**11
 _PRODUCTS, _TILE_ROWS = 2**18, 2**12

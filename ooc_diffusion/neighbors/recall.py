@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,11 +65,11 @@ def draw_sample(vectors: np.ndarray, *, k: int, n_samples: int = SAMPLES, seed: 
     Sample
     """
     rng = np.random.default_rng([seed, _STREAM])
-    return _search_exactly(vectors, rng.choice(len(vectors), min(n_samples, len(vectors)), replace=False), k)
+    rows = rng.choice(len(vectors), min(n_samples, len(vectors)), replace=False)
+    return _search_exactly(vectors, np.sort(rows), k)
 
 
 def _search_exactly(vectors: np.ndarray, rows: np.ndarray, k: int) -> Sample:
-    rows = np.sort(rows)
     queries = np.ascontiguousarray(vectors[rows])
     ids, similarities = map(np.concatenate, zip(*search(vectors, queries, k=k), strict=True))
     return Sample(rows, ids, np.where(ids < 0, np.inf, similarities).min(axis=1).astype(np.float32), queries)
@@ -106,17 +107,43 @@ def recall_of_table(
         See `measure_recall`; where lists are given, ``visited``, too: the recall of a search of the same lists that compares
         vectors as they are. What the table has less was lost by comparing them in half precision.
     """
-    rows = np.random.default_rng([seed, _STREAM]).choice(len(vectors), min(MOST_SAMPLES, len(vectors)), replace=False)
-    counts, visited = np.empty((0, 2), np.int64), 0
-    for first in range(0, len(rows), SAMPLES):
-        sample = _search_exactly(vectors, rows[first : first + SAMPLES], k)
-        counts = np.concatenate([counts, _hits(sample, ids[sample.rows], vectors)])
+    visited = np.zeros(2, np.int64)
+
+    def hits(rows: np.ndarray) -> np.ndarray:
+        sample = _search_exactly(vectors, rows, k)
         if inverted is not None and probes is not None:
-            visited += int((_ranks(sample, inverted.lists, inverted.centroids) < probes).sum())
-        found = _measured(counts)
+            visited[:] += (_ranks(sample, inverted.lists, inverted.centroids) < probes).sum(), (sample.neighbors >= 0).sum()
+        return count_hits(sample, ids[rows], vectors)
+
+    found = measure_until_known(len(vectors), hits, seed=seed)
+    return found if inverted is None else {**found, "visited": visited[0] / max(1, visited[1])}
+
+
+def measure_until_known(n: int, hits: Callable[[np.ndarray], np.ndarray], *, seed: int) -> dict[str, float]:
+    """Measure a recall on random rows, 1000 at a time, until it is known to 1 %, or on 10 000 of them.
+
+    Parameters
+    ----------
+    n : int
+        How many rows there are.
+    hits : callable
+        From rows (s,), int64, ascending, to (s, 2): for each how many were found, and how many there are.
+    seed : int
+        Seed of the sample.
+
+    Returns
+    -------
+    dict
+        See `measure_recall`. Rows that are all there is leave nothing uncertain.
+    """
+    rows = np.random.default_rng([seed, _STREAM]).choice(n, min(MOST_SAMPLES, n), replace=False)
+    counts = np.empty((0, 2), np.int64)
+    for first in range(0, len(rows), SAMPLES):
+        counts = np.concatenate([counts, hits(np.sort(rows[first : first + SAMPLES]))])
+        found = _measured(counts, n)
         if found["uncertainty"] <= _UNCERTAINTY:
             break
-    return found if inverted is None else {**found, "visited": visited / max(1, int(counts[:, 1].sum()))}
+    return found
 
 
 def measure_recall(sample: Sample, found: np.ndarray, vectors: np.ndarray) -> dict[str, float]:
@@ -137,10 +164,10 @@ def measure_recall(sample: Sample, found: np.ndarray, vectors: np.ndarray) -> di
         ``recall``, the share of the true k nearest neighbors that the table has, or others that are as near (identical vectors
         come in thousands); ``uncertainty``, half the width of its 95 % interval; and ``samples``.
     """
-    return _measured(_hits(sample, found, vectors))
+    return _measured(count_hits(sample, found, vectors), len(vectors))
 
 
-def _hits(sample: Sample, found: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+def count_hits(sample: Sample, found: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """Return (s, 2): for each vector how many of its true neighbors, or as near ones, were found, and how many there are."""
     found = found[:, : sample.neighbors.shape[1]]
     there = np.array([np.isin(mine, truth[truth >= 0]) for truth, mine in zip(sample.neighbors, found, strict=True)])
@@ -153,16 +180,9 @@ def _hits(sample: Sample, found: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     return np.stack([np.minimum(there.sum(axis=1), true), true], axis=1)
 
 
-def _measured(counts: np.ndarray) -> dict[str, float]:
+def _measured(counts: np.ndarray, n: int) -> dict[str, float]:
     recall, uncertainty = share(*counts.T)
-    return {"recall": recall, "uncertainty": uncertainty, "samples": len(counts)}
-
-
-def measure_share(found: np.ndarray, wanted: np.ndarray, owners: np.ndarray) -> dict[str, float]:
-    """Return what `measure_recall` does, for pairs that are wanted, found, both or none, of sampled ``owners`` (m,)."""
-    some, owner = np.unique(owners, return_inverse=True)
-    recall, uncertainty = share(*(np.bincount(owner, flags, minlength=len(some)) for flags in (found & wanted, wanted)))
-    return {"recall": recall, "uncertainty": uncertainty, "samples": len(some)}
+    return {"recall": recall, "uncertainty": uncertainty * float(np.sqrt(1 - len(counts) / n)), "samples": len(counts)}
 
 
 def probes_for(sample: Sample, lists: np.ndarray, centroids: np.ndarray, *, target_recall: float) -> int:
@@ -198,11 +218,11 @@ def probes_for(sample: Sample, lists: np.ndarray, centroids: np.ndarray, *, targ
 def _ranks(sample: Sample, lists: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     """Return for each true neighbor (s, k) how many lists are nearer to its vector than its own; all where there is none."""
     ranks = np.full(sample.neighbors.shape, len(centroids))
-    halves = 0.5 * np.einsum("cd,cd->c", centroids, centroids)
-    for rank, vector, neighbors in zip(ranks, sample.vectors, sample.neighbors, strict=True):
+    halves, there = 0.5 * np.einsum("cd,cd->c", centroids, centroids), sample.neighbors >= 0
+    numbers = np.asarray(lists[np.where(there, sample.neighbors, 0)])
+    for rank, vector, number, known in zip(ranks, sample.vectors, numbers, there, strict=True):
         far = halves - centroids @ vector
-        known = neighbors >= 0
-        rank[known] = np.searchsorted(np.sort(far), far[lists[neighbors[known]]])
+        rank[known] = np.searchsorted(np.sort(far), far[number[known]])
     return ranks
 
 

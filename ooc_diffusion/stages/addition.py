@@ -20,7 +20,7 @@ from .listing import compare_names
 from .neighbors import PRECISIONS, search_again
 from .ordered_search import open_lists, rewrite_in_order, searches_at_once
 from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, plan_add
-from .settings import Record, Settings, Worker, open_store, run_stage
+from .settings import ROLES, Record, Settings, Worker, open_store, run_stage
 from .table_quality import require_recall, share_of_short
 
 # What an addition takes from the search of the background, and nobody can choose again.
@@ -90,7 +90,8 @@ def add_images(
     with contextlib.nullcontext() if settings.dry_run else target.lock:  # what is read here is what is added to
         record = _add(target, stated or {}, min_recall, settings)
     if not settings.dry_run:
-        search_again(target, settings)
+        roles = [role for role in ROLES[1:] if f"neighbors.{role}" in target.manifest.stages]
+        search_again(target, roles, settings)
     return record
 
 

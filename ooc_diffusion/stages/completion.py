@@ -12,13 +12,15 @@ from ..memory import Clock
 from ..neighbors import (
     CLOSE,
     SAMPLES,
+    Entering,
     OrderedLists,
     Sample,
+    count_hits,
+    entered_lists,
     entering,
     inverse,
     locality_order,
-    measure_recall,
-    measure_share,
+    measure_until_known,
     merge_neighbors,
     reach_for,
     search,
@@ -34,6 +36,8 @@ from .traffic import FEW_SEEDS
 DEFAULT_RECALL = 0.99
 # What the images of a role find among the seeds, by the names of the paper.
 _BLOCKS = {"seeds": "W_LL", "background": "W_BL", "tests": "tests"}
+# Entries of the background that are compared with the table at once: identical images may make many.
+_COMPARED = 8192
 Blocks = Iterator[tuple[np.ndarray, np.ndarray]]
 
 
@@ -228,30 +232,23 @@ def _entries(ids: np.ndarray, similarities: np.ndarray) -> np.ndarray:
     return np.stack([ids.view(np.uint32), similarities.view(np.uint32)], axis=1)
 
 
-def _pairs(
-    worker: Worker, lists: OrderedLists, seeds: np.ndarray, least: np.ndarray, k: int, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw seeds and find by exact search which rows of the background they enter; return positions, seeds, similarities."""
-    some = np.sort(np.random.default_rng(seed).choice(len(seeds), min(SAMPLES, len(seeds)), replace=False)).astype(np.int32)
-    width, drawn = min(k, len(some)), np.ascontiguousarray(seeds[some])
-    positions, found, first = [], [], 0
-    for part in entering(lists, drawn, least, k=width, reach=None, threads=worker.threads):
-        # of what enters only: the counts of all positions would take memory that grows with these
-        positions.append(first + np.repeat(np.arange(len(part.counts)), part.counts))
-        found.append((part.seeds, part.similarities))
-        first += len(part.counts)
-    ids, similarities = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
-    return np.concatenate(positions), some[ids], similarities
+def _entered_by(
+    worker: Worker, lists: OrderedLists, seeds: np.ndarray, some: np.ndarray, least: np.ndarray, k: int
+) -> Iterator[Entering]:
+    """Find by exact search which rows of the background some seeds enter; these are counted from 0."""
+    drawn = np.ascontiguousarray(seeds[some])
+    return entering(lists, drawn, least, k=min(k, len(some)), reach=None, threads=worker.threads)
 
 
 def reach_of_seeds(worker: Worker, lists: OrderedLists, seeds: np.ndarray, least: np.ndarray, k: int, how: How) -> float | None:
     """Return the reach of `entering` that a recall takes on a sample; None for exact search."""
     if how.exact or len(seeds) <= FEW_SEEDS:
         return None
-    positions, some, _ = _pairs(worker, lists, seeds, least, k, how.seed)
-    if len(positions) < SAMPLES:
+    some = np.sort(np.random.default_rng(how.seed).choice(len(seeds), min(SAMPLES, len(seeds)), replace=False))
+    entered = entered_lists(lists, _entered_by(worker, lists, seeds, some, least, k), len(some))
+    if entered[2].sum() < SAMPLES:
         return None
-    return reach_for(lists, seeds, least, (positions, some), target_recall=how.target_recall)
+    return reach_for(lists, np.ascontiguousarray(seeds[some]), least, entered, target_recall=how.target_recall)
 
 
 def _recall_of_background(
@@ -260,24 +257,39 @@ def _recall_of_background(
     """Compare the rows of the background that other seeds enter with the completed table: each is there, or too far."""
     lists, seeds, k = open_lists(store), store.array("seeds/vectors"), table.shape[1]
     least = worker.job.array("entering/least", "<f4", (len(table),), scratch=True).view()
-    positions, some, found = _pairs(worker, lists, seeds, least, k, how.seed + 1)
-    rows = lists.order[positions]
-    there = (table[rows] == some[:, None]).any(axis=1)
-    belongs = there | (found > similarities[rows, k - 1] + CLOSE)
-    return measure_share(there, belongs, some)
+
+    def hits(some: np.ndarray) -> np.ndarray:
+        counts, first = np.zeros((len(some), 2), np.int64), 0
+        for part in _entered_by(worker, lists, seeds, some, least, k):
+            positions = np.repeat(np.arange(first, first + len(part.counts)), part.counts)
+            for begin in range(0, len(positions), _COMPARED):
+                which = slice(begin, begin + _COMPARED)
+                rows, places = lists.order[positions[which]], part.seeds[which]
+                there = (table[rows] == some[places, None]).any(axis=1)
+                belongs = there | (part.similarities[which] > similarities[rows, k - 1] + CLOSE)
+                for column, flags in enumerate((there, belongs)):
+                    counts[:, column] += np.bincount(places[flags], minlength=len(some))
+            first += len(part.counts)
+        return counts
+
+    return measure_until_known(len(seeds), hits, seed=how.seed + 1)
 
 
 def _recall_of_seeds(store: Store, table: np.ndarray, k: int, how: How) -> dict[str, float]:
     """Compare the seeds in some rows of seeds with those that an exact search finds; others that are as near count as these."""
     seeds = store.array("seeds/vectors")
-    rows = np.sort(np.random.default_rng(how.seed).choice(len(seeds), min(SAMPLES, len(seeds)), replace=False))
-    among = zip(*search(seeds, np.ascontiguousarray(seeds[rows]), k=min(k, len(seeds))), strict=True)
-    truth, similarities = (np.concatenate(blocks) for blocks in among)
-    known = _shifted(store.array("seeds/neighbor_ids")[rows], len(seeds))
-    whole, similarities = merge_neighbors(truth, similarities, known, store.array("seeds/similarities")[rows], k=k)
-    least = np.where(whole < 0, np.inf, similarities).min(axis=1).astype(np.float32)
-    sample = Sample(rows, _only_seeds(whole, len(seeds)), least, np.ascontiguousarray(seeds[rows]))
-    return measure_recall(sample, _only_seeds(table[rows], len(seeds)), seeds)
+
+    def hits(rows: np.ndarray) -> np.ndarray:
+        vectors = np.ascontiguousarray(seeds[rows])
+        among = zip(*search(seeds, vectors, k=min(k, len(seeds))), strict=True)
+        truth, similarities = (np.concatenate(blocks) for blocks in among)
+        known = _shifted(store.array("seeds/neighbor_ids")[rows], len(seeds))
+        whole, similarities = merge_neighbors(truth, similarities, known, store.array("seeds/similarities")[rows], k=k)
+        least = np.where(whole < 0, np.inf, similarities).min(axis=1).astype(np.float32)
+        true, found = (_only_seeds(ids, len(seeds)) for ids in (whole, table[rows]))
+        return count_hits(Sample(rows, true, least, vectors), found, seeds)
+
+    return measure_until_known(len(seeds), hits, seed=how.seed)
 
 
 def _only_seeds(ids: np.ndarray, n_seeds: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,15 @@ import numpy as np
 from ..errors import BadInput
 from ..evaluation import MEASURES
 from ..store import Store
-from .low_shot import N_PER_CLASS, make_protocol
+from .class_names import class_names
+from .draw_files import check_draw_folder, write_draws
+from .low_shot import N_PER_CLASS, Protocol, make_protocol
 from .low_shot_background import open_background
 from .low_shot_diffusion import COEFFICIENTS, MAX_ITER, SETTINGS, Variant, low_shot
 from .low_shot_knn import low_shot_knn
 from .low_shot_logistic import low_shot_logistic
 from .neighbors import DEFAULT_K
+from .prior import ESTIMATE, read_prior
 from .seen_classes import seen_novel_classes
 from .settings import Record, Settings, done_before, stage_ids
 
@@ -36,6 +39,11 @@ def evaluate_paper(
     n_per_class: Sequence[int] = N_PER_CLASS,
     draws: int = 5,
     max_iter: int = MAX_ITER,
+    weights: Mapping[str, Any] | None = None,
+    eta: Mapping[str, Any] | None = None,
+    prior: str | Path | None = None,
+    prior_power: float = 1.0,
+    draws_to: str | Path | None = None,
     settings: Settings | None = None,
 ) -> Record:
     """Measure kNN, diffusion, logistic regression and fusion as in section 4.1 of the paper.
@@ -61,6 +69,18 @@ def evaluate_paper(
         Draws of the labelled images, nested in n and the same for all methods. Default 5.
     max_iter : int
         Largest number of iterations, default 15.
+    weights : dict, optional
+        How edges are weighted: the arguments ``weighting``, ``sigma``, ``rate`` and ``mutual`` of `graph`. Default: constant.
+    eta : dict, optional
+        What is iterated: the arguments ``normalization``, ``reset``, ``power``, ``alpha``, ``solver``, ``tolerance`` and
+        ``max_steps`` of `diffuse`. Default: columns.
+    prior : str or Path, optional
+        How frequent the classes are, as for `diffuse`: a CSV with the columns ``class,frequency`` for the classes of both groups,
+        or ``"estimate"``: by logistic regression on the labelled images of each draw. Default: all are equally frequent.
+    prior_power : float
+        Power that these frequencies are raised to. Default 1.
+    draws_to : str or Path, optional
+        Folder to write the labelled images of each draw to; see `write_draws`. Default: they are not written.
     settings : Settings, optional
         Options of the run.
 
@@ -68,7 +88,9 @@ def evaluate_paper(
     -------
     dict
         ``chosen``: what group 1 chose for each n; ``accuracy``: for each group, method and n the accuracies of each draw,
-        those of ``measures``. ``done_before``: the stages whose records are of an earlier run.
+        those of ``measures``. ``variant``: what differs from the default of weights, η and prior. ``neighbors``: which the images
+        of the background have, see `told_neighbors`. ``draws``: the folder that was written. ``done_before``: the stages whose
+        records are of an earlier run.
 
     Notes
     -----
@@ -87,7 +109,11 @@ def evaluate_paper(
     if size is not None and other is None:
         raise BadInput("`size` is a number of images of a `background`; give that as well")
     over = ("out-of-domain" if other else "none") if setting == TRANSDUCTIVE else setting
-    variant = Variant(over, setting == TRANSDUCTIVE, k=k, max_iter=max_iter)
+    power = None if prior is None else prior_power
+    known = _frequencies(prior, protocol, class_names(target))
+    variant = Variant(over, setting == TRANSDUCTIVE, k, weights or {}, eta or {}, power, max_iter, known)
+    if draws_to is not None:
+        check_draw_folder(draws_to, overwrite=settings.overwrite)
     options: dict[str, Any] = {"settings": settings}
     started = time.monotonic()
     before = stage_ids(target)
@@ -110,6 +136,12 @@ def evaluate_paper(
         "stage": "evaluate-paper",
         "setting": setting,
         "background": None if other is None else other.n,
+        "variant": {
+            **variant.weights,
+            **variant.eta,
+            **({} if prior is None else {"prior": str(prior), "prior_power": prior_power}),
+        },
+        "neighbors": records["diffusion"][1].get("background"),
         "n_per_class": list(sizes),
         "methods": list(METHODS),
         "measures": list(MEASURES),
@@ -118,8 +150,18 @@ def evaluate_paper(
         "accuracy": _accuracies(target, records, chosen, sizes, draws),
         "seconds": time.monotonic() - started,
         "peak_memory_bytes": max(record["peak_memory_bytes"] for _, record in records.values()),
+        **({} if draws_to is None else {"draws": write_draws(target, protocol, draws_to)}),
         "done_before": [name for name in done_before(target, before) if name in {name for name, _ in records.values()}],
     }
+
+
+def _frequencies(prior: str | Path | None, protocol: Protocol, names: list[str] | None) -> dict[int, float] | None:
+    """Read the frequencies of the classes of all groups; None where they are not given."""
+    if prior is None or prior == ESTIMATE:
+        return None
+    classes = [int(c) for number in protocol.groups for c in protocol.split.groups[number - 1].classes]
+    found = read_prior(prior, [names[c] if names else str(c) for c in classes])
+    return dict(zip(classes, found.tolist(), strict=True))
 
 
 def _accuracies(
@@ -138,7 +180,7 @@ def _accuracies(
             coefficient = int(np.argmin(np.abs(COEFFICIENTS - chosen[n]["coefficient"])))
             of_method = (
                 knn[mine, neighbors.index(chosen[n]["neighbors"])],
-                curves[mine, chosen[n]["n_iter"]],
+                curves[mine, chosen[n]["n_iter"] or 0],  # of a limit there is no other
                 logistic[mine],
                 fusion[mine, coefficient],
             )

@@ -89,12 +89,7 @@ def graph(
     _require_same_search(target)
     if not 1 <= k <= searched:
         raise BadInput(f"`k` is {k}, but {searched} neighbors were searched for; give at most that, or run neighbors again")
-    if weighting not in WEIGHTINGS:
-        raise BadInput(f"weighting {weighting!r} is not one of {', '.join(WEIGHTINGS)}")
-    if sigma <= 0:
-        raise BadInput(f"`sigma` is {sigma}; give a distance above 0")
-    if not 0 < rate < np.inf:
-        raise BadInput(f"`rate` is {rate}; give a number above 0")
+    check_weights(weighting, sigma=sigma, rate=rate)
     how = How(exact, target_recall, settings.seed)
     _check(target, how)
     n_background, dim = target.entry("background/vectors").shape
@@ -146,6 +141,16 @@ def graph(
         },
         forecast=foretell,
     )
+
+
+def check_weights(weighting: str = "constant", *, sigma: float = 0.5, rate: float = 10.0) -> None:
+    """Raise `BadInput` unless edges are weighted in a way that there is."""
+    if weighting not in WEIGHTINGS:
+        raise BadInput(f"weighting {weighting!r} is not one of {', '.join(WEIGHTINGS)}")
+    if sigma <= 0:
+        raise BadInput(f"`sigma` is {sigma}; give a distance above 0")
+    if not 0 < rate < np.inf:
+        raise BadInput(f"`rate` is {rate}; give a number above 0")
 
 
 def _searched_by(store: Store) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ..neighbors import (
     QUERY_ROWS,
     SAMPLES,
     OrderedLists,
+    entered_lists,
     entering,
     locality_order,
     merge_neighbors,
@@ -128,10 +129,9 @@ class _Completion:
         pairs = _best_of(lambda: list(entering(lists, few, least, reach=None, **options))) / part
         reach, reaching = None, 0.0
         if not self.how.exact and len(seeds) > FEW_SEEDS:
-            counts, some = (np.concatenate([getattr(one, name) for one in found]) for name in ("counts", "seeds"))
-            if len(some):
-                entries = np.repeat(np.arange(len(counts)), counts), some
-                reach = reach_for(lists, few, least, entries, target_recall=self.how.target_recall)
+            entered = entered_lists(lists, found, len(few))
+            if entered[2].any():
+                reach = reach_for(lists, few, least, entered, target_recall=self.how.target_recall)
             reaching = pairs
         seconds = {"entering": _best_of(lambda: list(entering(lists, ordered, least, reach=reach, **options))) / part}
         if not self.how.exact:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +16,11 @@ from ..parallel import limit_threads
 from ..store import Store, adopt, clean
 from .neighbors import neighbors, search_parameters
 from .plans import BLOCK_ROWS
+from .search_options import FILES
 from .settings import Settings, open_store
 from .stage_names import digest
+
+logger = logging.getLogger(__name__)
 
 # Folder of a collection's store in which it lies searched: a store for each combination of vectors and parameters but k, with the
 # widest table that was asked for. The first columns of a table are the table of fewer neighbors, bit by bit.
@@ -25,6 +29,22 @@ SEARCHED_STAGES = ("reduce.background", "neighbors.background")
 # What may be alike in two stores, the first that is.
 _ALIKE = ("background/descriptors", "background/vectors")
 _PCA = [f"pca/{name}" for name in ("mean", "components", "variance", "bias")]
+
+
+@dataclass(frozen=True)
+class OwnNeighbors:
+    """The neighbors that a collection has among itself, whatever found them.
+
+    Parameters
+    ----------
+    k : int
+        Neighbors per image.
+    identity : str
+        What tells them, and how others are searched among the images, from other ones.
+    """
+
+    k: int
+    identity: str
 
 
 @dataclass(frozen=True)
@@ -39,16 +59,27 @@ class Background:
         Its array that is taken.
     n : int
         Number of images.
+    own : OwnNeighbors, optional
+        What it was found to have when it was opened.
     """
 
     other: Store
     array: str
     n: int
+    own: OwnNeighbors | None = None
 
     @property
-    def parameters(self) -> dict[str, Any]:
-        """What determines results, as JSON values."""
+    def images(self) -> dict[str, Any]:
+        """Which images these are, as JSON values."""
         return {"images": self.other.entry(self.array).identity, "n": self.n}
+
+    def parameters(self, k: int) -> dict[str, Any]:
+        """Return what determines the results of graphs of k neighbors, as JSON values."""
+        return {**self.images, **({"neighbors": self.own.identity} if self.own and self.takes_own(k) else {})}
+
+    def takes_own(self, k: int) -> bool:
+        """Return whether the neighbors that the collection has are taken, where k of them are asked for."""
+        return self.as_it_is and self.own is not None and self.own.k >= k
 
     @property
     def described(self) -> bool:
@@ -81,14 +112,14 @@ class Background:
         Returns
         -------
         Store
-            The collection itself, where its vectors are taken as they are and were searched alike; else one in its folder
-            ``searched``, made where it is not there yet, after any other process that makes it. A wider table takes the place of
-            a narrower one. A temporary store where nothing can be written there.
+            The collection itself, where its vectors are taken as they are and it has so many neighbors, whatever found them; else
+            one in its folder ``searched``, made where it is not there yet, after any other process that makes it. A wider table
+            takes the place of a narrower one. A temporary store where nothing can be written there.
         """
-        sought = search_parameters(self.n, k=k, settings=settings)
-        vectors = {**self.parameters, **_brought(store, self.array, self.other.entry(self.array).shape[1])}
-        if self.as_it_is and _has(self.other, sought):
+        if self.takes_own(k):
             return self.other
+        sought = search_parameters(self.n, k=k, settings=settings)
+        vectors = {**self.images, **_brought(store, self.array, self.other.entry(self.array).shape[1])}
         if os.access(self.other.path, os.W_OK):
             how = {name: value for name, value in sought.items() if name != "k"}
             made = Store(self.other.path / SEARCHED / digest({**vectors, **how}), create=True)
@@ -96,6 +127,10 @@ class Background:
             made = Store.temporary(inside=store.path / "jobs")
         if _has(made, sought):
             return made
+        if self.as_it_is and self.own:
+            logger.warning(
+                "%s has %d neighbors per image, but %d are asked for: they are searched anew", self.other.path, self.own.k, k
+            )
         quiet = replace(settings, overwrite=True, dry_run=False, progress=Settings.progress)
         with made.lock.waiting():
             if not _has(made, sought):  # nor has another process made it meanwhile
@@ -103,6 +138,11 @@ class Background:
                 neighbors(made, k=k, settings=quiet)
                 clean(made)
         return made
+
+    def refuse_changed(self, adopted: Store, k: int) -> None:
+        """Raise `BadInput` where the neighbors that a store took, k of which were asked for, are not those of before."""
+        if self.takes_own(k) and own_neighbors(adopted) != self.own:
+            raise BadInput(f"the neighbors of {self.other.path} changed while this ran; run the command again")
 
     def _bring(self, made: Store, store: Store, parameters: dict[str, Any], settings: Settings) -> None:
         """Write the vectors, or go on with it; those of the other store are linked where they are taken as they are."""
@@ -128,17 +168,40 @@ class Background:
             job.publish({"images": self.n})
 
 
-def _has(store: Store, sought: dict[str, Any]) -> bool:
-    """Return whether a store has its background searched alike, for as many neighbors or more, and nothing added to it since."""
+def own_neighbors(store: Store) -> OwnNeighbors | None:
+    """Return the neighbors of the background of a store; None where it has none, or had other vectors then."""
     made = store.manifest.stages.get(SEARCHED_STAGES[1])
-    return (
-        made is not None
-        and {**made["parameters"], "k": sought["k"]} == sought
-        and made["parameters"]["k"] >= sought["k"]
-        and "added" not in made["record"]
-        and SEARCHED_STAGES[0] in store.manifest.stages
-        and not store.outdated(SEARCHED_STAGES[1])
-    )
+    if made is None or SEARCHED_STAGES[0] not in store.manifest.stages or store.outdated(SEARCHED_STAGES[1]):
+        return None
+    arrays = {name: store.entry(name).identity for name in ("background/vectors", *made["arrays"])}
+    how = {name: made["parameters"].get(name) for name in ("index", "device", "index_file")}
+    return OwnNeighbors(made["parameters"]["k"], digest({**arrays, **how, "probes": made["record"].get("probes")}))
+
+
+def told_neighbors(store: Store, *, own: bool) -> dict[str, Any]:
+    """Return what a record says of the neighbors of the background of a store: ``own`` are those that the collection has."""
+    made = store.manifest.stages[SEARCHED_STAGES[1]]
+    told = {name: made["record"][name] for name in ("k", "index", "probes", "recall") if name in made["record"]}
+    files = {name: made["parameters"][name]["path"] for name in FILES if name in made["parameters"]}
+    return {"images": store.entry("background/vectors").shape[0], "own": own, **files, **told}
+
+
+def neighbors_text(told: dict[str, Any]) -> str:
+    """Return `told_neighbors` in words."""
+    files = [Path(told[name]).name for name in FILES if name in told]
+    how = f"from {', '.join(files)}" if files else "exact" if told["index"] == "Flat" else told["index"]
+    words = ["those it has" if told["own"] else "searched here by default", how]
+    if "probes" in told and "table" not in told:
+        words.append(f"{told['probes']} probes")
+    if "recall" in told:
+        words.append(f"recall {told['recall']['recall']:.4f} ± {told['recall']['uncertainty']:.4f}")
+    return f"{told['k']} neighbors, {', '.join(words)}"
+
+
+def _has(store: Store, sought: dict[str, Any]) -> bool:
+    """Return whether a store has its background searched alike, for as many neighbors or more."""
+    own = own_neighbors(store)
+    return own is not None and own.k >= sought["k"] and {**store.parameters(SEARCHED_STAGES[1]), "k": sought["k"]} == sought
 
 
 def _brought(store: Store, array: str, d: int) -> dict[str, Any]:
@@ -166,7 +229,7 @@ def open_background(store: Store, folder: Store | str | Path, *, size: int | Non
         The other store, or its folder. Descriptors as long as those of ``store`` are brought to its vectors by its PCA; else
         vectors of the same length are taken as they are.
     size : int, optional
-        Take the first images only. Default: all.
+        Take the first images only. Default: all. The neighbors that the collection has are those among all.
 
     Returns
     -------
@@ -183,5 +246,5 @@ def open_background(store: Store, folder: Store | str | Path, *, size: int | Non
             n = other.entry(name).shape[0]
             if size is not None and not 1 <= size <= n:
                 raise BadInput(f"`size` is {size}, but {other.path} has {n} images; give from 1 to {n}")
-            return Background(other, name, size or n)
+            return Background(other, name, size or n, own_neighbors(other))
     raise BadInput(f"the images of {other.path} are described by other numbers than those of {store.path}; extract both alike")

@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 
 from ..classify import LogisticModel, fuse, log_scores, softmax
-from ..diffusion import Diffusion, check_normalization, diffuse_once
+from ..diffusion import Diffusion, check_alpha, check_normalization, diffuse_once
 from ..errors import BadInput
 from ..evaluation import MEASURES, choose_place, count_hits, shares
 from ..graph import Graph
 from ..store import Store
+from .graph import check_weights
 from .low_shot import INPUTS, LowShot, Protocol
-from .low_shot_background import Background
+from .low_shot_background import Background, told_neighbors
 from .low_shot_logistic import low_shot_logistic, stored_model
 from .low_shot_plan import plan_low_shot
 from .plans import BLOCK_ROWS
+from .prior import check_power, powered
 from .settings import Record, Settings, Worker, run_stage
 from .stage_names import stage_name
 from .temporary_graphs import GraphKeeper, Part, TemporaryGraphs
@@ -50,8 +52,9 @@ class Variant:
     eta : dict
         Fields of `Diffusion` that say what η is. Default: columns.
     prior_power : float, optional
-        Power of the frequencies of the classes that logistic regression predicts over the whole graph, by which columns are
-        multiplied. Default: no prior.
+        Power of the frequencies of the classes by which columns are multiplied. Default: no prior.
+    frequencies : dict of int to float, optional
+        These, for each class of the groups. Default: those that logistic regression predicts over the whole graph.
     max_iter : int
         Largest number of iterations.
     """
@@ -63,6 +66,20 @@ class Variant:
     eta: Mapping[str, Any] = field(default_factory=dict)
     prior_power: float | None = None
     max_iter: int = MAX_ITER
+    frequencies: Mapping[int, float] | None = None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What determines results, as JSON values."""
+        found = asdict(self)
+        if found.pop("frequencies") is None:  # left out, so that stages from before there was a choice stay good
+            return found
+        return {**found, "frequencies": {str(c): frequency for c, frequency in (self.frequencies or {}).items()}}
+
+    @property
+    def estimated(self) -> bool:
+        """Whether logistic regression is to estimate a prior."""
+        return self.prior_power is not None and self.frequencies is None
 
     @property
     def limit(self) -> bool:
@@ -91,7 +108,13 @@ class Variant:
             raise BadInput("`setting` out-of-domain goes with a `background`, and this with that; give both or neither")
         if self.k < 1 or self.max_iter < 0:
             raise BadInput("`k` must be at least 1, and `max_iter` at least 0")
-        check_normalization(self.eta.get("normalization", "columns"), self.eta.get("power", 2.0))
+        check_weights(**{name: value for name, value in self.weights.items() if name != "mutual"})
+        nothing = np.empty(0, np.int64)
+        what = Diffusion(nothing, nothing, 0, self.max_iter, every_iteration=not self.limit, **self.eta)
+        check_normalization(what.normalization, what.power)
+        check_alpha(what)
+        if self.prior_power is not None:
+            check_power(self.prior_power, what.normalization)
 
 
 def low_shot(
@@ -132,12 +155,16 @@ def low_shot(
         coefficient after the chosen number of iterations. A limit stands alone, in the place of iteration 0.
     record : dict
         ``chosen``: iterations, None for a limit, and coefficient for each number of labelled images, by the accuracy on group 1.
-        ``block_seconds``: mean seconds of the blocks of the graphs, see `TemporaryGraphs`. ``diffusion_seconds``: for each number
-        of labelled images the median seconds of a diffusion with the chosen number of iterations, on group 2.
+        ``background``: which neighbors its images have, see `told_neighbors`; None without one. ``block_seconds``: mean seconds
+        of the blocks of the graphs, see `TemporaryGraphs`. ``diffusion_seconds``: for each number of labelled images the median
+        seconds of a diffusion with the chosen number of iterations, on group 2.
     """
     variant.check(background)
-    parameters = {**protocol.parameters, **asdict(variant), "background": background.parameters if background else None}
-    needed = fusion or variant.prior_power is not None
+    if variant.estimated and background is not None:
+        background.descriptors(store)  # refused before any work where there are none
+    over = background.parameters(variant.k) if background else None
+    parameters = {**protocol.parameters, **variant.parameters, "background": over}
+    needed = fusion or variant.estimated
     logistic = low_shot_logistic(store, protocol, settings=settings)[0] if needed else None
     parameters |= {"logistic": logistic, "fusion": fusion}
     name = stage_name(f"low-shot-{variant.setting}", parameters)
@@ -164,6 +191,7 @@ def low_shot(
             draws=protocol.draws,
             fusion=fusion,
             widest=keeper.widest if keeper else 0,
+            searched=background.other if background and background.takes_own(variant.k) else None,
             settings=settings,
         ),
         parameters=parameters,
@@ -224,7 +252,8 @@ class _Runs:
             self.worker.job.checkpoint(now=True, graphs=self.graphs, blocks=self.blocks, diffusions=self.diffusions)
             self.worker.advance(1)
         self._fuse_first_group()
-        return self._summary()
+        told = background and told_neighbors(graphs.store, own=background.takes_own(self.variant.k))
+        return {**self._summary(), "background": told}
 
     def _left(self, done: int) -> Iterator[tuple[int, int]]:
         for place in range(done, len(self.problems) * self.protocol.draws):
@@ -239,7 +268,7 @@ class _Runs:
             rows = problem.train_rows if self.variant.setting == "in-domain" else labelled.rows
             graph, queries = self._graph(graphs, rows, problem)
             model = self._model(number, draw * len(self.sizes) + place)
-            prior = None if self.variant.prior_power is None else self._prior(model, rows, problem, background)
+            prior = self._prior(model, rows, number, background)
             nodes = np.searchsorted(rows, labelled.rows)
             what = Diffusion(nodes, labelled.columns, problem.n_classes, 0, queries, prior=prior, **self.variant.eta)
             scores, reached = self._diffuse(graph, what)
@@ -261,7 +290,7 @@ class _Runs:
         parts = [(self.store.array("background/vectors"), rows)]
         if self.variant.transductive:
             parts.append((self.store.array("tests/vectors"), problem.test_rows))
-        if len(rows) + len(problem.test_rows) * self.variant.transductive <= self.variant.k and graphs.fixed is None:
+        if len(rows) + len(problem.test_rows) * self.variant.transductive <= self.variant.k and not graphs.fixed:
             raise BadInput(
                 f"`k` is {self.variant.k}, but with few labels there are {len(rows)} images in the graph; give a smaller `k`"
             )
@@ -304,11 +333,20 @@ class _Runs:
         return stored_model(self.store.array(f"{self.logistic}/models_{self.protocol.groups[number]}"), run)
 
     def _prior(
-        self, model: LogisticModel | None, rows: np.ndarray, problem: LowShot, background: Background | None
-    ) -> np.ndarray:
-        """Return the mean probabilities of the classes over the nodes of the graph, raised to the power of the variant."""
-        assert model is not None
-        assert self.variant.prior_power is not None
+        self, model: LogisticModel | None, rows: np.ndarray, number: int, background: Background | None
+    ) -> np.ndarray | None:
+        """Return the frequencies of the classes of a group, raised to the power of the variant; None without a prior."""
+        power, known = self.variant.prior_power, self.variant.frequencies
+        if power is None:
+            return None
+        if known is None:
+            assert model is not None
+            return powered(self._predicted(model, rows, self.problems[number], background), power)
+        classes = self.protocol.split.groups[self.protocol.groups[number] - 1].classes
+        return powered(np.array([known[int(c)] for c in classes]), power)
+
+    def _predicted(self, model: LogisticModel, rows: np.ndarray, problem: LowShot, background: Background | None) -> np.ndarray:
+        """Return the sums of the probabilities of the classes over the nodes of the graph."""
         parts: list[Part] = [(self.store.array("background/descriptors"), rows)]
         if self.variant.transductive:
             parts.append((self.store.array("tests/descriptors"), problem.test_rows))
@@ -320,8 +358,7 @@ class _Runs:
                 block = slice(first, first + BLOCK_ROWS)
                 descriptors = np.asarray(array[block if which is None else which[block]])
                 sums += softmax(model.log_probabilities(descriptors)).sum(axis=0, dtype=np.float64)
-        # a frequency that a large power turned into nothing is still one
-        return np.maximum((sums / sums.max()) ** self.variant.prior_power, np.finfo(np.float32).tiny)
+        return sums
 
     def _fused(self, scores: np.ndarray, model: LogisticModel, problem: LowShot) -> np.ndarray:
         """Return the accuracies of the fusion, (iterations, coefficients, 4)."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..classify import count_votes, votes_bytes
 from ..evaluation import MEASURES, choose_place, count_hits, shares
 from ..memory import StagePlan
 from ..neighbors import DATABASE_ROWS, index_bytes, search, search_bytes
@@ -42,9 +43,10 @@ def low_shot_knn(store: Store, protocol: Protocol, *, settings: Settings) -> tup
     Notes
     -----
     The end of section 4.3: the scores of diffusion after 0 iterations, with η = columns, so that a neighbor counts the less the
-    more images its class has. More neighbors than labelled images are all of them.
+    more images its class has; of equal ones the larger sum of similarities counts, as everywhere (`count_votes`). More neighbors
+    than labelled images are all of them.
     """
-    parameters = {**protocol.parameters, "neighbors": list(NEIGHBORS)}
+    parameters = {**protocol.parameters, "neighbors": list(NEIGHBORS), "equal votes": "by similarity"}
     name = stage_name("low-shot-knn", parameters)
     problems = protocol.problems(store)
     record = run_stage(
@@ -65,7 +67,7 @@ def _plan(store: Store, protocol: Protocol, problems: list[LowShot], settings: S
     most, m = max(p.n_classes for p in problems), max(len(p.train_rows) for p in problems)
     dim, k = store.entry("background/vectors").shape[1], min(max(NEIGHBORS), m)
     arrays = index_bytes(DATABASE_ROWS, dim, inverted=False) + search_bytes(dim, k, threads=resolve_threads(settings.threads))
-    arrays += BLOCK_ROWS * (24 * k + 48 * most) + 64 * m
+    arrays += BLOCK_ROWS * (24 * k + 48 * most) + votes_bytes(k, most) + 64 * m
     least = settings.budget.overhead() + arrays + SLACK
     work = f"up to {k} neighbors among {m:,} labelled images"
     runs = len(problems) * protocol.draws * len(protocol.n_per_class)
@@ -97,19 +99,14 @@ def _accuracy(worker: Worker, store: Store, labelled: Labelled, problem: LowShot
     vectors = worker.job.array("labelled", "<f4", (len(labelled.rows), train.shape[1]), scratch=True)
     for first in range(0, len(labelled.rows), BLOCK_ROWS):
         vectors.append(np.ascontiguousarray(train[labelled.rows[first : first + BLOCK_ROWS]]))
-    share = 1.0 / np.bincount(labelled.columns, minlength=problem.n_classes)[labelled.columns]
+    sizes = np.bincount(labelled.columns, minlength=problem.n_classes)
     counts = np.zeros((len(NEIGHBORS), len(MEASURES)), np.int64)
     for first in range(0, len(problem.test_rows), BLOCK_ROWS):
         block = np.ascontiguousarray(tests[problem.test_rows[first : first + BLOCK_ROWS]])
         found = search(vectors.view(), block, k=min(max(NEIGHBORS), len(labelled.rows)))
-        ids = np.concatenate([ids for ids, _ in found])
+        ids, similarities = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        voters = labelled.columns[ids]
         for place, k in enumerate(NEIGHBORS):
-            scores = _votes(labelled.columns[ids[:, :k]], share[ids[:, :k]], problem.n_classes)
+            scores = count_votes(voters[:, :k], similarities[:, :k], problem.n_classes, sizes)
             counts[place] += count_hits(scores, problem.test_columns[first : first + len(block)], problem.n_base)
     return shares(counts, problem.test_columns, problem.n_base)
-
-
-def _votes(columns: np.ndarray, share: np.ndarray, n_classes: int) -> np.ndarray:
-    """Return the sums (b, C) of what the neighbors of each test, (b, k), give to their classes."""
-    cells = columns + n_classes * np.arange(len(columns))[:, None]
-    return np.bincount(cells.ravel(), share.ravel(), minlength=len(columns) * n_classes).reshape(-1, n_classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,9 @@ from ..diffusion import Diffusion, most_passes
 from ..memory import MemoryBudget, StagePlan
 from ..store import Store
 from ..store.npy import HEADER_BYTES
+from .completion import by_lists
 from .low_shot import LowShot
+from .neighbors import plan_again
 from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, plan_diffuse, plan_graph, plan_neighbors
 from .search_options import where_searched
 from .settings import Settings
@@ -28,12 +31,14 @@ def plan_low_shot(
     draws: int,
     fusion: bool,
     widest: int = 0,
+    searched: Store | None = None,
     settings: Settings,
 ) -> StagePlan:
     """Plan the protocol for one setting; with fusion, or a prior, logistic regression is asked block by block.
 
     It was trained before in the same process, where torch stays. ``widest`` is the k of the widest graph for which the neighbors
-    are searched.
+    are searched; ``searched`` the background, where that has the neighbors that are taken, so that only others are searched in
+    it.
     """
     dim = store.entry("background/vectors").shape[1]
     tests, n_classes = max(len(p.test_rows) for p in problems), max(p.n_classes for p in problems)
@@ -44,7 +49,7 @@ def plan_low_shot(
     k, wide = min(variant.k, n - 1), min(max(variant.k, widest), n - 1)
     beside = 32 * n + 16 * tests * (wide + EXTRA_NEIGHBORS)
     budget = settings.budget
-    if fusion or variant.prior_power is not None:  # a block of descriptors, and of scores in float64
+    if fusion or variant.estimated:  # a block of descriptors, and of scores in float64
         torch = budget.overhead(torch=True) - budget.overhead()
         beside += BLOCK_ROWS * (12 * d + 64 * n_classes) + torch
         budget = MemoryBudget(budget.total - torch)
@@ -53,7 +58,9 @@ def plan_low_shot(
     none = np.empty(0, np.int64)
     what = Diffusion(none, none, n_classes, variant.max_iter, **variant.eta)
     plans = [
-        plan_neighbors(
+        plan_again(searched, max(moving, tests), replace(settings, memory_budget=budget))
+        if searched
+        else plan_neighbors(
             n_background or n, n, dim, k=wide, index=index, device=device, train=True, budget=budget, threads=settings.threads
         ),
         plan_graph(
@@ -63,7 +70,7 @@ def plan_low_shot(
             n_seeds=moving if n_background else 0,
             dim=dim,
             tests=tests,
-            by_lists=index == "list-major",
+            by_lists=by_lists(searched) if searched else index == "list-major",
             weighted=weighted,
             mutual=bool(variant.weights.get("mutual")),
             threads=settings.threads,
@@ -83,7 +90,8 @@ def plan_low_shot(
             zhou=None if what.alpha is None else what.solver,
         ),
     ]
-    kept = plans[0].disk_bytes + 4 * n_background * dim if n_background else 0  # the background, searched, in its own store
+    own = 0 if searched else n_background
+    kept = plans[0].disk_bytes + 4 * own * dim if own else 0  # the background, searched, in its own store
     runs = draws * sum(len(problem.sizes) for problem in problems)
     scratch = sum(plan.disk_bytes for plan in plans) + max(plan.scratch_bytes for plan in plans) + 4 * n * dim
     scratch += 8 * runs * variant.surface_values * fusion

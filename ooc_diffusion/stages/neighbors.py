@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ..neighbors import (
     n_probes,
     probes_for,
     recall_of_table,
+    resolve_device,
     search,
     search_lists,
     train_centroids,
@@ -30,7 +31,16 @@ from .ordered_search import open_lists, rewrite_in_order, search_among_itself, s
 from .own_index import OwnIndex, search_own_index, try_index
 from .own_table import OwnTable, copy_table
 from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, plan_neighbors
-from .search_options import OF_FILE, PRECISIONS, SearchOptions, check_options, is_foretold, open_own, where_searched
+from .search_options import (
+    OF_FILE,
+    PRECISIONS,
+    SearchOptions,
+    check_options,
+    is_foretold,
+    open_own,
+    reopen_own,
+    where_searched,
+)
 from .settings import ROLES, Record, Settings, Worker, open_store, run_stage
 from .table_quality import require_recall, share_of_short, warn_of_low_recall
 
@@ -140,13 +150,24 @@ def open_inverted(store: Store) -> Inverted | None:
     return Inverted(centroids, store.array("background/lists")) if len(centroids) else None
 
 
-def search_again(store: Store, settings: Settings) -> dict[str, Record]:
-    """Search seeds and tests among a background that has changed, as they were searched; return the records by role."""
+def search_again(store: Store, roles: Sequence[str], settings: Settings) -> dict[str, Record]:
+    """Search seeds and tests among the background as that was searched, or its neighbors taken; return the records by role."""
+    how, again = _as_searched(store), replace(settings, overwrite=True)
+    if isinstance(how.own, OwnIndex):
+        how.own.require_same()
+    return {role: _search_role(store, role, how, again) for role in roles}
+
+
+def plan_again(store: Store, q: int, settings: Settings) -> StagePlan:
+    """Plan such a search of q images."""
+    return _plan(store, q, _as_searched(store), False, settings)
+
+
+def _as_searched(store: Store) -> SearchOptions:
     made = store.parameters("neighbors.background")
     given: dict[str, Any] = {each.name: made.get(each.name) for each in fields(SearchOptions)}
-    how = SearchOptions(**given | {"precision": made.get("precision", PRECISIONS[0])})
-    again = replace(settings, overwrite=True)
-    return {role: _search_role(store, role, how, again) for role in ROLES[1:] if f"neighbors.{role}" in store.manifest.stages}
+    device, precision = resolve_device(made["device"]), made.get("precision", PRECISIONS[0])
+    return SearchOptions(**given | {"device": device, "precision": precision, "own": reopen_own(made)})
 
 
 def _search_role(store: Store, role: str, how: SearchOptions, settings: Settings, ahead: SearchForecast | None = None) -> Record:
@@ -196,7 +217,7 @@ def _plan(store: Store, q: int, how: SearchOptions, background: bool, settings: 
     )
     if isinstance(own, OwnIndex):
         return own.plan(plan, settings.budget, n, dim, how.k + EXTRA_NEIGHBORS, settings.threads)
-    return own.plan(plan, settings.budget) if background and own else plan
+    return own.plan(plan, settings.budget) if background and isinstance(own, OwnTable) else plan
 
 
 def _counted(store: Store, how: SearchOptions, background: bool) -> tuple[bool, str]:

@@ -36,6 +36,14 @@ class OwnIndex:
     size: int
     parameters: dict[str, Any]
 
+    def require_same(self) -> None:
+        """Raise `BadInput` unless the file is there as it was."""
+        if not Path(self.path).is_file() or file_identity(self.path) != self.parameters["index_file"]:
+            raise BadInput(
+                f"{self.path} is no longer the index that the background was searched with, and seeds and tests are searched "
+                "with it, too; put it back as it was, or run neighbors anew"
+            )
+
     def plan(self, plan: StagePlan, budget: MemoryBudget, n: int, dim: int, width: int, threads: int | None) -> StagePlan:
         """Return what searching costs, given the plan of an exact search among n vectors."""
         searching = foreign_bytes(self.size, n, dim, width, threads=resolve_threads(threads))

@@ -65,6 +65,19 @@ class OwnTable:
         )
 
 
+@dataclass(frozen=True)
+class EarlierTable:
+    """A table that was taken before: of its files nothing is read again.
+
+    Parameters
+    ----------
+    parameters : dict
+        Which files these were then.
+    """
+
+    parameters: dict[str, Any]
+
+
 def open_table(table: str | Path, similarities: str | Path | None, *, n: int, k: int, width: int | None = None) -> OwnTable:
     """Map the files of a table of n rows, with k ids or more each, and check dtypes and shapes.
 

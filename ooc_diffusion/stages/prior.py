@@ -20,7 +20,7 @@ from .plans import BLOCK_ROWS
 from .selection import Seeds
 from .settings import Settings, Worker
 
-_ESTIMATE = "estimate"
+ESTIMATE = "estimate"
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,8 @@ class Prior:
     @classmethod
     def of(cls, prior: str | Path, power: float, class_names: list[str], normalization: str) -> Prior:
         """Read what was asked for, or raise `BadInput`."""
-        if not 0 <= power < np.inf:
-            raise BadInput(f"`prior_power` is {power!r}; give a number of 0 or more")
-        check_prior(np.ones(len(class_names)), normalization, len(class_names))
-        return cls(None if prior == _ESTIMATE else read_prior(prior, class_names), power)
+        check_power(power, normalization)
+        return cls(None if prior == ESTIMATE else read_prior(prior, class_names), power)
 
     @property
     def estimated(self) -> bool:
@@ -54,16 +52,26 @@ class Prior:
     @property
     def parameters(self) -> dict[str, Any]:
         """What determines the result, as JSON."""
-        return {"prior": _ESTIMATE if self.frequencies is None else self.frequencies.tolist(), "prior_power": self.power}
+        return {"prior": ESTIMATE if self.frequencies is None else self.frequencies.tolist(), "prior_power": self.power}
 
     def applied(self, worker: Worker, store: Store, seeds: Seeds, settings: Settings) -> Seeds:
         """Write the shares of the classes, and return the seeds with an η that takes their power."""
         given = self.frequencies
         shares = estimate_prior(worker, store, seeds, settings) if given is None else given / given.sum()
         shares = worker.job.put("diffusion/prior", shares)
-        # a share that a large power turned into nothing is still one
-        powered = np.maximum((shares / shares.max()) ** self.power, np.finfo(np.float32).tiny)
-        return replace(seeds, eta={**seeds.eta, "prior": powered})
+        return replace(seeds, eta={**seeds.eta, "prior": powered(shares, self.power)})
+
+
+def check_power(power: float, normalization: str) -> None:
+    """Raise `BadInput` unless frequencies may be raised to a power, and η takes them."""
+    if not 0 <= power < np.inf:
+        raise BadInput(f"`prior_power` is {power!r}; give a number of 0 or more")
+    check_prior(np.ones(1), normalization, 1)
+
+
+def powered(frequencies: np.ndarray, power: float) -> np.ndarray:
+    """Return frequencies, in any unit, raised to a power; one that it turned into nothing is still one."""
+    return np.maximum((frequencies / frequencies.max()) ** power, np.finfo(np.float32).tiny)
 
 
 def read_prior(file: str | Path, class_names: list[str]) -> np.ndarray:
@@ -96,7 +104,7 @@ def read_prior(file: str | Path, class_names: list[str]) -> np.ndarray:
         raise BadInput(f"{file} is no CSV in UTF-8: {error}; give the columns class,frequency") from None
     missing = [name for name in class_names if name not in found]
     if missing:
-        raise BadInput(f"{file} has no frequency of class {printable(missing[0])!r}; give one for each class of the labels")
+        raise BadInput(f"{file} has no frequency of class {printable(missing[0])!r}; give one for each class that is diffused")
     return np.array([found[name] for name in class_names])
 
 

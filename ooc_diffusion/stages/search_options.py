@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 from ..errors import BadInput
 from ..neighbors import INDEXES, MOST_GPU_SELECTED, choose_index, n_lists, resolve_device
 from .own_index import OwnIndex, open_index
-from .own_table import OwnTable, open_table
+from .own_table import EarlierTable, OwnTable, open_table
 from .plans import EXTRA_NEIGHBORS
 from .settings import Settings
 
 PRECISIONS = ("float32", "float16")
 # Name of the index that somebody else made.
 OF_FILE = "file"
+# Parameters of a search that are files of somebody else.
+FILES = ("table", "similarities", "index_file")
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class SearchOptions:
         See `neighbors`.
     min_recall : float, optional
         See `neighbors`; no part of what determines the result.
-    own : OwnTable or OwnIndex, optional
+    own : OwnTable, EarlierTable or OwnIndex, optional
         What somebody else made.
     """
 
@@ -50,7 +53,7 @@ class SearchOptions:
     probes: int | None
     target_recall: float | None
     min_recall: float | None
-    own: OwnTable | OwnIndex | None = None
+    own: OwnTable | EarlierTable | OwnIndex | None = None
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -104,6 +107,15 @@ def open_own(
     if table is not None or index != "auto":
         raise BadInput("everything is searched with the index of the file; leave out `table` and `index`, or `index_file`")
     return open_index(index_file)
+
+
+def reopen_own(parameters: Mapping[str, Any]) -> EarlierTable | OwnIndex | None:
+    """Return the table or index of somebody else that an earlier search took, None where it took none."""
+    index = parameters.get("index_file")
+    if index is None:
+        files = {name: parameters[name] for name in (*FILES, "table_width") if name in parameters}
+        return EarlierTable(files) if files else None
+    return OwnIndex(index["path"], index["bytes"], {"index_file": index})
 
 
 def check_options(how: SearchOptions, n: int) -> None:

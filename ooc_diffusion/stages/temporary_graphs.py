@@ -16,7 +16,7 @@ from .graph import graph, open_graph, query_table
 from .low_shot_background import SEARCHED_STAGES, Background
 from .neighbors import neighbors, search_again
 from .plans import BLOCK_ROWS
-from .settings import Settings
+from .settings import ROLES, Settings
 
 # Rows of an array.
 Rows = tuple[np.ndarray, np.ndarray]
@@ -34,8 +34,8 @@ class TemporaryGraphs:
         Temporary; its lock is held.
     tests : (numpy.ndarray of shape (n, d), numpy.ndarray of shape (q,))
         Vectors outside the graphs: rows of an array.
-    fixed : Store or None
-        Vectors that are in each graph, searched among themselves.
+    fixed : bool
+        Whether the store has vectors, searched among themselves, that are in each graph.
     widest : int
         Most neighbors per node of any graph: what is searched for, where there are so many.
     settings : Settings
@@ -52,7 +52,7 @@ class TemporaryGraphs:
 
     store: Store
     tests: Rows
-    fixed: Store | None
+    fixed: bool
     widest: int
     settings: Settings
     built: int = 0
@@ -66,7 +66,7 @@ class TemporaryGraphs:
         ``W_BB``, ``W_LL``, ``W_LB``, ``W_BL``: who searches among whom; without fixed vectors all is W_LL. ``tests``: they search
         among all nodes. ``merge``: of both tables. ``building W``, and ``the rest``: comparing, sampling and checking.
         """
-        roles = {"W_LL": "background"} if self.fixed is None else {"W_BB": "background", "W_LB": "seeds"}
+        roles = {"W_BB": "background", "W_LB": "seeds"} if self.fixed else {"W_LL": "background"}
         roles["tests"] = "tests"
         searched = {name: self.store.record(f"neighbors.{role}")["seconds"] for name, role in roles.items()}
         built = self.store.record("graph")
@@ -106,13 +106,9 @@ class TemporaryGraphs:
     def _search(self, parts: Sequence[Part], k: int) -> None:
         if self.built == 1:
             self._publish("tests", [self.tests])
-            if self.fixed is not None:
-                adopt(self.store, self.fixed, SEARCHED_STAGES)
-        self._publish("background" if self.fixed is None else "seeds", parts)
-        if self.built > 1 and self.fixed is not None:
-            search_again(self.store, self.settings)
-        elif self.fixed is not None:
-            neighbors(self.store, k=self.store.parameters("neighbors.background")["k"], settings=self.settings)
+        self._publish("seeds" if self.fixed else "background", parts)
+        if self.fixed:
+            search_again(self.store, ROLES[1:], self.settings)
         else:
             n = self.store.entry("background/vectors").shape[0]
             neighbors(self.store, k=table_k(k, self.widest, n), settings=self.settings)
@@ -160,17 +156,18 @@ class GraphKeeper(contextlib.ExitStack):
         settings : Settings
             Options of the run.
         """
-        fixed = None if background is None else tuple(background.parameters.values())
+        fixed = None if background is None else tuple(background.parameters(k).values())
         widest = max(k, self.widest)
         key = (store.path, xxhash.xxh3_128_hexdigest(tests[1].data), fixed, widest)
         if key not in self._kept:
             quiet = replace(settings, overwrite=True, dry_run=False, progress=Settings.progress)
             temporary = Store.temporary(inside=store.path / "jobs")
             self.enter_context(temporary.lock)
-            searched = None
             if background is not None:
-                searched = background.searched(store, k=table_k(k, widest, background.n), settings=settings)
-            self._kept[key] = TemporaryGraphs(temporary, tests, searched, widest, quiet)
+                sought = k if background.takes_own(k) else table_k(k, widest, background.n)
+                adopt(temporary, background.searched(store, k=sought, settings=settings), SEARCHED_STAGES)
+                background.refuse_changed(temporary, k)
+            self._kept[key] = TemporaryGraphs(temporary, tests, background is not None, widest, quiet)
         return self._kept[key]
 
 

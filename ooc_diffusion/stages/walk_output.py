@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import xxhash
-
-from ..errors import BadInput
 from ..report import Stop, Walk, WalkPage, render_walks, thumbnail, walk_png
 from ..store import Store
-from ..store.files import os_errors, sync_folder
 from .collection import Collection
+from .output_folder import check_output_folder, drafted
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -47,13 +42,7 @@ class Wanted:
 
 def check_walk_folder(output: str | Path, *, overwrite: bool) -> None:
     """Refuse, before any work, a folder that cannot be made or that holds something, unless it may be overwritten."""
-    folder = Path(output).absolute()
-    if not folder.parent.is_dir():
-        raise BadInput(f"{folder.parent} is no folder; make it, or give another --output")
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(f"{output} is a file; give a folder as --output")
-    if folder.exists() and any(folder.iterdir()) and not overwrite:
-        raise BadInput(f"{output} is not empty; give another --output, or --overwrite to replace the paths in it")
+    check_output_folder(output, overwrite=overwrite, option="output", what="paths")
 
 
 def write_walks(store: Store, wanted: Sequence[Wanted], output: str | Path, *, command: str) -> dict[str, Any]:
@@ -61,34 +50,10 @@ def write_walks(store: Store, wanted: Sequence[Wanted], output: str | Path, *, c
 
     In a folder that is there, paths of before are replaced and all else is left alone.
     """
-    folder = Path(output).absolute()
-    # a name that the next run after a kill finds again
-    draft = folder.with_name(f".{folder.name}.{xxhash.xxh3_64_hexdigest(os.fsencode(store.path.absolute()))}.tmp")
-    with os_errors(folder, "writing"):
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir()
-        try:
-            pictured = _write_all(store, wanted, draft, command)
-            _put_in_place(draft, folder)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    with drafted(output, store, _OURS) as draft:
+        pictured = _write_all(store, wanted, draft, command)
     page = {"report": str(Path(output) / "paths.html")} if pictured else {}
     return {"output": str(Path(output) / "paths.csv"), **page}
-
-
-def _put_in_place(draft: Path, folder: Path) -> None:
-    if folder.exists():
-        new = {file.name for file in draft.iterdir()}
-        for file in folder.iterdir():
-            if _OURS.fullmatch(file.name) and file.name not in new:
-                file.unlink()
-        for name in sorted(new):
-            (draft / name).replace(folder / name)
-        sync_folder(folder)
-    else:
-        sync_folder(draft)
-        draft.rename(folder)
-    sync_folder(folder.parent)
 
 
 def _write_all(store: Store, wanted: Sequence[Wanted], folder: Path, command: str) -> bool:

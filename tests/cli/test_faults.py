@@ -179,3 +179,74 @@ def undisturbed(server, reduced, tmp_path, index):
     for command in (["neighbors", "--k", "5", "--index", index], ["graph"]):
         assert server(*command, "--store", store)["code"] == 0
     return contents(store)
+
+
+# Of `neighbors --add`, in the order in which they are written; the names are those of what is there until the end.
+ADDED = moments(
+    "background.descriptors:1 background.vectors:1 background.lists:1 entering.least:2 entering.counts:1 entering.found:1 "
+    "entering.spans:2 background.neighbor_ids:3 background.similarities:2 background.ordered:3 manifest:0"
+)
+TABLE = ("background.neighbor_ids", "background.similarities")
+
+
+@pytest.fixture(scope="module")
+def growing(reduced, tmp_path_factory):
+    """A store that was searched, with more images."""
+    root = tmp_path_factory.mktemp("growing")
+    store = shutil.copytree(reduced, root / "s")
+    np.save(root / "more.npy", Store(store).array("seeds/vectors") + np.float32(0.25))
+    done("neighbors", "--store", store, "--k", "5", "--index", "list-major")
+    done("import", root / "more.npy", "--store", store, "--role", "added")
+    done("reduce", "--store", store, "--dim", "0")
+    return store
+
+
+@pytest.mark.parametrize("kind", ["kill", "full"])
+def test_added_at_each_array(server, growing, tmp_path, disk, kind):
+    """Until its end the addition changes nothing that is published."""
+    store, command, filler = shutil.copytree(growing, disk / "s"), ["neighbors", "--add"], disk / "filler"
+    before = contents(store)
+    # the table is begun before what enters it is searched
+    begun = sorted(
+        ADDED, key=lambda name: list(ADDED).index("entering.least") - 0.5 if name in TABLE else list(ADDED).index(name)
+    )
+    for name in begun if kind == "full" else ADDED:
+        number = ADDED[name]
+        ran = server(*command, "--store", store, trap=[kind, name, number], filler=filler)
+        assert (ran["signal"] == signal.SIGKILL) if kind == "kill" else (ran["code"] == NoSpace.exit_code), (name, ran)
+        filler.unlink(missing_ok=True)
+        assert contents(store) == before, name
+        assert verify(Store(store), data=True)[0] == []
+    whole = shutil.copytree(growing, tmp_path / "whole")
+    for each in (store, whole):
+        ran = server(*command, "--store", each)
+        assert (ran["code"], ran["error"]) == (0, ""), ran
+        assert list((each / "jobs").iterdir()) == []
+    assert contents(store) == contents(whole) != before
+
+
+@pytest.mark.parametrize("kind", ["kill", "full"])
+@pytest.mark.parametrize("option", ["--table", "--index-file"])
+def test_what_somebody_else_made_at_each_array(server, reduced, tmp_path, disk, option, kind):
+    import faiss
+
+    vectors = np.ascontiguousarray(Store(reduced).array("background/vectors"))
+    index = faiss.IndexFlatIP(DIM)
+    index.add(vectors)
+    faiss.write_index(index, str(tmp_path / "flat.index"))
+    np.save(tmp_path / "table.npy", index.search(vectors, 7)[1].astype(np.int32))
+    file = tmp_path / ("table.npy" if option == "--table" else "flat.index")
+    store, filler = shutil.copytree(reduced, disk / "s"), disk / "filler"
+    command = ["neighbors", "--k", "5", option, file]
+    lists, table = ["background.centroids", "background.lists"], ["background.similarities"]
+    for name in [*(table + lists if option == "--table" else lists + table), "seeds.similarities"]:
+        ran = server(*command, "--store", store, trap=[kind, name, 1], filler=filler)
+        assert (ran["signal"] == signal.SIGKILL) if kind == "kill" else (ran["code"] == NoSpace.exit_code), (name, ran)
+        filler.unlink(missing_ok=True)
+        not_there(store, name)
+    whole = shutil.copytree(reduced, tmp_path / "whole")
+    for each in (store, whole):
+        ran = server(*command, "--store", each)
+        assert (ran["code"], ran["error"]) == (0, ""), ran
+        ended(each)
+    assert contents(store) == contents(whole)

@@ -12,7 +12,7 @@ from ooc_diffusion.diffusion import scores
 from ooc_diffusion.diffusion.room import Room
 from ooc_diffusion.graph import Graph
 from ooc_diffusion.report.walks import GAP, SIDE, tile_left
-from ooc_diffusion.stages import walk_output
+from ooc_diffusion.stages import output_folder
 from ooc_diffusion.store import Store, Strings
 from tests.reference import naive_diffuse_rounded, naive_float32, naive_w0, naive_walk
 
@@ -190,7 +190,7 @@ def test_narrow_batches_that_were_interrupted_give_the_same_files(digits, tmp_pa
     assert run(*command).code == 0  # other walks, which are replaced
     command[-2:] = ["--number", "6", "--overwrite"]
     monkeypatch.setattr(scores, "make_room", lambda n, left, **sizes: Room(min(width, left), False, 999, 99))
-    for module, name in ((scores, "_assemble"), (walk_output, "_put_in_place")):
+    for module, name in ((scores, "_assemble"), (output_folder, "_put_in_place")):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, stop)
             assert run(*command).code == 130

@@ -6,7 +6,7 @@ import faiss
 import numpy as np
 import pytest
 
-from ooc_diffusion.stages import low_shot_logistic
+from ooc_diffusion.stages import low_shot_background, low_shot_logistic
 from ooc_diffusion.store import Store
 from tests.features.test_descriptor_files import write_hdf5
 
@@ -42,6 +42,18 @@ def files(tmp_path):
     return tmp_path
 
 
+def write_table(folder, X, which):
+    """Write neighbors and inner products as the published files, best first; return their paths."""
+    products = X @ X.T
+    order = np.argsort(-products, axis=1, kind="stable")
+    ids = order[:, :32] if which == "nearest" else order[:, -32:]
+    folder.mkdir()
+    paths = folder / "ndis300_k32_I_11.int32", folder / "ndis300_k32_D_11.float32"
+    ids.astype(np.int32).tofile(paths[0])
+    np.take_along_axis(products, ids, axis=1).astype(np.float32).tofile(paths[1])
+    return paths
+
+
 def test_published_files_go_through_to_the_table(files, monkeypatch):
     monkeypatch.setattr(low_shot_logistic, "STEPS", (200,))
     images, others = files / "imagenet", files / "yfcc"
@@ -58,6 +70,20 @@ def test_published_files_go_through_to_the_table(files, monkeypatch):
         found = record["accuracy"]["group 2"]
         assert np.mean([draw[0] for draw in found["fusion"]["5"]]) > 0.6
         assert all(len(draws) == 2 for method in found.values() for draws in method.values())
+    # tables of all images, as they are published: the nearest neighbors, and the farthest
+    whole = ["evaluate", "--store", images, *paper, "--setting", "out-of-domain", "--background", others]
+    found = {"searched": json.loads(done(*whole, "--json"))}
+    monkeypatch.setattr(low_shot_background, "neighbors", None)  # nothing more is searched among the others
+    for name in ("nearest", "farthest"):
+        ids, similarities = write_table(files / name, np.array(Store(others).array("background/vectors")), name)
+        table = ["--table", ids, "--similarities", similarities]
+        done("neighbors", "--store", others, "--k", 30, *table, *["--overwrite"] * (name == "farthest"))
+        found[name] = json.loads(done(*whole, "--json"))
+        assert found[name]["neighbors"]["table"] == str(ids)
+        assert "low-shot-out-of-domain" not in " ".join(found[name]["done_before"])  # it is another table
+        assert f"background: 30 neighbors, those it has, from {ids.name}, {similarities.name}, recall" in done(*whole)
+    assert found["nearest"]["accuracy"] == found["searched"]["accuracy"] != found["farthest"]["accuracy"]
+    assert (found["searched"]["neighbors"]["own"], found["nearest"]["neighbors"]["recall"]["recall"]) == (False, 1)
     stored = Store(images)
     assert stored.entry("background/descriptors").shape == (12 * CLASSES, D)
     assert stored.entry("background/vectors").shape == (12 * CLASSES, DIM)

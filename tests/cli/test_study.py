@@ -6,9 +6,11 @@ import shlex
 
 import pytest
 
+from ooc_diffusion.evaluation import MEASURES
 from ooc_diffusion.stages import low_shot_logistic
+from ooc_diffusion.stages.low_shot_diffusion import COEFFICIENTS, Variant, low_shot
 
-from ..stages.low_shot_chain import SPLIT, import_clusters
+from ..stages.low_shot_chain import QUICK, SPLIT, import_clusters, protocol
 from .helpers import digit_images, done, run, write_images
 
 BUDGET = ("--memory-budget", "2GiB", "--device", "cpu")
@@ -82,6 +84,69 @@ def test_every_setting_has_a_door(images):
         assert record["background"] == (None if options[1] == "none" else 40)
 
 
+FREQUENCIES = {int(c): 1 + int(c) % 4 for group in SPLIT.groups for c in group.classes}
+
+
+@pytest.mark.parametrize(
+    ("options", "variant", "told"),
+    [
+        (
+            ["--weighting", "gaussian", "--sigma", "0.4", "--mutual"],
+            {"weights": {"weighting": "gaussian", "sigma": 0.4, "mutual": True}},
+            "weighting gaussian, sigma 0.4, mutual yes",
+        ),
+        (["--weighting", "meaningful", "--rate", "5"], {"weights": {"weighting": "meaningful", "rate": 5}}, None),
+        (
+            ["--normalization", "gamma", "--power", "1.3", "--reset"],
+            {"eta": {"normalization": "gamma", "power": 1.3, "reset": True}},
+            "normalization gamma, power 1.3, reset yes",
+        ),
+        (["--prior", "estimate", "--prior-power", "0.5"], {"prior_power": 0.5}, "prior estimate, prior power 0.5"),
+        (["--alpha", "0.8", "--prior", "FILE"], {"eta": {"alpha": 0.8}, "prior_power": 1, "frequencies": FREQUENCIES}, None),
+        (
+            ["--alpha", "0.9", "--solver", "conjugate-gradient", "--tolerance", "1e-4", "--max-steps", "99"],
+            {"eta": {"alpha": 0.9, "solver": "conjugate-gradient", "tolerance": 1e-4, "max_steps": 99}},
+            "alpha 0.9, solver conjugate-gradient, tolerance 0.0001, max steps 99",
+        ),
+    ],
+)
+def test_a_variant_is_what_it_is_without_the_command(images, tmp_path, options, variant, told):
+    (tmp_path / "prior.csv").write_text("class,frequency\n" + "".join(f"{c},{f}\n" for c, f in FREQUENCIES.items()))
+    words = [tmp_path / "prior.csv" if word == "FILE" else word for word in options]
+    if "--solver" not in options:
+        words += ["--max-iter", "2"]
+    paper = ("--protocol", "paper", "--split", images / "split.json", "--k", "3", "--n-per-class", "1,2", "--draws", "2")
+    command = ("evaluate", "--store", images / "s", "--setting", "in-domain", *paper, *BUDGET, *words)
+    record = json.loads(done(*command, "--json"))
+    store = import_clusters(tmp_path / "again")[0]
+    what = Variant("in-domain", k=3, **{"max_iter": 15 if "--solver" in options else 2, **variant})
+    name, direct = low_shot(store, protocol(), what, settings=QUICK)
+    curves, fusion = store.arrays(f"{name}/curves", f"{name}/fusion")
+    for place, n in enumerate(("1", "2")):
+        chosen = direct["chosen"][n]
+        assert {key: record["chosen"][n][key] for key in chosen} == chosen
+        for group in range(2):
+            runs = slice(4 * group + place, 4 * group + 4, 2)
+            found = record["accuracy"][f"group {group + 1}"]
+            assert found["diffusion"][n] == curves[runs, chosen["n_iter"] or 0].tolist()
+            assert found["fusion"][n] == fusion[runs, int(abs(COEFFICIENTS - chosen["coefficient"]).argmin())].tolist()
+            assert len(found["diffusion"][n][0]) == len(MEASURES)
+    if told is not None:
+        printed = done(*command)
+        assert f"variant: {told}\n" in printed
+        assert ("limit" in printed) == ("--solver" in options)
+
+
+def test_draws_are_written_for_diffuse(images, tmp_path):
+    printed = evaluate(images, "--draws-to", tmp_path / "draws").out
+    assert f"labelled images: {tmp_path / 'draws'}\n" in printed
+    assert len(list((tmp_path / "draws").iterdir())) == 8
+    ran = evaluate(images, "--draws-to", tmp_path / "draws")
+    told = f"error: {tmp_path}/draws is not empty; give another --draws-to, or --overwrite to replace the draws in it"
+    assert (ran.code, ran.error) == (3, told)
+    assert evaluate(images, "--draws-to", tmp_path / "draws", "--overwrite").code == 0
+
+
 def test_a_dry_run_plans_and_writes_nothing(images):
     before = (images / "s" / "manifest.json").read_bytes()
     ran = evaluate(images, "--seed", "5", "--dry-run", "--json")
@@ -106,6 +171,26 @@ def test_a_dry_run_plans_and_writes_nothing(images):
             ("--protocol", "paper", "--split", "SPLIT", "--setting", "out-of-domain"),
             "--setting out-of-domain goes with a --background",
         ),
+        (2, ("--prior-power", "2"), "--prior-power is for --protocol paper; give both, or neither"),
+        (2, ("--draws-to", "x"), "--draws-to is for --protocol paper; give both, or neither"),
+        (2, ("--protocol", "paper", "--split", "SPLIT", "--sigma", "1"), "--sigma belongs to --weighting gaussian"),
+        (2, ("--protocol", "paper", "--split", "SPLIT", "--prior-power", "1"), "--prior-power belongs to --prior"),
+        (
+            2,
+            ("--protocol", "paper", "--split", "SPLIT", "--alpha", "0.5", "--solver", "conjugate-gradient", "--max-iter", "3"),
+            "--max-iter belongs to --solver iterate",
+        ),
+        (
+            3,
+            ("--protocol", "paper", "--split", "SPLIT", "--alpha", "0.5", "--reset"),
+            "--alpha is for --normalization columns or none, without --reset",
+        ),
+        (
+            3,
+            ("--protocol", "paper", "--split", "SPLIT", "--prior", "estimate", "--normalization", "rows"),
+            "--prior is for --normalization columns or sinkhorn, not rows",
+        ),
+        (3, ("--protocol", "paper", "--split", "SPLIT", "--prior", "no.csv"), "no.csv cannot be read"),
     ],
 )
 def test_options_that_do_not_go_together(images, code, options, message):
@@ -137,6 +222,17 @@ def test_a_dry_run_of_a_study_shows_each_kind_of_run_even_where_it_does_not_fit(
     assert re.fullmatch(r"error: this does not fit the budget of 100 MiB; give --memory-budget \d+MiB or more", ran.error)
     assert ran.code == 7
     assert not (tmp_path / "out").exists()
+
+
+def test_sizes_of_growing_backgrounds_are_a_list(images, tmp_path):
+    command = ["study", "table3", "--data", images / "s", "--background", images / "others", "--output", tmp_path / "out"]
+    options = ["--split", images / "split.json", "--k", "3", "--n-per-class", "1", "--draws", "1", "--max-iter", "2", *BUDGET]
+    printed = done(*command, *options, "--size", "40,20")
+    assert re.findall(r"^other (\d+)  ", printed, re.MULTILINE) == ["20", "40"]
+    ran = run(*command, *options, "--size", "20,many")
+    assert (ran.code, ran.error) == (2, "error: --size '20,many' is no list of numbers such as 1,2,5")
+    ran = run(*command, *options, "--size", "2,20")
+    assert (ran.code, ran.error) == (3, "error: --size 2 is not above --k = 3; leave it out, or lower --k")
 
 
 def test_a_store_without_tests_is_measured_once_a_study_has_halved_it(images, tmp_path):

@@ -35,6 +35,7 @@ SIZES = {
     "stages.completion.BLOCK_ROWS": 1024,
     "stages.completion.FEW_SEEDS": 100,
     "stages.graph.BLOCK_ROWS": 1024,
+    "stages.addition.BLOCK_ROWS": 1024,
     "stages.import_descriptors.BLOCK_ROWS": 512,
     "stages.reduce.BLOCK_ROWS": 512,
     "neighbors.search.QUERY_ROWS": 1024,

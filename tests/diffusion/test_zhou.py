@@ -4,12 +4,14 @@ import logging
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from ooc_diffusion import build_graph, diffuse
 from ooc_diffusion.diffusion import Diffusion, room, scores, write_scores, zhou
 from ooc_diffusion.errors import BadInput, DoesNotFit
 from ooc_diffusion.memory import MemoryBudget
 from ooc_diffusion.parallel import limit_threads
+from ooc_diffusion.stages.study.parameters import SWEPT
 from ooc_diffusion.store import Store
 from tests.reference import awkward_table, naive_query_scores, naive_w0, naive_zhou
 
@@ -59,11 +61,53 @@ def test_conjugate_gradients_equal_the_inverse(case, alpha):
     graph, table, seeds, classes, queries = case
     expected = naive_zhou(*table, seeds, classes, C, alpha)
     found = diffuse(graph, seeds, classes, C, normalization="none", alpha=alpha, **SOLVED)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-6)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
     assert found[seeds[0], classes[0]] == pytest.approx(1 - alpha)
     assert (found[:, C - 1] == 0).all()
     of_queries = diffuse(graph, seeds, classes, C, queries=queries, alpha=alpha, **SOLVED)
-    np.testing.assert_allclose(of_queries, naive_query_scores(normalized(expected), queries), rtol=1e-4, atol=2e-6)
+    np.testing.assert_allclose(of_queries, naive_query_scores(normalized(expected), queries), rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def real_digits():
+    """Ten neighbors of each digit, and a seed per class."""
+    X, truth = load_digits(return_X_y=True)
+    X = X - X.mean(axis=0)
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    seeds = np.array([np.random.default_rng(c).choice(np.flatnonzero(truth == c)) for c in range(10)])
+    return np.argsort(-(X @ X.T), axis=1, kind="stable")[:, :10], seeds
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.99])
+def test_every_image_has_the_best_classes_of_the_inverse(real_digits, alpha):
+    """With the options of the study; the least entries are 1e-14 of the largest, and whole images have none above 1e-8."""
+    ids, seeds = real_digits
+    (limit,) = [swept for swept in SWEPT if swept.name == "Zhou et al., limit (CG)"]
+    found = diffuse(build_graph(ids), seeds, np.arange(10), 10, threads=1, **limit.options(alpha)["eta"])
+    expected = normalized(naive_zhou(ids, None, seeds, np.arange(10), 10, alpha))
+    assert (expected > 0).all()
+    assert (found > 0).all()
+    np.testing.assert_allclose(found, expected, rtol=2e-3)
+    best = np.argsort(-found, axis=1, kind="stable")[:, :5]
+    fifth = np.sort(expected, axis=1)[:, -5]
+    assert (np.take_along_axis(expected, best, axis=1).min(axis=1) >= fifth * (1 - 2e-3)).all()  # the same, or as good as equal
+
+
+def test_a_line_of_nodes_is_followed_as_far_as_float32_reaches(caplog):
+    n, what = 400, Diffusion(np.array([0]), np.array([0]), 1, 0, alpha=0.5, solver="conjugate-gradient")
+    ids = np.stack([np.arange(n), np.minimum(np.arange(n) + 1, n - 1)], axis=1)
+    store = Store.temporary()
+    with limit_threads(1) as threads, store.job("diffuse", parameters={}) as job:
+        record = write_scores(job, build_graph(ids), what, name="scores", budget=MemoryBudget(2**31), threads=threads)
+        job.publish({})
+    expected = normalized(naive_zhou(ids, None, [0], [0], 1, 0.5))[:, 0]
+    found = store.array("scores")[:, 0]
+    near = expected > 1e-26
+    assert 25 < near.sum() < n / 2
+    np.testing.assert_allclose(found[near], expected[near], rtol=1e-3)
+    assert (found[~near] <= 2e-26).all()
+    assert record["solver_steps"] < zhou.most_passes(what) < 70
+    assert (record["unsolved_classes"], caplog.messages) == (0, [])
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -189,8 +233,8 @@ def test_the_record_has_the_residual_and_how_many_classes_are_unsolved(case, tmp
         with limit_threads(1), Store(tmp_path / str(number), create=True).job("diffuse", parameters={}) as job:
             records.append(write_scores(job, graph, what, name="scores", budget=MemoryBudget(2**31), threads=1))
             job.publish({})
-    assert 3 < records[0]["solver_steps"] < zhou.most_passes(Diffusion(seeds, classes, C, 0, alpha=0.9, **SOLVED)) < 60
-    assert 0 < records[0]["residual"] <= 1e-5 < records[1]["residual"]
+    assert 3 < records[0]["solver_steps"] < zhou.most_passes(Diffusion(seeds, classes, C, 0, alpha=0.9, **SOLVED)) < 160
+    assert 0 < records[0]["residual"] <= 1e-5 < records[1]["residual"] <= 1
     assert records[1]["solver_steps"] == 3
     assert [record["unsolved_classes"] for record in records] == [0, C - 1]  # one has no seeds
 
@@ -207,7 +251,7 @@ def test_classes_that_are_not_solved_for_are_warned_of_once(case, monkeypatch, c
         f"{C - 1} of {C} classes are not solved for: conjugate gradients ended after 3 steps with a residual of up to"
     )
     assert cut.endswith("give more `max_steps`, or a smaller `alpha`")
-    assert "`tolerance` of 1e-09; give a larger one, or a smaller `alpha`: float32 does not hold less" in rounded
+    assert rounded.endswith("`tolerance` of 1e-09; give a larger one: float32 hardly holds less than 1e-6")
 
 
 @pytest.mark.parametrize(

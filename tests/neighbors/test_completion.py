@@ -1,9 +1,11 @@
 """Seeds among the neighbors of the background, against all products."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
-from ooc_diffusion.neighbors import bounded, completion, entering, reach_for
+from ooc_diffusion.neighbors import bounded, completion, entered_lists, entering, reach_for
 from tests.neighbors.test_list_major import LISTS, N, awkward_vectors, ordered
 
 
@@ -96,12 +98,20 @@ def test_no_block_changes_what_enters(case, monkeypatch, list_rows, lists_at_onc
     assert (again[1] == expected[1]).mean() > 0.95
 
 
-def test_resuming_behind_any_lists(case, monkeypatch):
-    monkeypatch.setattr(completion, "_LISTS", 3)
+@pytest.mark.parametrize("most", [1, 7, 40, 2**16])
+def test_resuming_behind_any_part(case, monkeypatch, most):
+    """Lists go together, or a long one is cut; what does not depend on it are the seeds that enter."""
     database, _, seeds = case
     least = least_of(database, 5)
+    monkeypatch.setattr(completion, "_LISTS", 3)
+    expected = found(database, seeds, least, k=5, reach=0.3, threads=1)
+    monkeypatch.setattr(completion, "_MOST_ROWS", most)
     counts, ids, similarities = found(database, seeds, least, k=5, reach=0.3, threads=2)
-    for start in np.unique(database.starts[:: completion._LISTS]):
+    np.testing.assert_array_equal(counts, expected[0])
+    np.testing.assert_allclose(similarities, expected[2], atol=1e-6)
+    lengths = [len(part.counts) for part in entering(database, seeds, least, k=5, reach=0.3, threads=2)]
+    assert max(lengths) <= max(most, np.diff(database.starts).max() if most > 40 else most)
+    for start in np.unique(np.cumsum([0, *lengths])[:-1])[:: max(1, len(lengths) // 30)]:
         if start < N:
             again = found(database, seeds, least, k=5, reach=0.3, threads=2, start=int(start))
             before = counts[:start].sum()
@@ -134,8 +144,45 @@ def test_the_reach_that_a_recall_takes(case, target):
     least[least == 2] = 0.5
     counts, ids, _ = found(database, seeds, least, k=5, reach=None, threads=2)
     pairs = np.repeat(np.arange(N), counts), ids
-    reach = reach_for(database, seeds, least, pairs, target_recall=target)
+    entered = entered_lists(database, entering(database, seeds, least, k=5, reach=None, threads=2), len(seeds))
+    numbers = np.searchsorted(database.starts, pairs[0], side="right") - 1
+    naive = Counter(zip(numbers.tolist(), ids.tolist(), strict=True))
+    assert {(number, seed): times for number, seed, times in zip(*map(np.ndarray.tolist, entered), strict=True)} == naive
+    reach = reach_for(database, seeds, least, entered, target_recall=target)
     some_counts, some_ids, _ = found(database, seeds, least, k=5, reach=reach, threads=2)
     again = set(zip(np.repeat(np.arange(N), some_counts), some_ids, strict=True))
     recall = len(again & set(zip(*pairs, strict=True))) / len(ids)
     assert target <= recall < target + 0.3
+
+
+@pytest.mark.parametrize(("zeros", "reached"), [(1, True), (8, False)])
+def test_seeds_that_are_zero_have_no_reach(case, zeros, reached):
+    """Where lists ask for more than nothing no reach lets them in: then search is exact, if the recall takes them."""
+    database, _, seeds = case
+    few = seeds.copy()
+    few[-zeros:] = 0
+    least = np.where(np.arange(N) % 3, np.float32(0.5), np.float32(-1))  # zeros enter a third of the rows
+    entered = entered_lists(database, entering(database, few, least, k=50, reach=None, threads=2), len(few))
+    assert (entered[1] >= len(few) - zeros).any()
+    share = entered[2][entered[1] >= len(few) - zeros].sum() / entered[2].sum()
+    with np.errstate(all="raise"):
+        reach = reach_for(database, few, least, entered, target_recall=0.8)
+    assert (reach is not None) == (share < 0.15)
+    if reach is not None:
+        counts, _, _ = found(database, few, least, k=50, reach=reach, threads=2)
+        assert counts.sum() >= 0.8 * entered[2].sum()
+
+
+def test_lists_of_zeros_are_reached_by_zeros():
+    X = np.zeros((64, 4), np.float32)
+    X[:32, 0] = 1
+    database, _ = ordered(X, X[[0, 63]].copy())
+    seeds = X[::8].copy()
+    least = np.where(np.arange(64) < 32, np.float32(1), np.float32(0))
+    assert (database.vectors[:32, 0] == 1).all()
+    entered = entered_lists(database, entering(database, seeds, least, k=30, reach=None, threads=1), len(seeds))
+    assert entered[2].sum() == 32 * 4 + 32 * 8
+    with np.errstate(all="raise"):
+        reach = reach_for(database, seeds, least, entered, target_recall=0.99)
+    counts, _, _ = found(database, seeds, least, k=30, reach=reach, threads=1)
+    np.testing.assert_array_equal(counts, [4] * 32 + [8] * 32)

@@ -65,8 +65,29 @@ def unit(X):
     return X.astype(np.float64) / np.linalg.norm(X.astype(np.float64), axis=1, keepdims=True)
 
 
-def naive_scores(data, group, labelled, *, setting="none", transductive=False, others=0, normalization="columns", **eta):
-    """Dense scores of the tests of a group after each iteration, and their columns."""
+def naive_edges(ids, sims, *, weighting="constant", sigma=None, mutual=False):
+    """Neighbors that count, -1 = none, and the weights of edges."""
+    kept = [[j if not mutual or i in ids[j] else -1 for j in row] for i, row in enumerate(ids.tolist())]
+    return np.array(kept), np.exp(-(2 - 2 * sims) / sigma**2) if weighting == "gaussian" else None
+
+
+def naive_scores(
+    data,
+    group,
+    labelled,
+    *,
+    setting="none",
+    transductive=False,
+    others=0,
+    table=None,
+    weights=None,
+    normalization="columns",
+    **eta,
+):
+    """Dense scores of the tests of a group after each iteration, and their columns.
+
+    ``table`` has the neighbors of the others among themselves, in place of the nearest.
+    """
     X, truth, T, test_truth, other_X = data
     classes = [*group.base, *group.novel]
     test_rows = [i for i in range(len(T)) if test_truth[i] in classes]
@@ -74,12 +95,15 @@ def naive_scores(data, group, labelled, *, setting="none", transductive=False, o
     if setting == "in-domain":
         rows += [i for i in range(len(X)) if truth[i] in group.novel and i not in labelled]
     nodes = np.concatenate([unit(X[rows])] + [unit(T[test_rows])] * transductive + [unit(other_X[:others])])
-    ids = naive_neighbors(nodes, K)[0]
-    W = naive_w(ids)
+    ids, similarities = naive_neighbors(nodes, K)
+    if table is not None:
+        ids[-others:] = naive_completed(nodes, len(nodes) - others, table)
+    ids, weight = naive_edges(ids, similarities, **(weights or {}))
+    W = naive_w(ids, weight)
     seeds, columns = range(len(labelled)), [classes.index(truth[i]) for i in labelled]
     if "solver" in eta:
-        L = [naive_normalized(naive_zhou(ids, None, seeds, columns, len(classes), eta["alpha"]), "columns")]
-    elif normalization in ("columns", "none"):
+        L = [naive_normalized(naive_zhou(ids, weight, seeds, columns, len(classes), eta["alpha"]), "columns")]
+    elif normalization in ("columns", "none") and not eta:
         L = naive_diffuse(W, seeds, columns, len(classes), MAX_ITER, normalization)
     else:
         L = naive_coupled(W, seeds, columns, len(classes), MAX_ITER, normalization, **eta)
@@ -89,6 +113,15 @@ def naive_scores(data, group, labelled, *, setting="none", transductive=False, o
         queries = naive_neighbors(nodes, K, unit(T[test_rows]))[0]
     reached = [np.count_nonzero(each) / each.size for each in L]
     return [naive_query_scores(each, queries) for each in L], [classes.index(test_truth[i]) for i in test_rows], reached
+
+
+def naive_completed(nodes, n_seeds, table):
+    """For each node behind the seeds the best K of those that a table lists and the seeds."""
+    rows = []
+    for row, listed in enumerate(table, start=n_seeds):
+        known = np.concatenate([np.arange(n_seeds), n_seeds + listed])
+        rows.append(known[np.argsort(-(nodes[known] @ nodes[row]), kind="stable")[:K]])
+    return rows
 
 
 def naive_accuracies(scores, columns, n_base, **options):

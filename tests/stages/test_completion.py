@@ -10,7 +10,7 @@ from ooc_diffusion.errors import BadInput
 from ooc_diffusion.memory import clock
 from ooc_diffusion.neighbors import list_major, permute
 from ooc_diffusion.stages import completion
-from ooc_diffusion.stages.completion import DEFAULT_RECALL
+from ooc_diffusion.stages.completion import DEFAULT_RECALL, How, _recall_of_seeds
 from ooc_diffusion.stages.graph import graph
 from ooc_diffusion.stages.neighbors import neighbors
 from ooc_diffusion.stages.reduce import reduce
@@ -48,14 +48,13 @@ def test_exactly(folder):
     store = Store(folder)
     assert "recall_of_seeds" not in record
     seeds = store.array("seeds/vectors")
-    rng = np.random.default_rng(0)
     for role, first in (("seeds", 0), ("background", SEEDS)):
-        rows = rng.choice(len(store.array(f"{role}/vectors")), 60, replace=False)
+        rows = np.arange(len(store.array(f"{role}/vectors")))
         ids, similarities = naive_neighbors(seeds, K, store.array(f"{role}/vectors")[rows])
         known = store.array(f"{role}/neighbor_ids")[rows] + SEEDS
         expected, values = naive_merge(ids, similarities, known, store.array(f"{role}/similarities")[rows], K)
-        assert (store.array("graph/neighbor_ids")[first + rows] == expected).mean() > 0.995
-        np.testing.assert_allclose(store.array("graph/similarities")[first + rows], values, atol=1e-5)
+        assert (store.array("graph/neighbor_ids")[first + rows] == expected).mean() > 0.999
+        np.testing.assert_allclose(store.array("graph/similarities")[first + rows], values, atol=1e-6)
     assert (store.array("graph/neighbor_ids")[SEEDS:] < SEEDS).mean() > 0.1
 
 
@@ -68,7 +67,7 @@ def test_by_lists_nearly_all_are_found_and_nothing_else(folder, tmp_path, many):
     for role, rows in (("seeds", slice(0, SEEDS)), ("background", slice(SEEDS, None))):
         recall = record["recall_of_seeds"][role]
         share = hits[rows].sum() / (truth[rows] < SEEDS).sum()
-        assert recall["recall"] == pytest.approx(share, abs=2 * recall["uncertainty"])
+        assert recall["recall"] == pytest.approx(share, abs=max(2e-3, 2 * recall["uncertainty"]))
         assert 0.8 < recall["recall"] < 1
     vectors = np.concatenate([Store(folder).array("seeds/vectors"), Store(folder).array("background/vectors")])
     rows = np.arange(SEEDS, len(vectors), 13)
@@ -163,12 +162,17 @@ def test_identical_seeds_stand_for_each_other_in_recall(tmp_path):
     import_roles(folder, sample)
     reduce(folder, dim=16)
     neighbors(folder, k=K, index="list-major", probes=256)
-    record = graph(folder)
-    table, seeds = Store(folder).array("graph/neighbor_ids")[:SEEDS], Store(folder).array("seeds/vectors")
-    truth, _ = naive_neighbors(seeds, K, seeds)
-    same = np.array([len(set(a) & set(b)) for a, b in zip(truth[300:].tolist(), table[300:].tolist(), strict=True)])
-    assert same.mean() < K - 1  # others than a loop finds
-    assert record["recall_of_seeds"]["seeds"]["recall"] == 1.0
+    assert graph(folder)["recall_of_seeds"]["seeds"]["recall"] == 1.0
+    store = Store(folder)
+    table = np.array(store.array("graph/neighbor_ids")[:SEEDS])
+    table[300:] = SEEDS - 1 - np.arange(K)  # other copies than those that a loop finds
+    assert _recall_of_seeds(store, table, K, How())["recall"] == 1.0
+    table[300:, 2:] = np.arange(K - 2)
+    copies = (SEEDS - 300) * (K - 2)
+    naive, _ = naive_neighbors(store.array("seeds/vectors"), K, store.array("seeds/vectors"))
+    assert (naive[300:] >= 300).all()
+    counted = (store.array("graph/neighbor_ids")[:SEEDS] < SEEDS).sum()
+    assert _recall_of_seeds(store, table, K, How())["recall"] == pytest.approx(1 - copies / counted, abs=0.01)
 
 
 def test_half_precision_is_not_exact(folder):

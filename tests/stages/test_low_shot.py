@@ -11,9 +11,11 @@ from ooc_diffusion.diffusion import Diffusion, most_passes, seed_bytes
 from ooc_diffusion.errors import BadInput, DoesNotFit
 from ooc_diffusion.memory import StagePlan
 from ooc_diffusion.stages import low_shot_diffusion, low_shot_logistic, low_shot_plan
+from ooc_diffusion.stages.import_descriptors import import_descriptors
 from ooc_diffusion.stages.low_shot_background import open_background
 from ooc_diffusion.stages.low_shot_diffusion import COEFFICIENTS, Variant, low_shot
 from ooc_diffusion.stages.low_shot_logistic import stored_model
+from ooc_diffusion.stages.reduce import reduce
 from ooc_diffusion.stages.settings import Settings
 from ooc_diffusion.stages.temporary_graphs import GraphKeeper
 from ooc_diffusion.store import Store
@@ -42,6 +44,10 @@ VARIANTS = {
     "rows": {"normalization": "rows"},
     "gamma": {"setting": "in-domain", "normalization": "gamma", "power": 1.3},
     "no normalization": {"setting": "out-of-domain", "others": 40, "normalization": "none"},
+    "sinkhorn": {"setting": "in-domain", "normalization": "sinkhorn"},
+    "reset": {"setting": "in-domain", "normalization": "columns", "reset": True},
+    "gaussian": {"setting": "out-of-domain", "others": 40, "weights": {"weighting": "gaussian", "sigma": 0.4}},
+    "gaussian, mutual": {"setting": "in-domain", "weights": {"weighting": "gaussian", "sigma": 0.4, "mutual": True}},
 }
 
 
@@ -57,8 +63,8 @@ def stores(tmp_path_factory):
     return import_clusters(tmp_path_factory.mktemp("low-shot"))
 
 
-def variant(setting="none", transductive=False, others=0, **eta):
-    return Variant(setting, transductive, k=K, eta=eta, max_iter=MAX_ITER)
+def variant(setting="none", transductive=False, others=0, weights=None, **eta):
+    return Variant(setting, transductive, k=K, weights=weights or {}, eta=eta, max_iter=MAX_ITER)
 
 
 def run(stores, options, *, fusion=False, what=None, settings=QUICK):
@@ -164,6 +170,34 @@ def test_a_prior_is_what_logistic_regression_predicts_over_the_graph(stores, nam
     assert (curves <= most + 1e-12).all()
     plain, _ = run(stores, options)
     assert (curves != store.array(f"{plain}/curves")).any()
+
+
+@pytest.mark.parametrize("normalization", ["columns", "sinkhorn"])
+def test_a_known_prior_is_that_of_the_classes_of_each_group(stores, normalization):
+    frequencies = {c: float(1 + c % 5) for group in SPLIT.groups for c in group.classes}
+    what = replace(variant("in-domain", normalization=normalization), prior_power=2.0, frequencies=frequencies)
+    stage, record = low_shot(stores[0], protocol(), what, fusion=False, settings=QUICK)
+    assert record["logistic"] is None
+    expected = []
+    for group in SPLIT.groups:
+        shares = np.array([frequencies[c] for c in group.classes]) ** 2
+        how = {"normalization": normalization, **({"prior": shares / shares.sum()} if normalization == "sinkhorn" else {})}
+        for draw in range(2):
+            for labelled in naive_draws(clusters()[1], group, (1, 2), draw):
+                scores, columns, _ = naive_scores(clusters(), group, labelled, setting="in-domain", **how)
+                factor = 1 if normalization == "sinkhorn" else shares
+                expected.append([naive_bounds(each * factor, columns, len(group.base)) for each in scores])
+    least, most = np.moveaxis(np.array(expected), 2, 0)
+    curves = stores[0].array(f"{stage}/curves")
+    assert (curves >= least - 1e-12).all()
+    assert (curves <= most + 1e-12).all()
+    assert (curves != stores[0].array(f"{run(stores, {'setting': 'in-domain', 'normalization': normalization})[0]}/curves")).any()
+
+
+def test_stages_from_before_there_were_known_priors_keep_their_names():
+    told = {"setting": "none", "transductive": False, "k": 30, "weights": {}, "eta": {}, "prior_power": None, "max_iter": 15}
+    assert Variant().parameters == told
+    assert Variant(prior_power=2.0, frequencies={3: 0.5}).parameters == {**told, "prior_power": 2.0, "frequencies": {"3": 0.5}}
 
 
 def test_what_is_chosen_does_not_depend_on_the_second_group(stores, tmp_path):
@@ -276,6 +310,15 @@ def test_what_cannot_be_run_is_refused(stores, tmp_path):
         ({"variant": Variant("none", k=0)}, "`k` must be at least 1"),
         ({"variant": Variant("none", k=30)}, "`k` is 30, but with few labels there are 21 images in the graph"),
         ({"variant": Variant("none", k=K, eta={"normalization": "no"})}, "normalization 'no' is not one of"),
+        ({"variant": Variant("none", k=K, weights={"weighting": "no"})}, "weighting 'no' is not one of"),
+        ({"variant": Variant("none", k=K, weights={"weighting": "gaussian", "sigma": 0})}, "`sigma` is 0; give a distance above"),
+        ({"variant": Variant("none", k=K, eta={"alpha": 0.5, "reset": True})}, "`alpha` is for `normalization` columns or none"),
+        ({"variant": Variant("none", k=K, eta={"solver": "conjugate-gradient"})}, "`solver` conjugate-gradient is for `alpha`"),
+        (
+            {"variant": Variant("none", k=K, eta={"normalization": "rows"}, prior_power=1)},
+            "`prior` is for `normalization` columns",
+        ),
+        ({"variant": Variant("none", k=K, prior_power=-1)}, "`prior_power` is -1; give a number of 0 or more"),
         (
             {"variant": Variant("none", k=K), "protocol": protocol(n_per_class=(1, 10))},
             "class 7 has 9 training images, 10 are to be",
@@ -304,6 +347,22 @@ def test_seeds_whose_draws_were_others_are_told_from_what_was_run_before():
     """Seed 0 draws as ever; of others, the draws of an earlier version must not pass for these."""
     assert "drawn" not in protocol().parameters
     assert protocol(seed=1).parameters["drawn"] == "by draw and seed"
+
+
+def test_a_prior_that_cannot_be_estimated_is_refused_before_any_work(stores, tmp_path):
+    """The other collection has vectors alone that are alike."""
+    store = stores[0]
+    np.save(tmp_path / "wide.npy", np.random.default_rng(0).normal(size=(30, 11)).astype(np.float32))
+    import_descriptors(tmp_path / "wide.npy", store=tmp_path / "wide", settings=QUICK)
+    reduce(tmp_path / "wide", dim=8, settings=QUICK)
+    stages, background = set(store.manifest.stages), open_background(store, tmp_path / "wide")
+    for options, told in (({}, "has no descriptors like those of"), ({"setting": "none"}, "`setting` out-of-domain goes with")):
+        what = replace(variant(**{"setting": "out-of-domain", **options}), prior_power=1.0)
+        with pytest.raises(BadInput, match=told):
+            low_shot(store, protocol(seed=31), what, background=background, settings=QUICK)
+    assert set(store.manifest.stages) == stages
+    known = replace(variant("out-of-domain"), prior_power=1.0, frequencies=dict.fromkeys(range(12), 1.0))
+    low_shot(store, protocol(groups=(1,), draws=1), known, background=background, fusion=False, settings=QUICK)
 
 
 def test_a_dry_run_only_plans(stores):

@@ -1,5 +1,7 @@
 """The kNN classifier and logistic regression of the protocol, against naive ones."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from ooc_diffusion.stages import low_shot_logistic as logistic
 from ooc_diffusion.stages.low_shot_knn import low_shot_knn
 from ooc_diffusion.stages.low_shot_logistic import GRID, low_shot_logistic, stored_model
 from ooc_diffusion.stages.low_shot_smooth import low_shot_smooth
-from tests.reference import naive_neighbors
+from tests.reference import naive_knn_scores
 
 from .low_shot_chain import (
     QUICK,
@@ -18,7 +20,6 @@ from .low_shot_chain import (
     clusters,
     import_clusters,
     naive_accuracies,
-    naive_bounds,
     naive_choice,
     naive_draws,
     protocol,
@@ -32,28 +33,31 @@ def store(tmp_path_factory):
 
 
 def test_the_knn_classifier_is_diffusion_without_iterations(store, monkeypatch):
+    """Votes are divided by the size of the class; of classes with equal ones the larger sum of similarities is ahead."""
     monkeypatch.setattr(knn, "NEIGHBORS", (1, 3, 1000))
+    monkeypatch.setattr(knn, "BLOCK_ROWS", 5)
     name, record = low_shot_knn(store, protocol(), settings=QUICK)
     X, truth, T, test_truth, _ = clusters()
-    bounds = []
+    expected, tied = [], 0
     for group in SPLIT.groups:
         classes = group.classes.tolist()
         tests = [i for i in range(len(T)) if test_truth[i] in classes]
         for draw in range(2):
             for labelled in naive_draws(truth, group, (1, 2), draw):
-                counts = [sum(truth[i] == c for i in labelled) for c in classes]
+                columns = [classes.index(truth[i]) for i in labelled]
                 for k in (1, 3, 1000):
-                    ids, _ = naive_neighbors(unit(X[labelled]), min(k, len(labelled)), unit(T[tests]))
-                    scores = np.zeros((len(tests), len(classes)))
-                    for row, near in enumerate(ids):
-                        for j in near:
-                            c = classes.index(truth[labelled[j]])
-                            scores[row, c] += 1 / counts[c]
-                    bounds.append(naive_bounds(scores, [classes.index(test_truth[i]) for i in tests], len(group.base)))
-    found = store.array(f"{name}/accuracy").reshape(-1, 4)
-    least, most = np.moveaxis(np.array(bounds), 1, 0)
-    assert (found >= least - 1e-12).all()
-    assert (found <= most + 1e-12).all()
+                    votes, summed = naive_knn_scores(
+                        unit(X[labelled]), columns, unit(T[tests]), len(classes), min(k, len(labelled))
+                    )
+                    ranks = np.zeros(votes.shape)
+                    for row in range(len(tests)):
+                        keys = [(Fraction(int(votes[row, c]), columns.count(c)), summed[row, c]) for c in range(len(classes))]
+                        tied += len({share for share, _ in keys if share}) < sum(share > 0 for share, _ in keys)
+                        for place, c in enumerate(sorted(range(len(classes)), key=lambda c: (keys[c], -c))):
+                            ranks[row, c] = (place + 1) * (votes[row, c] > 0)
+                    expected.append(naive_accuracies(ranks, [classes.index(test_truth[i]) for i in tests], len(group.base)))
+    assert tied > 100
+    np.testing.assert_allclose(store.array(f"{name}/accuracy").reshape(-1, 4), expected, atol=1e-12)
     of_size = store.array(f"{name}/accuracy")[:4].reshape(2, 2, 3, 4).swapaxes(0, 1)
     assert list(record["chosen"].values()) == [(1, 3, 1000)[naive_choice(each)] for each in of_size]
 

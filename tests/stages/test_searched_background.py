@@ -5,17 +5,36 @@ import shutil
 import threading
 from dataclasses import replace
 
+import faiss
 import numpy as np
 import pytest
 
+from ooc_diffusion.errors import BadInput
 from ooc_diffusion.stages import low_shot_background
-from ooc_diffusion.stages.low_shot_background import SEARCHED, open_background
+from ooc_diffusion.stages.addition import add_images
+from ooc_diffusion.stages.import_descriptors import import_descriptors
+from ooc_diffusion.stages.low_shot_background import SEARCHED, neighbors_text, open_background
 from ooc_diffusion.stages.low_shot_diffusion import Variant, low_shot
 from ooc_diffusion.stages.neighbors import neighbors
 from ooc_diffusion.stages.reduce import reduce
+from ooc_diffusion.stages.temporary_graphs import GraphKeeper
 from ooc_diffusion.store import Store, verify
 
-from .low_shot_chain import MAX_ITER, QUICK, K, import_clusters, protocol
+from .low_shot_chain import (
+    DIM,
+    MAX_ITER,
+    OTHERS,
+    QUICK,
+    SPLIT,
+    K,
+    clusters,
+    import_clusters,
+    naive_bounds,
+    naive_draws,
+    naive_scores,
+    protocol,
+    unit,
+)
 
 
 @pytest.fixture
@@ -121,21 +140,158 @@ def test_images_that_changed_are_searched_anew(stores, searches, tmp_path):
     assert len(set(searches)) == 2
 
 
-def test_a_table_that_the_collection_has_is_taken(stores, searches):
+def as_it_is(stores):
+    """The other collection by its own vectors."""
+    return replace(open_background(stores[0], stores[1].path), array="background/vectors")
+
+
+def test_a_table_that_the_collection_has_is_taken(stores, searches, caplog):
     store, others = stores
     reduce(others, dim=0, settings=QUICK)
     neighbors(others, k=K, settings=QUICK)
-    background = replace(open_background(store, others.path), array="background/vectors")
+    background = as_it_is(stores)
     assert background.searched(store, k=K, settings=QUICK).path == others.path
     assert background.searched(store, k=K - 1, settings=QUICK).path == others.path  # its first columns
+    assert caplog.messages == searches == []
     wider = background.searched(store, k=K + 1, settings=QUICK)
+    assert caplog.messages == [f"{others.path} has {K} neighbors per image, but {K + 1} are asked for: they are searched anew"]
     assert wider.path.parent == others.path / SEARCHED
     assert wider.parameters("neighbors.background")["k"] == K + 1
     mine, theirs = (each.path / each.entry("background/vectors").file for each in (wider, others))
     assert mine.samefile(theirs)  # linked, not copied
     assert replace(background, n=40).searched(store, k=K, settings=QUICK).path != others.path
     neighbors(others, k=K, settings=replace(QUICK, seed=1, overwrite=True))
-    assert background.searched(store, k=K, settings=QUICK).path != others.path
+    assert as_it_is(stores).searched(store, k=K, settings=QUICK).path == others.path  # exact, whatever the seed
+    with others.job("reduce.background", parameters={"other": True}, overwrite=True) as job:
+        job.put("background/vectors", np.eye(60, 8, dtype=np.float32))
+        job.publish({})
+    assert as_it_is(stores).searched(store, k=K, settings=QUICK).path != others.path  # those were neighbors of others
+
+
+def over(stores, *, seed=0, **options):
+    """A run over the other collection as it is: name of the stage and record."""
+    what = Variant("out-of-domain", k=K, max_iter=MAX_ITER)
+    given = {"background": as_it_is(stores), "fusion": False, "settings": QUICK, **options}
+    return low_shot(stores[0], protocol(seed=seed), what, **given)
+
+
+def save_table(root, *, nearest):
+    """Write the nearest, or the farthest, neighbors of the others as a file, two more than asked for; return them."""
+    X = unit(clusters()[-1])
+    order = np.argsort(X @ X.T, axis=1)[:, ::-1]
+    ids = order[:, : K + 2] if nearest else order[:, -K - 2 :]
+    np.save(root / "ids.npy", ids.astype(np.int32))
+    return ids
+
+
+def test_graphs_are_of_the_table_that_was_given_however_wrong(stores, searches, tmp_path):
+    reduce(stores[1], dim=0, settings=QUICK)
+    wrong = save_table(tmp_path, nearest=False)
+    neighbors(stores[1], k=K, table=tmp_path / "ids.npy", settings=QUICK)
+    name, record = over(stores)
+    assert searches == []
+    bounds, right, data = [], [], clusters()
+    for group in SPLIT.groups:
+        for draw in range(2):
+            for labelled in naive_draws(data[1], group, (1, 2), draw):
+                for found, table in ((bounds, wrong), (right, None)):
+                    scores, columns, _ = naive_scores(data, group, labelled, setting="out-of-domain", others=OTHERS, table=table)
+                    found.append([naive_bounds(each, columns, len(group.base)) for each in scores])
+    curves, (least, most) = stores[0].array(f"{name}/curves"), np.moveaxis(np.array(bounds), 2, 0)
+    assert (curves >= least - 1e-12).all()
+    assert (curves <= most + 1e-12).all()
+    assert (least == most).mean() > 0.7
+    assert (np.array(right)[:, :, 0] > most).any()  # the table shows
+    told = record["background"]
+    assert (told["own"], told["images"], told["k"], told["table"]) == (True, OTHERS, K, str(tmp_path / "ids.npy"))
+    assert told["recall"]["recall"] < 0.1
+    assert neighbors_text(told).startswith(f"{K} neighbors, those it has, from ids.npy, recall 0.0")
+
+
+def test_another_table_is_another_run_and_the_same_one_is_not(stores, tmp_path):
+    reduce(stores[1], dim=0, settings=QUICK)
+    names = []
+    for file, nearest in (("a", True), ("a", True), ("b", True), ("b", False)):
+        (tmp_path / file).mkdir(exist_ok=True)
+        save_table(tmp_path / file, nearest=nearest)
+        neighbors(stores[1], k=K, table=tmp_path / file / "ids.npy", settings=replace(QUICK, overwrite=True))
+        name, record = over(stores)
+        assert bool(record.get("skipped")) == (name in names)
+        names.append(name)
+    assert names[0] == names[1] == names[2] != names[3]  # wherever its files are
+
+
+def test_a_table_that_changes_meanwhile_is_noticed(stores, tmp_path):
+    reduce(stores[1], dim=0, settings=QUICK)
+    save_table(tmp_path, nearest=True)
+    neighbors(stores[1], k=K, table=tmp_path / "ids.npy", settings=QUICK)
+    background = as_it_is(stores)
+    save_table(tmp_path, nearest=False)
+    neighbors(stores[1], k=K, table=tmp_path / "ids.npy", settings=replace(QUICK, overwrite=True))
+    with pytest.raises(BadInput, match="the neighbors of .*others changed while this ran; run the command again"):
+        over(stores, background=background)
+
+
+def test_where_the_table_is_too_narrow_for_one_run_others_take_it(stores, searches):
+    """As figure 2 asks for more neighbors than the other chapters."""
+    reduce(stores[1], dim=0, settings=QUICK)
+    neighbors(stores[1], k=K, settings=QUICK)
+    background, vectors = as_it_is(stores), stores[0].array("background/vectors")
+    with GraphKeeper(K + 3) as keeper:
+        for k in (K, K + 2):
+            graphs = keeper.graphs(stores[0], tests=(vectors, np.arange(3)), background=background, k=k, settings=QUICK)
+            graphs.build([(vectors, np.arange(20))], {}, k=k)
+            assert graphs.store.parameters("neighbors.background")["k"] == (K if k == K else K + 3)
+    assert len(searches) == 1
+
+
+def test_seeds_are_searched_in_the_index_of_the_collection(stores, searches, tmp_path):
+    reduce(stores[1], dim=0, settings=QUICK)
+    neighbors(stores[1], k=K, settings=QUICK)
+    exact = over(stores)[0]
+    index = faiss.IndexFlatIP(8)
+    index.add(np.array(stores[1].array("background/vectors")))
+    faiss.write_index(index, str(tmp_path / "my.faiss"))
+    neighbors(stores[1], k=K, index_file=tmp_path / "my.faiss", settings=replace(QUICK, overwrite=True))
+    name, record = over(stores)
+    assert searches == []
+    assert name != exact
+    np.testing.assert_array_equal(stores[0].array(f"{name}/curves"), stores[0].array(f"{exact}/curves"))
+    assert "those it has, from my.faiss, recall 1.0000" in neighbors_text(record["background"])
+    os.utime(tmp_path / "my.faiss", ns=(0, 0))
+    assert over(stores)[1]["skipped"]  # nothing is searched
+    with pytest.raises(BadInput, match=r"my\.faiss is no longer the index that the background was searched with"):
+        over(stores, seed=1)
+
+
+def test_a_collection_that_grew_is_taken_with_what_was_added(stores, searches, tmp_path):
+    store, others = stores
+    reduce(others, dim=0, settings=QUICK)
+    neighbors(others, k=K, settings=QUICK)
+    np.save(tmp_path / "more.npy", np.random.default_rng(5).normal(size=(20, 8)).astype(np.float32))
+    import_descriptors(tmp_path / "more.npy", store=others.path, role="added", settings=QUICK)
+    reduce(others, dim=0, settings=QUICK)
+    add_images(others, settings=QUICK)
+    name, record = over(stores)
+    assert (searches, record["background"]["images"]) == ([], OTHERS + 20)
+    shutil.copytree(others.path, tmp_path / "apart")
+    apart = Store(tmp_path / "apart")
+    neighbors(apart, k=K + 1, settings=replace(QUICK, overwrite=True))  # from scratch, for more neighbors
+    again = over((store, apart))[0]
+    assert again != name
+    np.testing.assert_array_equal(store.array(f"{name}/curves"), store.array(f"{again}/curves"))
+
+
+def test_the_plan_leaves_out_a_search_that_was_made(stores):
+    reduce(stores[1], dim=0, settings=QUICK)
+    dry = replace(QUICK, dry_run=True)
+    before = over(stores, settings=dry)[1]["plan"]["disk_bytes"]
+    neighbors(stores[1], k=K, settings=QUICK)
+    after = over(stores, settings=dry)[1]["plan"]["disk_bytes"]
+    name, _ = over(stores)
+    own = sum(stores[0].entry(array).bytes for array in stores[0].manifest.stages[name]["arrays"])
+    assert own <= after < own + 1000  # its own figures
+    assert before - after >= 4 * OTHERS * (DIM + 2 * K)  # vectors, ids and similarities
 
 
 def test_both_ways_give_the_same_curves(stores, monkeypatch):

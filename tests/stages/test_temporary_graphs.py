@@ -1,5 +1,6 @@
 """Graphs of fewer neighbors than were searched for: those of a search for so many, bit by bit."""
 
+import shutil
 import sys
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from ooc_diffusion.stages import low_shot_background, temporary_graphs
+from ooc_diffusion.stages.graph import graph
 from ooc_diffusion.stages.import_descriptors import import_descriptors
 from ooc_diffusion.stages.low_shot_background import open_background
 from ooc_diffusion.stages.neighbors import neighbors
@@ -73,7 +75,7 @@ def test_the_first_columns_of_a_wide_table_are_the_narrow_one(stores, over, monk
     index = "Flat" if len(stores[0].array("background/vectors")) < 4000 else "list-major"
     with GraphKeeper(WIDEST) as keeper:
         together = graphs_of(stores, over, keeper, (2, 5, WIDEST), index)
-    assert [k for _, k in searches] == [WIDEST] * (1 + over)
+    assert [k for _, k in searches] == [WIDEST]
     for k in (2, 5, WIDEST):
         with GraphKeeper() as keeper:
             if over:
@@ -84,6 +86,45 @@ def test_the_first_columns_of_a_wide_table_are_the_narrow_one(stores, over, monk
         for key, arrays in apart.items():
             assert arrays.keys() == together[key].keys()
             assert [name for name in arrays if arrays[name] != together[key][name]] == []
+
+
+@pytest.mark.parametrize("stores", ["list-major"], indirect=True)
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"target_recall": 0.5},
+        {"probes": 3, "precision": "float16"},
+        {"index": "IVFFlat", "probes": 5},
+        {"table": "ids.npy", "probes": 4},
+        {"table": "ids.npy", "index": "Flat"},
+    ],
+    ids=lambda how: " ".join(map(str, how.values())),
+)
+def test_a_background_is_completed_as_it_was_searched(stores, how, tmp_path, monkeypatch):
+    """Its graph is that of a store with the same seeds and tests, by the commands of the chain."""
+    store, others = stores
+    few = np.tile(np.arange(40, dtype=np.int32), (SIZES["list-major"][1], 1))
+    np.save(tmp_path / "ids.npy", np.random.default_rng(2).permuted(few, axis=1)[:, :7])
+    how = {**how, **({"table": tmp_path / "ids.npy"} if "table" in how else {})}
+    neighbors(others, k=5, **how, settings=QUICK)
+    vectors, rows, tests = np.array(store.array("background/vectors")), np.arange(300), np.arange(4300, 4400)
+    chain = Store(shutil.copytree(others.path, tmp_path / "chain"))
+    for role, which in (("seeds", rows), ("tests", tests)):
+        with chain.job(f"reduce.{role}", parameters={}) as job:
+            job.put(f"{role}/vectors", vectors[which])
+            job.publish({})
+    neighbors(chain, k=5, **how, settings=QUICK)
+    graph(chain, settings=QUICK)
+    with GraphKeeper() as keeper, monkeypatch.context() as patch:
+        patch.setattr(low_shot_background, "neighbors", None)  # nothing is searched among the others
+        options = {"tests": (store.array("background/vectors"), tests), "k": 5, "settings": QUICK}
+        background = replace(open_background(store, others.path), array="background/vectors")
+        graphs = keeper.graphs(store, background=background, **options)
+        for some in (rows[:200], rows):
+            graphs.build([(store.array("background/vectors"), some)], {}, k=5)
+        assert graphs.built == 2
+        for name in (name for name in chain.manifest.arrays if name.startswith(("graph/", "seeds/", "tests/"))):
+            assert graphs.store.array(name).tobytes() == chain.array(name).tobytes(), name
 
 
 def test_few_images_have_as_many_neighbors_as_there_are(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from ooc_diffusion.graph import build
 from ooc_diffusion.memory import MemoryBudget
-from ooc_diffusion.neighbors import exact, list_major
+from ooc_diffusion.neighbors import exact, list_major, recall
 from ooc_diffusion.neighbors import search as search_function
 from ooc_diffusion.stages import completion, neighbors, ordered_search, plans, traffic
 from ooc_diffusion.stages.graph import graph
@@ -165,6 +165,7 @@ def counting(monkeypatch):
     monkeypatch.setattr(list_major, "FEWEST_QUERIES", 512)
     for module in (traffic, completion):
         monkeypatch.setattr(module, "FEW_SEEDS", 500)
+    monkeypatch.setattr(recall, "MOST_SAMPLES", recall.SAMPLES)  # more are not planned
     return COUNTS.read
 
 
@@ -252,7 +253,9 @@ def test_graph_with_seeds(folder, counting, exact, weighting):
     assert found.pop("entering") == reads["entering"] - 4 * M * DIM  # the seeds, which are needed all the time
     assert found.pop("comparing") == reads["comparing"] == 2 * 4 * WIDTH * (N + M + Q)
     samples = reads.get("samples", 0)
-    assert 0.8 * samples <= found.pop("samples", 0) <= samples
+    # of arrays so small all is counted whenever some rows are read, for each 64 lists
+    again = (LISTS // 64 - 1) * (2 * 4 * (N + M) * K + 4 * N) if samples else 0
+    assert 0.8 * samples <= found.pop("samples", 0) <= samples + again
     assert found.pop("searching seeds") == reads["searching seeds"]
     building_as_planned(folder, found, record, N + M, K)
 

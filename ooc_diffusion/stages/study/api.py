@@ -51,7 +51,7 @@ def study(
     data: str,
     output: str | Path,
     background: str | None = None,
-    size: int | None = None,
+    size: int | Sequence[int] | None = None,
     split: str | None = None,
     root: str | None = None,
     n_per_class: Sequence[int] = (1, 2, 5, 10, 20),
@@ -76,8 +76,9 @@ def study(
     background : str, optional
         Another collection: a store whose descriptors are like those of the images, or, where these are pixels, a data set.
         Without it the parts that need one are left out.
-    size : int, optional
-        Most images of it, the first ones. Default: all.
+    size : int or sequence of int, optional
+        Most images of it, the first ones; several numbers: the sizes of growing backgrounds, each of the first images. Default:
+        all. With one number or none the backgrounds are a sixteenth, a fourth and all of them.
     split : str, optional
         File with the split of the classes. Default: one at random, by the seed.
     root : str, optional
@@ -109,17 +110,11 @@ def study(
     _check_names(chosen)
     refuse_no_data(data, background)
     folder = Path(output)
+    wanted = () if size is None else (size,) if isinstance(size, int) else tuple(sorted(set(size)))
     if settings.dry_run:
-        asked: dict[str, Any] = {
-            "background": background,
-            "size": size,
-            "split": split,
-            "root": root,
-            "folder": folder,
-            "dim": dim,
-        }
+        asked: dict[str, Any] = {"background": background, "wanted": wanted, "split": split, "root": root, "folder": folder}
         asked |= {"n_per_class": n_per_class, "draws": draws, "k": k, "max_iter": max_iter, "widest": widest_table(chosen, k)}
-        return plan_study({name: CHAPTERS[name] for name in chosen}, data, **asked, settings=settings)
+        return plan_study({name: CHAPTERS[name] for name in chosen}, data, **asked, dim=dim, settings=settings)
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     images = open_images(data, folder, root=root, dim=dim, settings=settings)
@@ -130,19 +125,20 @@ def study(
     seen = seen_novel_classes(images, protocol.split)
     chapters = []
     with GraphKeeper(widest_table(chosen, k)) as keeper:
-        runs = Runs(images, protocol, other, size, k, max_iter, settings, keeper)
+        runs = Runs(images, protocol, other, wanted, k, max_iter, settings, keeper)
         for number, name in enumerate(chosen, start=1):
             runs.place.chapter = f"{name} ({number} of {len(chosen)})"
             chapters.append(CHAPTERS[name](runs))
-            save_chapter(chapters[-1], folder, run=runs.parameters, command=command)
+            save_chapter(chapters[-1], folder, run=runs.parameters, neighbors=runs.neighbors(), command=command)
     saved, page = saved_chapters(folder, list(CHAPTERS), run=runs.parameters), folder / PAGE
-    about, commands = _summary(runs, data, background, seen), "\n".join(saved.commands)
+    about, commands = _summary(runs, data, background, seen, saved.neighbors), "\n".join(saved.commands)
     write_study(StudyPage(_title(data), about, saved.chapters, library_versions(), commands, RULE), page)
     return {
         "stage": "study",
         "tables": [chapter_text(chapter) for chapter in chapters],
         "claims": [asdict(claim) for chapter in chapters for claim in chapter.claims],
         "measure": runs.measure,
+        "neighbors": runs.neighbors(),
         "seconds": time.monotonic() - started,
         "report": str(page),
         "folder": str(folder),
@@ -161,7 +157,9 @@ def _title(data: str) -> str:
     return f"Study: {Path(data).name}"
 
 
-def _summary(runs: Runs, data: str, background: str | None, seen: Sequence[str]) -> list[tuple[str, str | int]]:
+def _summary(
+    runs: Runs, data: str, background: str | None, seen: Sequence[str], neighbors: Sequence[str]
+) -> list[tuple[str, str | int]]:
     groups = runs.protocol.split.groups
     warned = [("Novel classes that the network was trained on", f"{len(seen)}: these are no low-shot figures")] if seen else []
     if tests_are_seen(runs.store):
@@ -169,6 +167,7 @@ def _summary(runs: Runs, data: str, background: str | None, seen: Sequence[str])
     return [
         ("Images", data),
         ("Other collection", background or "none"),
+        *[("Neighbors among other images", "; ".join(neighbors))] * bool(neighbors),
         ("Group 1: base + novel classes", f"{len(groups[0].base)} + {len(groups[0].novel)}"),
         ("Group 2: base + novel classes", f"{len(groups[1].base)} + {len(groups[1].novel)}"),
         *warned,

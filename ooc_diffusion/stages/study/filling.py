@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from ...report import Claim
-from .claims import SURELY, Answer, Values, decide, every, grows, spread
+from .claims import SURELY, Values, decide, every, grows, spread, unknown
 from .runs import Runs
 
 # L counts as full from this share of its largest fill on.
@@ -50,7 +50,7 @@ def _later(runs: Runs, text: str, what: str, found: Mapping[str, Mapping[int, Va
     few = [name for name, by_k in known.items() if len(by_k) < 2]
     rule = (
         f"at n = {runs.n_parameters} in each setting the {what} of a draw does not fall {SURELY} from one k to the next smaller "
-        f"one, and is later by as much for the smallest than for the largest; k with which a draw comes to the last of "
+        f"one, and is later {SURELY} for the smallest than for the largest; k with which a draw comes to the last of "
         f"{runs.max_iter} iterations are left out"
     )
     figures = [f"{name}: {', '.join(spread(f'k = {k}', of) for k, of in by_k.items())}" for name, by_k in known.items()]
@@ -60,12 +60,8 @@ def _later(runs: Runs, text: str, what: str, found: Mapping[str, Mapping[int, Va
         "4.6",
         text,
         rule,
-        every(_grows(list(by_k.values())) for by_k in known.values()),
+        every(grows(list(by_k.values())) for by_k in known.values()),
         figures,
         draws=runs.protocol.draws,
-        missing=f"fewer than two k are known ({', '.join(few)}); raise --max-iter" if few else "",
+        missing=unknown(runs, 1) or (f"fewer than two k are known ({', '.join(few)}); raise --max-iter" if few else ""),
     )
-
-
-def _grows(series: Sequence[Values]) -> Answer:
-    return grows(series) if len(series) > 1 else None

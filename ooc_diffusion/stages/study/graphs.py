@@ -11,7 +11,24 @@ from ...evaluation import MEASURES, paper
 from ...report import Cell, Chapter, Chart, Grid, Line
 from ..low_shot_diffusion import COEFFICIENTS
 from .accuracies import NO_BACKGROUND
-from .claims import FACTOR, SURELY, Answer, Values, against, better, decide, equal, every, grows, spread
+from .claims import (
+    NO,
+    OPEN,
+    SURELY,
+    YES,
+    Evidence,
+    Values,
+    against,
+    better,
+    decide,
+    equal,
+    every,
+    grows,
+    left_out,
+    some,
+    spread,
+    unknown,
+)
 from .filling import FULL, claims_by_neighbors, first_full
 from .runs import Runs, summary
 
@@ -41,17 +58,19 @@ def table4(runs: Runs) -> Chapter:
     rows.append(("measured", ["by an earlier run" if one.record.get("skipped") else "by this run" for one in found.values()]))
     outside = [name for name in found if name != "in-domain"]
     best = [found[name].best_of_draws(n, "curves", runs.measure) for name in outside]
+    cut = [name for name, values in zip(outside, best, strict=True) if max(values) == runs.max_iter]
+    open_end = f"more than {runs.max_iter} iterations may be best ({', '.join(cut)}); raise --max-iter" if cut else ""
     times = {name: (of[_COMPLETION], found[name].record["diffusion_seconds"][str(n)]) for name, of in seconds.items()}
     claims = [
         decide(
             "Table 4, 4.5",
             "The larger the background, the more iterations are best.",
             f"at n = {n} the best number of a draw does not fall {SURELY} from one background to the next larger one, and grows "
-            "by as much from none to the largest",
+            f"{SURELY} from none to the largest",
             grows(best),
             [", ".join(spread(name, values) for name, values in zip(outside, best, strict=True))],
             draws=runs.protocol.draws,
-            missing="" if runs.sizes else NO_BACKGROUND,
+            missing=(unknown(runs, 1) or open_end) if runs.sizes else NO_BACKGROUND,
         ),
         decide(
             "Table 4, 4.5",
@@ -101,9 +120,9 @@ def _time(seconds: float | None) -> Cell:
     return f"{seconds:.3f} s" if seconds < 1 else f"{seconds:.1f} s" if seconds < 100 else f"{seconds:,.0f} s"
 
 
-def _faster(a: float, b: float) -> Answer:
-    """Return whether seconds a are less than b, by more than times of one machine vary."""
-    return True if a * _TIMES < b else False if a > b * _TIMES else None
+def _faster(a: float, b: float) -> Evidence:
+    """Say whether seconds a are less than b, by more than times of one machine vary."""
+    return YES if a * _TIMES < b else NO if a > b * _TIMES else OPEN
 
 
 def widest_table(names: Sequence[str], k: int) -> int:
@@ -116,7 +135,6 @@ def figure2(runs: Runs) -> Chapter:
     n, measure = runs.n_parameters, runs.measure
     lines: list[Line] = []
     found: dict[str, dict[int, Values]] = {}
-    possible: dict[str, list[int]] = {}
     said = []
     problem = runs.protocol.problems(runs.store)[0]
     for name, setting, size in runs.settings_of():
@@ -127,8 +145,8 @@ def figure2(runs: Runs) -> Chapter:
         lines.append(Line(name, [float(k * nodes) for k in tried], [summary(each) for each in values]))
         found[name] = dict(zip(tried, values, strict=True))
         if name != "in-domain":
-            best, possible[name] = _best(found[name])
-            said.append(f"{name}: the best is k = {_listed(best)}, not below it {_listed(possible[name])}")
+            best, possible = _best(found[name])
+            said.append(f"{name}: the best is k = {_listed(best)}, not below it {_listed(possible)}")
     rows = [
         (line.name, [f"{x:,.0f}: {100 * y[0]:.1f}" for x, y in zip(line.x, line.y, strict=True)] + [""] * (6 - len(line.x)))
         for line in lines
@@ -137,12 +155,12 @@ def figure2(runs: Runs) -> Chapter:
         decide(
             "Figure 2, 4.3",
             "The best number of neighbors is the same for all sizes of the background (k = 30 in the paper).",
-            f"at n = {n} there is one k alone that is the best, or not below it {SURELY}, for none and each size of the other "
-            "collection; not where there is none, and with several nothing can be told",
-            {0: False, 1: True}.get(len(set.intersection(*map(set, possible.values())))),
+            f"at n = {n} the same k is better than all others, {SURELY}, for none and each size of the other collection; not "
+            "where there is none that may be",
+            _same_best([by_k for name, by_k in found.items() if name != "in-domain"]),
             said,
             draws=runs.protocol.draws,
-            missing="" if runs.sizes else NO_BACKGROUND,
+            missing=unknown(runs, 1) if runs.sizes else NO_BACKGROUND,
         ),
         *claims_by_neighbors(runs, found),
     ]
@@ -161,7 +179,13 @@ def _best(values: Mapping[int, Values]) -> tuple[list[int], list[int]]:
     """Return the k with the largest mean, several if they are equal; and those that may be the best as far as the draws tell."""
     means = {k: round(float(np.mean(each)), 12) for k, each in values.items()}
     best = [k for k, average in means.items() if average == max(means.values())]
-    return best, [k for k, each in values.items() if not better(values[best[0]], each)]
+    return best, [k for k, each in values.items() if not better(values[best[0]], each).answer]
+
+
+def _same_best(settings: Sequence[Mapping[int, Values]]) -> Evidence:
+    """Say whether one k is better than all others in each setting."""
+    common = set.intersection(*map(set, settings))
+    return some(every(better(by_k[k], by_k[other]) for by_k in settings for other in by_k if other != k) for k in common)
 
 
 def _listed(ks: Sequence[int]) -> str:
@@ -188,25 +212,27 @@ def figure3(runs: Runs) -> Chapter:
         tested = found.values("curves", n, group=2)[:, :, place]  # the number is the best one on group 1
         late[name] = tested[:, found.chosen(n)["n_iter"]].tolist(), tested[:, -1].tolist()
         figures.append(f"{spread(f'{name}, best after', best)}, {spread('full after', filled)}")
+    open_end = f"L is not full after {runs.max_iter} iterations ({', '.join(growing)}); raise --max-iter" if growing else ""
     claims = [
         decide(
             "Figure 3, 4.6",
             "The best iteration is about the one at which L becomes full.",
             f"in each setting the best iteration of a draw is at most one from the first with {FULL:.0%} of the entries that "
-            f"are ever above zero, for all differences within {FACTOR:g} standard errors of the mean",
+            f"are ever above zero, {SURELY}",
             every(near),
             figures,
             draws=runs.protocol.draws,
-            missing=f"L is not full after {runs.max_iter} iterations ({', '.join(growing)}); raise --max-iter" if growing else "",
+            missing=unknown(runs, 1) or open_end,
         ),
         decide(
             "3.3, 4.6",
-            "Stopping early matters: with many iterations all images come to look the same.",
+            "Stopping early matters: with many iterations the accuracy falls.",
             f"in each setting the accuracy on group 2 after {runs.max_iter} iterations is below that after the number chosen on "
             f"group 1, {SURELY}",
             every(better(stopped, last) for stopped, last in late.values()),
             [against(name, stopped, last) for name, (stopped, last) in late.items()],
             draws=runs.protocol.draws,
+            missing=unknown(runs, 2),
         ),
     ]
     heads = ["iteration", *(str(t) for t in range(len(full[0].x)))]
@@ -227,10 +253,16 @@ def figure3(runs: Runs) -> Chapter:
     )
 
 
+def _too_few(sizes: Sequence[int], kept: Sequence[int]) -> str:
+    """Say why there is nothing that could grow with the number of labelled images."""
+    alone = [f"there is n = {kept[0]} alone; give more of --n-per-class"] if kept else []
+    return "; ".join([*alone, *left_out(sizes, kept)])
+
+
 def figure6(runs: Runs) -> Chapter:
     """Accuracy over the weight of logistic regression in the fusion."""
     place = MEASURES.index(runs.measure)
-    settings = runs.settings_of()
+    settings, sizes = runs.settings_of(), runs.n_drawn[1]
     charts, grids, figures, growing = [], [], [], []
     for name, setting, size in [*settings[-2:-1][: len(runs.sizes)], settings[-1]]:
         found = runs.diffusion(setting, size)
@@ -243,9 +275,9 @@ def figure6(runs: Runs) -> Chapter:
             for n in runs.n_tables
         ]
         chosen = [found.chosen(n)["coefficient"] for n in runs.n_tables]
-        weights = [COEFFICIENTS[found.best_of_draws(n, "fusion", runs.measure)].tolist() for n in runs.n_tables]
+        weights = [COEFFICIENTS[found.best_of_draws(n, "fusion", runs.measure)].tolist() for n in sizes]
         growing.append(grows(weights))
-        figures.append(f"{name}: {', '.join(spread(f'n = {n}', each) for n, each in zip(runs.n_tables, weights, strict=True))}")
+        figures.append(f"{name}: {', '.join(spread(f'n = {n}', each) for n, each in zip(sizes, weights, strict=True))}")
         charts.append(Chart(f"Fusion, {name}", "weight of logistic regression", f"{runs.label} accuracy (%)", lines))
         tenths = range(0, len(COEFFICIENTS), 4)
         heads = ["weight", *(f"{COEFFICIENTS[i]:.1f}" for i in tenths), "chosen"]
@@ -257,12 +289,12 @@ def figure6(runs: Runs) -> Chapter:
         decide(
             "Figure 6, appendix C",
             "The weight of logistic regression in the fusion grows with the number of labelled images.",
-            f"in each setting the best weight of a draw does not fall {SURELY} from one n to the next, and is larger by as much "
+            f"in each setting the best weight of a draw does not fall {SURELY} from one n to the next, and is larger {SURELY} "
             "for the most than for the fewest",
             every(growing),
-            figures,
+            [*figures, *left_out(runs.n_tables, sizes)],
             draws=runs.protocol.draws,
-            missing="" if len(runs.n_tables) > 1 else f"there is n = {runs.n_tables[0]} alone; give more of --n-per-class",
+            missing="" if len(sizes) > 1 else _too_few(runs.n_tables, sizes),
         )
     ]
     return Chapter(

@@ -33,8 +33,8 @@ _LOGISTIC = "logistic regression"
 _STAGE_BYTES = 6 * 2**10
 # Chapters that the plan of a kind of run names.
 _SHOWN = 4
-# Of graphs that runs share: the groups of classes, and the size of the background.
-_Graphs = tuple[tuple[int, ...], int | None]
+# Of graphs that runs share: the groups of classes, the size of the background, and whether it has the neighbors that are taken.
+_Graphs = tuple[tuple[int, ...], int, bool]
 
 
 def plan_study(
@@ -42,7 +42,7 @@ def plan_study(
     data: str,
     *,
     background: str | None,
-    size: int | None,
+    wanted: tuple[int, ...],
     split: str | None,
     root: str | None,
     folder: Path,
@@ -68,7 +68,7 @@ def plan_study(
 
     def planned(budget: MemoryBudget) -> list[StagePlan]:
         how = replace(settings, memory_budget=budget)
-        runs = PlannedRuns(images, protocol, other, size, k, max_iter, how, GraphKeeper(widest), torch=torch)
+        runs = PlannedRuns(images, protocol, other, wanted, k, max_iter, how, GraphKeeper(widest), torch=torch)
         for name, chapter in chapters.items():
             runs.place.chapter = name
             chapter(runs)
@@ -146,14 +146,14 @@ class PlannedRuns(Runs):
         return _Unrun(self.store, name, record, protocol, shapes)
 
     def _run(self, protocol: Protocol, variant: Variant, size: int | None, *, fusion: bool) -> Found:
-        torch = fusion or variant.prior_power is not None
+        torch = fusion or variant.estimated
         if torch:
             self._logistic(protocol)
         background = self._open(size) if variant.setting == "out-of-domain" else None
         options: dict[str, Any] = {"background": background, "fusion": fusion, "keeper": self.keeper}
         name, record = low_shot(self.store, protocol, variant, settings=self._how(torch=torch), **options)
         planned = self._plan(_kind(variant, fusion=fusion), name, record, torch=torch)
-        planned.graphs = (protocol.groups, None if background is None else background.n)
+        planned.graphs = _graphs(protocol, background, variant.k)
         problems = protocol.problems(self.store)
         planned.kept = planned.plan.disk_bytes - result_bytes(variant, problems, draws=protocol.draws, fusion=fusion)
         shapes = {
@@ -182,7 +182,7 @@ class PlannedRuns(Runs):
         protocol = replace(self.protocol, n_per_class=(self.n_parameters,), groups=(1,))
         self._logistic(protocol)
         name, record = low_shot_smooth(self.store, protocol, k=self.k, keeper=self.keeper, settings=self.settings)
-        self._plan(f"{_LOGISTIC}, smooth", name, record).graphs = (protocol.groups, None)
+        self._plan(f"{_LOGISTIC}, smooth", name, record).graphs = _graphs(protocol, None, self.k)
         return self._unrun(protocol, name, {"mus": list(MUS)}, {"accuracy": (len(MUS), len(MEASURES))})
 
     def knn(self) -> Found:
@@ -191,6 +191,10 @@ class PlannedRuns(Runs):
         self._plan("kNN classifier", name, record, torch=False)
         about = {"neighbors": list(NEIGHBORS), "chosen": {str(n): NEIGHBORS[0] for n in self.n_tables}}
         return self._unrun(self.protocol, name, about, {"accuracy": (len(NEIGHBORS), len(MEASURES))})
+
+
+def _graphs(protocol: Protocol, background: Background | None, k: int) -> _Graphs:
+    return (protocol.groups, 0, False) if background is None else (protocol.groups, background.n, background.takes_own(k))
 
 
 def _beside_torch(plan: StagePlan, torch: int) -> StagePlan:
@@ -216,7 +220,7 @@ def _by_kind(planned: Sequence[_Planned]) -> list[StagePlan]:
     """Return a plan for each kind of run, and one for the graphs, which stay on disk until the end."""
     kinds: dict[str, list[_Planned]] = {}
     scratch: dict[_Graphs, int] = {}
-    kept: dict[int | None, int] = {}
+    kept: dict[int, int] = {}
     for one in planned:
         kinds.setdefault(one.kind, []).append(one)
         if one.graphs is not None:

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from ... import __version__
+from ...errors import BadInput
 from ...evaluation import MEASURES, choose_place
 from ...report import Accuracy
 from ...store import Store
 from ..evaluate import mean_std
-from ..low_shot import INPUTS, Protocol
-from ..low_shot_background import Background, open_background
+from ..low_shot import INPUTS, LowShot, Protocol
+from ..low_shot_background import Background, neighbors_text, open_background
 from ..low_shot_diffusion import COEFFICIENTS, Variant, low_shot
 from ..low_shot_knn import low_shot_knn
 from ..low_shot_logistic import low_shot_logistic
@@ -26,7 +27,7 @@ from ..settings import Advance, Record, Settings
 from ..stage_names import digest
 from ..temporary_graphs import GraphKeeper
 
-# Backgrounds of growing size: shares of all images of the other collection.
+# Backgrounds of growing size, where they are not given: shares of all images of the other collection.
 _SHARES = (1 / 16, 1 / 4, 1)
 _LOGISTIC = "logistic regression"
 
@@ -102,8 +103,8 @@ class Runs:
         Draws on both groups.
     background : Store, optional
         Another collection.
-    most : int, optional
-        Images of it that are taken, the first ones. Default: all.
+    wanted : tuple of int
+        Sizes of growing backgrounds, ascending, the first images of it each; one alone: the most that are taken; none: all are.
     k : int
         Neighbors per node.
     max_iter : int
@@ -119,20 +120,29 @@ class Runs:
     store: Store
     protocol: Protocol
     background: Store | None
-    most: int | None
+    wanted: tuple[int, ...]
     k: int
     max_iter: int
     settings: Settings
     keeper: GraphKeeper
     place: Place = field(default_factory=Place)
 
+    def __post_init__(self) -> None:
+        if self.background is None:
+            return
+        self._open(self.most)  # refuses what is not there before anything is run
+        if len(self.wanted) > 1 and min(self.wanted) <= self.k:
+            raise BadInput(f"`size` {min(self.wanted)} is not above `k` = {self.k}; leave it out, or lower `k`")
+
     @property
     def parameters(self) -> dict[str, Any]:
         """What determines all figures, as JSON values: chapters that were made with the same belong on one page."""
-        other = None if self.background is None else self._open(self.most).parameters
+        other = None if self.background is None else self._open(self.most).parameters(self.k)
+        growing = {"sizes": self.sizes} if len(self.wanted) > 1 else {}
         return {
             "images": digest({name: self.store.entry(name).identity for name in INPUTS}),
             "other collection": other,
+            **growing,
             **self.protocol.parameters,
             "k": self.k,
             "max_iter": self.max_iter,
@@ -149,12 +159,19 @@ class Runs:
         """Which accuracy the study speaks of: that by which hyper-parameters are chosen."""
         return self.protocol.problems(self.store)[0].by
 
+    @property
+    def most(self) -> int | None:
+        """Images of the other collection that are taken at most; None: all."""
+        return max(self.wanted, default=None)
+
     @cached_property
     def sizes(self) -> list[int]:
         """Images of the other collection, ascending; none where there is no other collection."""
         if self.background is None:
             return []
         n = self._open(self.most).n
+        if len(self.wanted) > 1:
+            return list(self.wanted)
         return sorted({size for share in _SHARES if (size := round(share * n)) > max(self.k, 1)})
 
     @cached_property
@@ -171,6 +188,12 @@ class Runs:
     def n_parameters(self) -> int:
         """Number of labelled images in studies of parameters: 2, as in the paper, or the nearest there is."""
         return min(self.n_tables, key=lambda n: (abs(n - 2), n))
+
+    @cached_property
+    def n_drawn(self) -> dict[int, list[int]]:
+        """Numbers of labelled images for which there is something to draw, by group: they leave images without label."""
+        problems = zip(self.protocol.groups, self.protocol.problems(self.store), strict=True)
+        return {group: _leaving_some(problem, self.n_tables) for group, problem in problems}
 
     def _open(self, size: int | None) -> Background:
         assert self.background is not None
@@ -244,6 +267,11 @@ class Runs:
         settings = self._telling("kNN classifier")
         return self._found(self.protocol, *low_shot_knn(self.store, self.protocol, settings=settings))
 
+    def neighbors(self) -> list[str]:
+        """Return, for the backgrounds of the runs so far, which neighbors their images have."""
+        told = [record["background"] for record in self._records.values() if record.get("background")]
+        return sorted({f"{_other(each['images'])}: {neighbors_text(each)}" for each in told})
+
     def settings_of(self) -> list[tuple[str, str, int | None]]:
         """Return name, setting and size of the backgrounds of tables: none, growing other collections, in-domain."""
         others = [(_other(size), "out-of-domain", size) for size in self.sizes]
@@ -253,6 +281,10 @@ class Runs:
 def summary(values: Sequence[float]) -> Accuracy:
     """Return mean and standard deviation over the draws."""
     return mean_std(values)
+
+
+def _leaving_some(problem: LowShot, sizes: Sequence[int]) -> list[int]:
+    return [n for n, some in zip(sizes, problem.labelled(0), strict=True) if len(some.rows) < len(problem.train_rows)]
 
 
 def _other(size: int) -> str:

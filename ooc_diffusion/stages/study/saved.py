@@ -28,15 +28,18 @@ class Saved:
         In the order of the names.
     commands : list of str
         The command lines that made them, each once.
+    neighbors : list of str
+        Which neighbors the images of their backgrounds have, each once.
     """
 
     chapters: list[Chapter]
     commands: list[str]
+    neighbors: list[str]
 
 
-def save_chapter(chapter: Chapter, folder: Path, *, run: dict[str, Any], command: str) -> None:
-    """Write JSON, CSV and plots of a chapter; the JSON says with which parameters it was made."""
-    values = {**asdict(chapter), "run": run, "command": command}
+def save_chapter(chapter: Chapter, folder: Path, *, run: dict[str, Any], neighbors: Sequence[str], command: str) -> None:
+    """Write JSON, CSV and plots of a chapter; the JSON says with which parameters it was made, over which neighbors."""
+    values = {**asdict(chapter), "run": run, "neighbors": neighbors, "command": command}
     replace_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", _file(folder, chapter.name))
     replace_text(chapter_csv(chapter), folder / f"{chapter.name}.csv")
     for number, chart in enumerate(chapter.charts, start=1):
@@ -56,7 +59,8 @@ def saved_chapters(folder: Path, names: Sequence[str], *, run: dict[str, Any]) -
             folder,
         )
     commands = dict.fromkeys(values["command"] for values in same.values())
-    return Saved([chapter_of(values) for values in same.values()], list(commands))
+    neighbors = sorted({told for values in same.values() for told in values.get("neighbors", [])})
+    return Saved([chapter_of(values) for values in same.values()], list(commands), neighbors)
 
 
 def _file(folder: Path, name: str) -> Path:

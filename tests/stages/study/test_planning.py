@@ -38,7 +38,7 @@ def kind_of(name, made):
     if not name.startswith("low-shot"):
         return made["record"]["plan"]["stage"]
     what = made["parameters"]
-    variant = Variant(**{field.name: what[field.name] for field in fields(Variant)})
+    variant = Variant(**{field.name: what[field.name] for field in fields(Variant) if field.name in what})
     return _kind(variant, fusion=what["fusion"])
 
 

@@ -10,14 +10,15 @@ from ...report.samples import sample_study
 def test_chapters_of_the_same_run_come_back_in_the_order_of_the_names_and_others_are_named(tmp_path, caplog):
     table2, figure3 = sample_study().chapters
     run = {"k": 30, "other collection": None, "n_per_class": [1, 2]}
-    save_chapter(figure3, tmp_path, run=run, command="first")
-    save_chapter(table2, tmp_path, run=run, command="second")
-    save_chapter(dataclasses.replace(table2, name="knn"), tmp_path, run={**run, "k": 10}, command="third")
+    save_chapter(figure3, tmp_path, run=run, neighbors=["b", "a"], command="first")
+    save_chapter(table2, tmp_path, run=run, neighbors=["b"], command="second")
+    save_chapter(dataclasses.replace(table2, name="knn"), tmp_path, run={**run, "k": 10}, neighbors=["c"], command="third")
     (tmp_path / "smooth.json").write_text("[1, ")
     (tmp_path / "table1.json").write_text("[1]")
     found = saved_chapters(tmp_path, ["table1", "table2", "figure3", "knn", "smooth", "table5"], run=run)
     assert found.chapters == [table2, figure3]
     assert found.commands == ["second", "first"]
+    assert found.neighbors == ["a", "b"]
     (told,) = caplog.messages
     assert told.startswith(f"table1, knn, smooth in {tmp_path}: made with other options")
     caplog.clear()

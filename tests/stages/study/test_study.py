@@ -13,8 +13,10 @@ from ooc_diffusion.errors import BadInput
 from ooc_diffusion.evaluation import MEASURES, Split
 from ooc_diffusion.report import HOLDS, UNTESTED, chapter_csv, chapter_of
 from ooc_diffusion.report.plots import chart_svg, standalone
+from ooc_diffusion.stages import low_shot_background
 from ooc_diffusion.stages.import_descriptors import import_descriptors
 from ooc_diffusion.stages.low_shot_diffusion import Variant
+from ooc_diffusion.stages.neighbors import neighbors
 from ooc_diffusion.stages.reduce import reduce
 from ooc_diffusion.stages.study import CHAPTERS, study
 from ooc_diffusion.stages.study.claims import RULE
@@ -180,7 +182,7 @@ def test_digits_from_their_pixels(tmp_path):
     )
     assert record["measure"] == "top1"
     claims = {claim["text"]: claim["verdict"] for claim in record["claims"]}
-    assert claims["In-domain images help diffusion at every n (that leaves any without label)."] == HOLDS
+    assert claims["In-domain images help diffusion at every n."] == HOLDS
     assert UNTESTED in claims.values()
     assert "none" in record["tables"][0]
 
@@ -208,10 +210,10 @@ def test_the_page_has_the_chapters_of_earlier_calls_with_the_same_parameters(who
     assert {key for key in runs[0] if runs[0][key] != runs[1][key]} == {"max_iter"}
 
 
-@pytest.mark.parametrize("other", ["images", "collection", "size", "seed", "draws", "n_per_class", "k", "split"])
+@pytest.mark.parametrize("other", ["images", "collection", "size", "sizes", "seed", "draws", "n_per_class", "k", "split"])
 def test_figures_of_other_images_or_parameters_are_told_apart(whole, tmp_path, other):
     def parameters(**options):
-        given = {"k": 3, "max_iter": 3, "most": None, "background": whole.others, "store": whole.store, **options}
+        given = {"k": 3, "max_iter": 3, "wanted": (), "background": whole.others, "store": whole.store, **options}
         return Runs(**given, settings=QUICK, keeper=GraphKeeper()).parameters
 
     what = protocol()
@@ -221,7 +223,8 @@ def test_figures_of_other_images_or_parameters_are_told_apart(whole, tmp_path, o
         "n_per_class": lambda: {"protocol": replace(what, n_per_class=(1,))},
         "split": lambda: {"protocol": replace(what, split=Split(what.split.groups[::-1]))},
         "k": lambda: {"k": 4},
-        "size": lambda: {"most": 40},
+        "size": lambda: {"wanted": (40,)},
+        "sizes": lambda: {"wanted": (40, 60)},
         "collection": lambda: {"background": None},
         "images": lambda: {"store": import_clusters(tmp_path / "images", seed=1)[0]},
     }[other]()
@@ -231,10 +234,11 @@ def test_figures_of_other_images_or_parameters_are_told_apart(whole, tmp_path, o
 
 
 def test_chapters_come_back_from_their_files_as_they_were(whole):
+    beside = ("run", "neighbors", "command")
     for name in CHAPTERS:
         values = json.loads((whole.out / f"{name}.json").read_text(encoding="utf-8"))
         chapter = chapter_of(values)
-        assert json.loads(json.dumps(asdict(chapter))) == {key: values[key] for key in values if key not in ("run", "command")}
+        assert json.loads(json.dumps(asdict(chapter))) == {key: values[key] for key in values if key not in beside}
         assert chapter_csv(chapter) == (whole.out / f"{name}.csv").read_text(encoding="utf-8")
         for number, chart in enumerate(chapter.charts, start=1):
             svg = standalone(chart_svg(chart, prefix=f"{name}-{number}-"))
@@ -311,6 +315,47 @@ def test_a_background_without_descriptors_leaves_out_the_prior_alone(whole, tmp_
     assert lines.pop("power of η columns, prior") == ["none", "in-domain"]
     assert {"α of Zhou et al.", "α of Zhou et al., limit (CG)"} < set(lines)
     assert {tuple(names) for names in lines.values()} == {("none", "other 60", "in-domain")}
+
+
+def bare_collection(others, folder):
+    """The other collection as the paper's is published: vectors alone."""
+    np.save(folder / "bare.npy", np.array(others.array("background/descriptors")))
+    import_descriptors(folder / "bare.npy", store=folder / "bare", settings=QUICK)
+    reduce(folder / "bare", dim=0, settings=QUICK)
+    return Store(folder / "bare")
+
+
+def test_backgrounds_have_the_sizes_that_are_asked_for_and_the_largest_its_own_neighbors(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(low_shot_background, "_ALIKE", ("background/vectors",))
+    bare = bare_collection(whole.others, tmp_path)
+    neighbors(bare, k=OPTIONS["k"], settings=QUICK)
+    options = {"data": str(whole.store.path), "background": str(bare.path), "output": tmp_path / "out", **OPTIONS}
+    options["n_per_class"] = (1,)
+    made = study(["table3"], size=[60, 20, 10], **options)
+    with (tmp_path / "out" / "table3.csv").open() as file:
+        columns = [row["row"] for row in csv.DictReader(file) if row["source"] == "here"]
+    assert list(dict.fromkeys(columns))[1:4] == ["other 10", "other 20", "other 60"]
+    assert made["neighbors"] == [
+        "other 10: 3 neighbors, searched here by default, exact",
+        "other 20: 3 neighbors, searched here by default, exact",
+        "other 60: 3 neighbors, those it has, exact",
+    ]
+    study(["knn"], size=[10, 20, 60], **options)  # a call that needs no background tells those of the other chapters
+    assert "; ".join(made["neighbors"]) in " ".join(parse((tmp_path / "out" / "study.html").read_text()).text.split())
+    for size, message in (
+        ([3, 60], "`size` 3 is not above `k` = 3; leave it out, or lower `k`"),
+        ([20, 61], "`size` is 61, but .* has 60 images; give from 1 to 60"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            study(["knn"], size=size, **options)
+    options["settings"] = replace(QUICK, dry_run=True)
+    given, shares = (
+        {plan["stage"]: plan for plan in study(["table3"], size=size, **options)["plans"]} for size in ([10, 20], 20)
+    )
+    assert given["diffusion and fusion"]["work"] == shares["diffusion and fusion"]["work"]  # that of the largest
+    assert given["diffusion and fusion"]["work"].startswith("3 runs")
+    for kind in ("disk_bytes", "scratch_bytes"):
+        assert given["graphs"][kind] > shares["graphs"][kind] > 0  # 10 images in place of 5
 
 
 def test_a_store_without_tests_is_halved_class_by_class(tmp_path, caplog):
