@@ -175,6 +175,19 @@ def test_identical_seeds_stand_for_each_other_in_recall(tmp_path):
     assert _recall_of_seeds(store, table, K, How())["recall"] == pytest.approx(1 - copies / counted, abs=0.01)
 
 
+@pytest.mark.parametrize(("background", "seeds"), [(20, 20), (100, 5), (1, 100), (0, 100)])
+def test_descriptors_that_are_all_zeros(tmp_path, many, background, seeds):
+    sample, folder = mixture(), tmp_path / "store"
+    sample.background[:background], sample.seeds[:seeds] = 0, 0
+    import_roles(folder, sample)
+    reduce(folder, dim=0)
+    neighbors(folder, k=K, index="list-major", probes=9)
+    with np.errstate(all="raise"):
+        recall = graph(folder)["recall_of_seeds"]["background"]["recall"]
+    assert recall > 0.95
+    assert (Store(folder).array("graph/neighbor_ids")[SEEDS:] < SEEDS).mean() > 0.1
+
+
 def test_half_precision_is_not_exact(folder):
     neighbors(folder, k=K, index="list-major", probes=9, precision="float16", settings=Settings(overwrite=True))
     with pytest.raises(BadInput, match="exact search needs float32"):
