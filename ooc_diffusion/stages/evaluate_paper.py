@@ -16,9 +16,10 @@ from .class_names import class_names
 from .draw_files import check_draw_folder, write_draws
 from .low_shot import N_PER_CLASS, Protocol, make_protocol
 from .low_shot_background import open_background
-from .low_shot_diffusion import COEFFICIENTS, MAX_ITER, SETTINGS, Variant, low_shot
+from .low_shot_diffusion import low_shot
 from .low_shot_knn import low_shot_knn
 from .low_shot_logistic import low_shot_logistic
+from .low_shot_variant import COEFFICIENTS, MAX_ITER, SETTINGS, Variant
 from .neighbors import DEFAULT_K
 from .prior import ESTIMATE, read_prior
 from .seen_classes import seen_novel_classes

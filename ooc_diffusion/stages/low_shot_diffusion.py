@@ -4,117 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..classify import LogisticModel, fuse, log_scores, softmax
-from ..diffusion import Diffusion, check_alpha, check_normalization, diffuse_once
+from ..diffusion import Diffusion, diffuse_once
 from ..errors import BadInput
 from ..evaluation import MEASURES, choose_place, count_hits, shares
 from ..graph import Graph
 from ..store import Store
-from .graph import check_weights
 from .low_shot import INPUTS, LowShot, Protocol
 from .low_shot_background import Background, told_neighbors
 from .low_shot_logistic import low_shot_logistic, stored_model
 from .low_shot_plan import plan_low_shot
+from .low_shot_variant import COEFFICIENTS, Variant
 from .plans import BLOCK_ROWS
-from .prior import check_power, powered
+from .prior import powered
 from .settings import Record, Settings, Worker, run_stage
 from .stage_names import stage_name
 from .temporary_graphs import GraphKeeper, Part, TemporaryGraphs
 
-SETTINGS = ("none", "in-domain", "out-of-domain")
-MAX_ITER = 15
-COEFFICIENTS = np.linspace(0.0, 1.0, 21)
 # Nodes whose rows are looked at for the share of entries that are not zero.
 _REACHED_NODES = 1000
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What is diffused over.
-
-    Parameters
-    ----------
-    setting : {"none", "in-domain", "out-of-domain"}
-        The background: no images but the labelled ones; the training images of novel classes that are not labelled; the images of
-        another collection.
-    transductive : bool
-        The tests are nodes of the graph.
-    k : int
-        Neighbors per node.
-    weights : dict
-        Arguments of `graph` that say how edges are weighted. Default: constant.
-    eta : dict
-        Fields of `Diffusion` that say what η is. Default: columns.
-    prior_power : float, optional
-        Power of the frequencies of the classes by which columns are multiplied. Default: no prior.
-    frequencies : dict of int to float, optional
-        These, for each class of the groups. Default: those that logistic regression predicts over the whole graph.
-    max_iter : int
-        Largest number of iterations.
-    """
-
-    setting: str = "none"
-    transductive: bool = False
-    k: int = 30
-    weights: Mapping[str, Any] = field(default_factory=dict)
-    eta: Mapping[str, Any] = field(default_factory=dict)
-    prior_power: float | None = None
-    max_iter: int = MAX_ITER
-    frequencies: Mapping[int, float] | None = None
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """What determines results, as JSON values."""
-        found = asdict(self)
-        if found.pop("frequencies") is None:  # left out, so that stages from before there was a choice stay good
-            return found
-        return {**found, "frequencies": {str(c): frequency for c, frequency in (self.frequencies or {}).items()}}
-
-    @property
-    def estimated(self) -> bool:
-        """Whether logistic regression is to estimate a prior."""
-        return self.prior_power is not None and self.frequencies is None
-
-    @property
-    def limit(self) -> bool:
-        """Whether what is diffused is a limit that is solved for: one result in place of one for each iteration."""
-        return bool(self.eta.get("solver", "iterate") != "iterate")
-
-    @property
-    def kept(self) -> int:
-        """Results of a diffusion."""
-        return 1 if self.limit else self.max_iter + 1
-
-    @property
-    def surface_values(self) -> int:
-        """Accuracies of all fusions of a diffusion."""
-        return self.kept * len(COEFFICIENTS) * len(MEASURES)
-
-    def result_values(self, *, fusion: bool) -> int:
-        """Return how many numbers are published of a diffusion: accuracies and shares, and accuracies of fusions."""
-        return self.kept * (len(MEASURES) + 1) + fusion * len(COEFFICIENTS) * len(MEASURES)
-
-    def check(self, background: Background | None) -> None:
-        """Raise `BadInput` where an option is none of those allowed."""
-        if self.setting not in SETTINGS:
-            raise BadInput(f"setting {self.setting!r} is not one of {', '.join(SETTINGS)}")
-        if (self.setting == "out-of-domain") != (background is not None):
-            raise BadInput("`setting` out-of-domain goes with a `background`, and this with that; give both or neither")
-        if self.k < 1 or self.max_iter < 0:
-            raise BadInput("`k` must be at least 1, and `max_iter` at least 0")
-        check_weights(**{name: value for name, value in self.weights.items() if name != "mutual"})
-        nothing = np.empty(0, np.int64)
-        what = Diffusion(nothing, nothing, 0, self.max_iter, every_iteration=not self.limit, **self.eta)
-        check_normalization(what.normalization, what.power)
-        check_alpha(what)
-        if self.prior_power is not None:
-            check_power(self.prior_power, what.normalization)
 
 
 def low_shot(

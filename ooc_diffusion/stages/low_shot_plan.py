@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,13 +12,11 @@ from ..store import Store
 from ..store.npy import HEADER_BYTES
 from .completion import by_lists
 from .low_shot import LowShot
+from .low_shot_variant import Variant
 from .neighbors import plan_again
 from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, plan_diffuse, plan_graph, plan_neighbors
 from .search_options import where_searched
 from .settings import Settings
-
-if TYPE_CHECKING:
-    from .low_shot_diffusion import Variant
 
 
 def plan_low_shot(

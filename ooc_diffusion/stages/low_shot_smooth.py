@@ -13,9 +13,9 @@ from ..memory import StagePlan
 from ..store import Store
 from ..store.npy import HEADER_BYTES
 from .low_shot import INPUTS, Protocol
-from .low_shot_diffusion import Variant
 from .low_shot_logistic import accuracy_of, low_shot_logistic, plan_logistic, train, training_options
 from .low_shot_plan import plan_low_shot
+from .low_shot_variant import Variant
 from .settings import Record, Settings, Worker, run_stage
 from .stage_names import stage_name
 from .temporary_graphs import GraphKeeper

@@ -8,7 +8,8 @@ import pytest
 
 from ooc_diffusion.evaluation import MEASURES
 from ooc_diffusion.stages import low_shot_logistic
-from ooc_diffusion.stages.low_shot_diffusion import COEFFICIENTS, Variant, low_shot
+from ooc_diffusion.stages.low_shot_diffusion import low_shot
+from ooc_diffusion.stages.low_shot_variant import COEFFICIENTS, Variant
 
 from ..stages.low_shot_chain import QUICK, SPLIT, import_clusters, protocol
 from .helpers import digit_images, done, run, write_images

@@ -13,7 +13,8 @@ from ooc_diffusion.stages.draw_files import check_draw_folder, write_draws
 from ooc_diffusion.stages.graph import graph
 from ooc_diffusion.stages.import_descriptors import import_descriptors
 from ooc_diffusion.stages.labels import read_labels
-from ooc_diffusion.stages.low_shot_diffusion import Variant, low_shot
+from ooc_diffusion.stages.low_shot_diffusion import low_shot
+from ooc_diffusion.stages.low_shot_variant import Variant
 from ooc_diffusion.stages.neighbors import neighbors
 from ooc_diffusion.stages.paths import paths
 from ooc_diffusion.stages.reduce import reduce

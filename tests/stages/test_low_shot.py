@@ -13,8 +13,9 @@ from ooc_diffusion.memory import StagePlan
 from ooc_diffusion.stages import low_shot_diffusion, low_shot_logistic, low_shot_plan
 from ooc_diffusion.stages.import_descriptors import import_descriptors
 from ooc_diffusion.stages.low_shot_background import open_background
-from ooc_diffusion.stages.low_shot_diffusion import COEFFICIENTS, Variant, low_shot
+from ooc_diffusion.stages.low_shot_diffusion import low_shot
 from ooc_diffusion.stages.low_shot_logistic import stored_model
+from ooc_diffusion.stages.low_shot_variant import COEFFICIENTS, Variant
 from ooc_diffusion.stages.reduce import reduce
 from ooc_diffusion.stages.settings import Settings
 from ooc_diffusion.stages.temporary_graphs import GraphKeeper

@@ -14,7 +14,8 @@ from ooc_diffusion.stages import low_shot_background
 from ooc_diffusion.stages.addition import add_images
 from ooc_diffusion.stages.import_descriptors import import_descriptors
 from ooc_diffusion.stages.low_shot_background import SEARCHED, neighbors_text, open_background
-from ooc_diffusion.stages.low_shot_diffusion import Variant, low_shot
+from ooc_diffusion.stages.low_shot_diffusion import low_shot
+from ooc_diffusion.stages.low_shot_variant import Variant
 from ooc_diffusion.stages.neighbors import neighbors
 from ooc_diffusion.stages.reduce import reduce
 from ooc_diffusion.stages.temporary_graphs import GraphKeeper

@@ -12,7 +12,7 @@ from typing import Any
 from ...errors import BadOption
 from ...report import StudyPage, chapter_text, write_study
 from ..low_shot import make_protocol
-from ..low_shot_diffusion import MAX_ITER
+from ..low_shot_variant import MAX_ITER
 from ..neighbors import DEFAULT_K
 from ..page import library_versions
 from ..seen_classes import seen_novel_classes, tests_are_seen

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...evaluation import MEASURES, paper
 from ...report import Cell, Chapter, Chart, Grid, Line
-from ..low_shot_diffusion import COEFFICIENTS
+from ..low_shot_variant import COEFFICIENTS
 from .accuracies import NO_BACKGROUND
 from .claims import (
     NO,

@@ -16,11 +16,12 @@ from ...report import Chapter
 from ...store import Store
 from ..low_shot import Protocol, count_classes, make_protocol
 from ..low_shot_background import Background, open_background
-from ..low_shot_diffusion import COEFFICIENTS, Variant, low_shot
+from ..low_shot_diffusion import low_shot
 from ..low_shot_knn import NEIGHBORS, low_shot_knn
 from ..low_shot_logistic import GRID, STEPS, low_shot_logistic
 from ..low_shot_plan import result_bytes
 from ..low_shot_smooth import MUS, low_shot_smooth
+from ..low_shot_variant import COEFFICIENTS, Variant
 from ..settings import Record, Settings
 from ..temporary_graphs import GraphKeeper
 from .data import possible_sizes

@@ -19,10 +19,11 @@ from ...store import Store
 from ..evaluate import mean_std
 from ..low_shot import INPUTS, LowShot, Protocol
 from ..low_shot_background import Background, neighbors_text, open_background
-from ..low_shot_diffusion import COEFFICIENTS, Variant, low_shot
+from ..low_shot_diffusion import low_shot
 from ..low_shot_knn import low_shot_knn
 from ..low_shot_logistic import low_shot_logistic
 from ..low_shot_smooth import low_shot_smooth
+from ..low_shot_variant import COEFFICIENTS, Variant
 from ..settings import Advance, Record, Settings
 from ..stage_names import digest
 from ..temporary_graphs import GraphKeeper

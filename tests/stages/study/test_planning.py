@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ooc_diffusion.errors import BadInput
-from ooc_diffusion.stages.low_shot_diffusion import Variant
+from ooc_diffusion.stages.low_shot_variant import Variant
 from ooc_diffusion.stages.study import graphs, study
 from ooc_diffusion.stages.study.planning import _kind
 from ooc_diffusion.store import Store

@@ -15,7 +15,7 @@ from ooc_diffusion.report import HOLDS, UNTESTED, chapter_csv, chapter_of
 from ooc_diffusion.report.plots import chart_svg, standalone
 from ooc_diffusion.stages import low_shot_background
 from ooc_diffusion.stages.import_descriptors import import_descriptors
-from ooc_diffusion.stages.low_shot_diffusion import Variant
+from ooc_diffusion.stages.low_shot_variant import Variant
 from ooc_diffusion.stages.neighbors import neighbors
 from ooc_diffusion.stages.reduce import reduce
 from ooc_diffusion.stages.study import CHAPTERS, study
