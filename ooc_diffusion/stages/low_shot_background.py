@@ -91,10 +91,14 @@ class Background:
         """Whether all vectors of the other store are taken, as they are."""
         return self.array == "background/vectors" and self.n == self.other.entry(self.array).shape[0]
 
-    def descriptors(self, store: Store) -> np.ndarray:
-        """Return their descriptors (n, d); `BadInput` where they are not those of a store."""
+    def require_descriptors(self, store: Store) -> None:
+        """Raise `BadInput` where they have no descriptors like those of a store."""
         if not self.described:
             raise BadInput(f"{self.other.path} has no descriptors like those of {store.path}, which the prior is estimated from")
+
+    def descriptors(self, store: Store) -> np.ndarray:
+        """Return their descriptors (n, d); `BadInput` where they are not those of a store."""
+        self.require_descriptors(store)
         return self.other.array(self.array)[: self.n]
 
     def searched(self, store: Store, *, k: int, settings: Settings) -> Store:

@@ -75,7 +75,7 @@ def low_shot(
     """
     variant.check(background)
     if variant.estimated and background is not None:
-        background.descriptors(store)  # refused before any work where there are none
+        background.require_descriptors(store)  # before any work
     over = background.parameters(variant.k) if background else None
     parameters = {**protocol.parameters, **variant.parameters, "background": over}
     needed = fusion or variant.estimated

@@ -225,6 +225,14 @@ def test_a_dry_run_of_a_study_shows_each_kind_of_run_even_where_it_does_not_fit(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_of_all_with_a_data_set_as_background(tmp_path):
+    """Also of priors, which read descriptors that are not there yet."""
+    command = ["study", "all", "--data", "digits", "--background", "digits", "--size", "300", "--output", tmp_path / "out"]
+    shown = done(*command, "--k", "5", "--draws", "2", "--dry-run", *BUDGET)
+    assert {"η with a prior", "tests in the graph"} < {line.split("  ")[0] for line in shown.splitlines()}
+    assert not (tmp_path / "out").exists()
+
+
 def test_sizes_of_growing_backgrounds_are_a_list(images, tmp_path):
     command = ["study", "table3", "--data", images / "s", "--background", images / "others", "--output", tmp_path / "out"]
     options = ["--split", images / "split.json", "--k", "3", "--n-per-class", "1", "--draws", "1", "--max-iter", "2", *BUDGET]
