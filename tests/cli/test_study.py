@@ -233,6 +233,12 @@ def test_a_dry_run_of_all_with_a_data_set_as_background(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_sizes_are_those_of_a_background(tmp_path):
+    ran = run("study", "table3", "--data", "digits", "--size", "40", "--output", tmp_path / "out")
+    assert ran.error.startswith("error: --size is a number of images of a --background; give that as well")
+    assert not (tmp_path / "out").exists()
+
+
 def test_sizes_of_growing_backgrounds_are_a_list(images, tmp_path):
     command = ["study", "table3", "--data", images / "s", "--background", images / "others", "--output", tmp_path / "out"]
     options = ["--split", images / "split.json", "--k", "3", "--n-per-class", "1", "--draws", "1", "--max-iter", "2", *BUDGET]

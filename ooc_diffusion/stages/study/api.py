@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ...errors import BadOption
+from ...errors import BadInput, BadOption
 from ...report import StudyPage, chapter_text, write_study
 from ..low_shot import make_protocol
 from ..low_shot_variant import MAX_ITER
@@ -109,6 +109,8 @@ def study(
     chosen = list(CHAPTERS) if ALL in names else list(dict.fromkeys(names))
     _check_names(chosen)
     refuse_no_data(data, background)
+    if size is not None and background is None:
+        raise BadInput("`size` is a number of images of a `background`; give that as well")
     folder = Path(output)
     wanted = () if size is None else (size,) if isinstance(size, int) else tuple(sorted(set(size)))
     if settings.dry_run:
