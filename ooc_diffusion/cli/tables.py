@@ -245,8 +245,8 @@ def _show_study(record: dict[str, Any]) -> None:
     for table in record["tables"]:
         click.echo(table + "\n")
     verdicts = [claim["verdict"] for claim in record["claims"]]
-    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
-    click.echo(f"claims: {counts or 'none'}; {record['seconds']:.1f} s\nreport: {record['report']}")
+    counts = ", ".join(f"{verdict}: {verdicts.count(verdict)}" for verdict in dict.fromkeys(verdicts))
+    click.echo(f"claims {counts or 'none'}; {record['seconds']:.1f} s\nreport: {record['report']}")
 
 
 def _show_paths(record: dict[str, Any]) -> None:

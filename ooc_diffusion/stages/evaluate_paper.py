@@ -23,7 +23,7 @@ from .low_shot_variant import COEFFICIENTS, MAX_ITER, SETTINGS, Variant
 from .neighbors import DEFAULT_K
 from .prior import ESTIMATE, read_prior
 from .seen_classes import seen_novel_classes
-from .settings import Record, Settings, done_before, stage_ids
+from .settings import Record, Settings, done_before, stage_ids, store_at
 
 TRANSDUCTIVE = "transductive"
 METHODS = ("kNN", "diffusion", "logistic regression", "fusion")
@@ -102,6 +102,10 @@ def evaluate_paper(
     settings = settings or Settings()
     if setting not in (*SETTINGS, TRANSDUCTIVE):
         raise BadInput(f"setting {setting!r} is not one of {', '.join((*SETTINGS, TRANSDUCTIVE))}")
+    if background is not None and setting not in ("out-of-domain", TRANSDUCTIVE):
+        raise BadInput(f"a `background` goes with `setting` out-of-domain or transductive, not with {setting}; leave out either")
+    if background is not None and not store_at(background):
+        raise BadInput(f"{background} holds no store; give that of another collection as `background`")
     target = Store(store)
     sizes = tuple(sorted(set(n_per_class)))
     protocol = make_protocol(target, split, seed=settings.seed, n_per_class=sizes, draws=draws)

@@ -195,6 +195,11 @@ def open_store(store: Store | str | Path, *, create: bool = False) -> Store:
     return store if isinstance(store, Store) else Store(store, create=create)
 
 
+def store_at(path: str | Path) -> bool:
+    """Return whether a path is that of a store."""
+    return (Path(path) / "manifest.json").exists()
+
+
 def check_role(role: str) -> str:
     """Return a role, or raise `BadInput`."""
     if role not in DESCRIBED:

@@ -233,6 +233,21 @@ def test_a_dry_run_of_all_with_a_data_set_as_background(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--setting", "out-of-domain"], "none holds no store; give that of another collection as --background"),
+        (
+            ["--setting", "in-domain"],
+            "a --background goes with --setting out-of-domain or transductive, not with in-domain; leave out",
+        ),
+    ],
+)
+def test_a_background_that_is_none(images, more, message):
+    ran = evaluate(images, "--background", images / "none", *more)
+    assert message in ran.error
+
+
 def test_sizes_are_those_of_a_background(tmp_path):
     ran = run("study", "table3", "--data", "digits", "--size", "40", "--output", tmp_path / "out")
     assert ran.error.startswith("error: --size is a number of images of a --background; give that as well")

@@ -12,10 +12,9 @@ from ooc_diffusion.features import measure_describing
 from ooc_diffusion.graph import GraphRates
 from ooc_diffusion.memory import MemoryBudget
 from ooc_diffusion.neighbors import Rates, part_visited
-from ooc_diffusion.stages import forecast, graph_forecast
+from ooc_diffusion.stages import forecast, graph_forecast, search_options
 from ooc_diffusion.stages import graph as graph_module
 from ooc_diffusion.stages import label as label_module
-from ooc_diffusion.stages import neighbors as neighbors_module
 from ooc_diffusion.stages.graph import graph
 from ooc_diffusion.stages.label import label
 from ooc_diffusion.stages.neighbors import neighbors
@@ -221,7 +220,7 @@ def test_a_dry_run_of_label_foretells_describing_by_a_network(label_plan, monkey
 
 
 def test_a_dry_run_of_label_foretells_no_search_on_a_gpu_and_nothing_that_does_not_fit(label_plan, monkeypatch):
-    monkeypatch.setattr(neighbors_module, "resolve_device", lambda *args, **how: "cuda")
+    monkeypatch.setattr(search_options, "resolve_device", lambda *args, **how: "cuda")
     assert list(label_plan()["seconds_by_stage"]) == ["graph"]
     monkeypatch.setattr(label_module, "measure_describing", lambda extractor: 1 / 0)
     assert label_plan(budget="130MiB", model="resnet10-small", weights="none")["seconds_by_stage"] == {}

@@ -18,8 +18,7 @@ from ..low_shot import check_store, count_classes, make_protocol
 from ..plans import BLOCK_ROWS, plan_import
 from ..reduce import reduce
 from ..seen_classes import trained_classes
-from ..settings import Settings, Worker, run_stage
-from .runs import store_at
+from ..settings import Settings, Worker, run_stage, store_at
 
 SPLITS = {"background": "train", "tests": "test"}
 COPIED = ("descriptors", "truth")

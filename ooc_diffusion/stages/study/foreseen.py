@@ -17,9 +17,8 @@ from ..listing import preview
 from ..low_shot import check_store
 from ..plans import plan_import, plan_list, plan_reduce
 from ..reduce import resolve_dim
-from ..settings import Settings
+from ..settings import Settings, store_at
 from .data import SPLITS, alike, data_set, halves, known_of, splits_of
-from .runs import store_at
 
 # The values of an array that is read, the shape of another.
 _Array = np.ndarray | tuple[int, ...]

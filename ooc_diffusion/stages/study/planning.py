@@ -228,7 +228,8 @@ def _by_kind(planned: Sequence[_Planned]) -> list[StagePlan]:
             scratch[one.graphs] = max(scratch.get(one.graphs, 0), one.plan.scratch_bytes)
             size = one.graphs[1]
             kept[size] = max(kept.get(size, 0), one.kept)
-    work = f"{len(scratch)} sets of graphs that runs share, kept until the end; backgrounds stay searched in their stores"
+    sets = f"{len(scratch)} set{'s' * (len(scratch) != 1)} of graphs"
+    work = f"{sets} that runs share, kept until the end; backgrounds stay searched in their stores"
     graphs = [StagePlan("graphs", work, 0, 0, sum(kept.values()), sum(scratch.values()))] if scratch else []
     return [_together(kind, of) for kind, of in kinds.items()] + graphs
 

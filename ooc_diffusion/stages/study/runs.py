@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -303,8 +302,3 @@ def _told(variant: Variant, size: int | None) -> str:
         elif value is not None and value is not False:
             said.append(f"{name.replace('_', ' ')} {value:g}")
     return ", ".join([*said, *["tests in the graph"] * variant.transductive])
-
-
-def store_at(path: str | Path) -> bool:
-    """Return whether a path is that of a store."""
-    return (Path(path) / "manifest.json").exists()

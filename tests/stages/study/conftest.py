@@ -43,4 +43,5 @@ def whole(tmp_path_factory):
     with few_figures():
         record = study(["all"], data=str(store.path), background=str(others.path), output=root / "out", **OPTIONS)
     split = next((root / "out").glob("split-*.json"))
-    return SimpleNamespace(root=root, out=root / "out", store=store, others=others, record=record, split=split)
+    ran = frozenset(store.manifest.stages)  # others may come, of tests that run something else over the same images
+    return SimpleNamespace(root=root, out=root / "out", store=store, others=others, record=record, split=split, ran=ran)
