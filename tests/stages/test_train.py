@@ -63,10 +63,10 @@ def uninterrupted(characters, tmp_path_factory):
 
 
 def test_it_learns(characters, tmp_path):
-    record = run(characters, tmp_path, epochs=10, balanced=True, held_out=0.3)
+    record = run(characters, tmp_path, epochs=20, balanced=True, held_out=0.3)
     curve = record["curve"]
     assert curve[-1]["loss"] < 0.5 * curve[0]["loss"]
-    assert curve[-1]["held_out_accuracy"] > 0.5  # of 12 images; chance is 0.25, and rounding is that of the processor
+    assert curve[-1]["held_out_accuracy"] > 0.7  # chance is 0.25
     assert (record["images"], record["held_out"], record["classes"]) == (28, 12, 4)
     assert record["peak_memory_bytes"] <= record["plan"]["memory_bytes"]
     lines = (tmp_path / "n.curve.csv").read_text().splitlines()
