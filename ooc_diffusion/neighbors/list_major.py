@@ -157,7 +157,7 @@ def nearest_lists(centroids: np.ndarray, queries: np.ndarray, *, probes: int, ow
     probes : int
         How many lists.
     own : numpy.ndarray of shape (q,), int32, optional
-        The list of each query, ascending. Then only the lists around that one are compared: 8 times as many, 512 at least.
+        The list of each query, ascending. Then only the lists around that one are compared: 8 times as many, 1024 at least.
 
     Returns
     -------

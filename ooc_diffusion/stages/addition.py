@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,12 @@ from .listing import compare_names
 from .neighbors import PRECISIONS, search_again
 from .ordered_search import open_lists, rewrite_in_order, searches_at_once
 from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, plan_add
+from .search_options import FILES
 from .settings import ROLES, Record, Settings, Worker, open_store, run_stage
 from .table_quality import require_recall, share_of_short
 
 # What an addition takes from the search of the background, and nobody can choose again.
-SEARCHED = ("k", "index", "probes", "target_recall", "precision", "seed", "device", "table", "similarities", "index_file")
+SEARCHED = ("k", "index", "probes", "target_recall", "precision", "seed", "device", *FILES, "table_width")
 _STAGE = "neighbors.background"
 _TABLE = ("neighbor_ids", "similarities", "lists")
 _COPY_BYTES = 2**24
@@ -83,16 +83,26 @@ def add_images(
     -----
     Only an image that is nearer than the last neighbor of a row can enter it, so the rows of before are completed as `graph`
     completes them with seeds; the added images are searched among all. PCA and centroids stay what they are. Seeds and tests that
-    were searched before are searched again, in the same way.
+    were searched before are searched again, in the same way; where that was interrupted, the same call does what is left of it.
     """
     settings = settings or Settings()
     target = open_store(store)
-    with contextlib.nullcontext() if settings.dry_run else target.lock:  # what is read here is what is added to
-        record = _add(target, stated or {}, min_recall, settings)
-    if not settings.dry_run:
-        roles = [role for role in ROLES[1:] if f"neighbors.{role}" in target.manifest.stages]
-        search_again(target, roles, settings)
+    if settings.dry_run:
+        return _add(target, stated or {}, min_recall, settings)
+    roles = [role for role in ROLES[1:] if f"neighbors.{role}" in target.manifest.stages]
+    if _added_already(target, roles):
+        record = {**target.record(_STAGE), "skipped": True}
+    else:
+        with target.lock:  # what is read here is what is added to
+            record = _add(target, stated or {}, min_recall, settings)
+    search_again(target, roles, settings)
     return record
+
+
+def _added_already(store: Store, roles: Sequence[str]) -> bool:
+    """Return whether images were added, none are to be, and these roles have yet to be searched again."""
+    waiting = any(name.startswith("added/") for name in store.manifest.arrays)
+    return not waiting and "added" in store.record(_STAGE) and any(store.outdated(f"neighbors.{role}") for role in roles)
 
 
 def _add(target: Store, stated: Mapping[str, Any], min_recall: float | None, settings: Settings) -> Record:

@@ -144,6 +144,7 @@ def test_data_sets_are_added_with_their_classes(tmp_path):
         (["--k", "4"], "--k is 4, but the background was searched with 5; leave it out with --add"),
         (["--index", "IVFFlat"], "--index is IVFFlat, but the background was searched with Flat; leave it out with --add"),
         (["--probes", "3"], "--probes is 3, but the background was searched with None; leave it out with --add"),
+        (["--table-width", "3"], "--table-width is 3, but the background was searched with None; leave it out with --add"),
         (["--seed", "3"], "--seed is 3, but the background was searched with 0; leave it out with --add"),
         (
             ["--precision", "float16"],

@@ -277,6 +277,26 @@ def test_interrupted_anywhere(copy, tmp_path, monkeypatch):
     assert resumed > 6
 
 
+def test_interrupted_while_seeds_and_tests_are_searched_again(tmp_path, monkeypatch):
+    sample = digits(n=250, q=80, m=70)
+    folder = tmp_path / "store"
+    import_roles(folder, sample, roles=["background", "tests"])
+    bring(folder, sample.seeds, truth=sample.seeds_truth)
+    reduce(folder, dim=DIM)
+    neighbors(folder, k=6)
+    whole = shutil.copytree(folder, tmp_path / "whole")
+    appends = interrupted(monkeypatch, lambda: add_images(whole), -1)
+    interrupted(monkeypatch, lambda: add_images(folder), appends - 1)
+    assert Store(folder).outdated("neighbors.tests")  # but the images were added
+    with pytest.raises(BadInput, match="has nothing to add"):
+        add_images(folder, settings=Settings(dry_run=True))
+    record = add_images(folder)
+    assert record == {**Store(folder).record("neighbors.background"), "skipped": True}
+    assert published_bytes(Store(folder)) == published_bytes(Store(whole))
+    with pytest.raises(BadInput, match="has nothing to add"):
+        add_images(folder)
+
+
 def test_threads_and_budget_change_no_byte(copy):
     folder, other = copy("few"), copy("few", "other")
     add_images(folder, settings=Settings(threads=2))
