@@ -130,13 +130,13 @@ class Runs:
     def __post_init__(self) -> None:
         if self.background is None:
             return
-        self._open(self.most)  # refuses what is not there before anything is run
+        self._open(self.most).warn_of_outdated()  # and refuses what is not there before anything is run
         if len(self.wanted) > 1 and min(self.wanted) <= self.k:
             raise BadInput(f"`size` {min(self.wanted)} is not above `k` = {self.k}; leave it out, or lower `k`")
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What determines all figures, as JSON values: chapters that were made with the same belong on one page."""
+        """What determines all figures and verdicts, as JSON values: chapters that were made with the same belong on one page."""
         other = None if self.background is None else self._open(self.most).parameters(self.k)
         growing = {"sizes": self.sizes} if len(self.wanted) > 1 else {}
         return {
