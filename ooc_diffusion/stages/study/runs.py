@@ -26,6 +26,7 @@ from ..low_shot_variant import COEFFICIENTS, Variant
 from ..settings import Advance, Record, Settings
 from ..stage_names import digest
 from ..temporary_graphs import GraphKeeper
+from .rules import rules
 
 # Backgrounds of growing size, where they are not given: shares of all images of the other collection.
 _SHARES = (1 / 16, 1 / 4, 1)
@@ -147,6 +148,7 @@ class Runs:
             "k": self.k,
             "max_iter": self.max_iter,
             "code": ".".join(__version__.split(".")[:2]),
+            "rules": rules(),
         }
 
     @cached_property
