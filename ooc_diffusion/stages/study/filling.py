@@ -43,14 +43,13 @@ def may_be_later(runs: Runs, best: Mapping[str, Values]) -> str:
 def _best_when_full(runs: Runs, best: Mapping[str, Values], filled: Mapping[str, Values]) -> Claim:
     """The best iteration is about that at which L becomes full.
 
-    The last iteration that was run may stand for any later one: where that is the best of a draw, the claim can be refuted by it,
-    but not confirmed.
+    The last iteration that was run may stand for any later one: where that is the best of a draw, it can be too late beyond
+    doubt, but not near, nor too early.
     """
-    near = {name: equal(best[name], filled[name], margin=1) for name in best}
-    for name, of in best.items():
-        if max(of) == runs.max_iter:
-            near[name] = not_worse(filled[name], of, margin=1)._replace(untrue=1.0)
-    found = every(near.values())
+    found = every(
+        not_worse(filled[name], of, margin=1) if max(of) == runs.max_iter else equal(of, filled[name], margin=1)
+        for name, of in best.items()
+    )
     return decide(
         "Figure 3, 4.6",
         "The best iteration is about the one at which L becomes full.",
