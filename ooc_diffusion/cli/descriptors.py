@@ -116,6 +116,12 @@ def extract_command(images: str, store: str, **options: Any) -> dict[str, Any]:
     help="Or: HDF5 data set or parquet column with the classes: numbers, or names, numbered in their order.  "
     "[default: all_labels of HDF5]",
 )
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Take the first N rows; --names and --truth may be those of all.  [default: all]",
+)
 @common_options
 def import_command(file: str, store: str, **options: Any) -> dict[str, Any]:
     """Take descriptors from FILE: one row per image, checked, as float32.
@@ -131,6 +137,7 @@ def import_command(file: str, store: str, **options: Any) -> dict[str, Any]:
     Examples:
       ooc-diffusion import features.npy --store s
       ooc-diffusion import concatenated_PCAR256.raw --dim 256 --store s
+      ooc-diffusion import concatenated_PCAR256.raw --dim 256 --size 1000000 --store s
       ooc-diffusion import train.hdf5 --store s --role seeds
       ooc-diffusion import photos.parquet --store s --names-field path --truth-field label
       ooc-diffusion import test.npy --store s --role tests --truth classes.npy

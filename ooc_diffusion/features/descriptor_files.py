@@ -29,16 +29,16 @@ class DescriptorFile(Protocol):
     Attributes
     ----------
     shape : (int, int)
-        Rows, and values in each.
+        Rows that are read, the first ones, and values in each.
+    whole : int
+        Rows that the file has.
     parameters : dict
-        What was read of the file besides the file itself, JSON-able; empty for ``.npy``.
+        What is read of the file besides the file itself, JSON-able; empty for all of an ``.npy``.
     """
 
-    @property
-    def shape(self) -> tuple[int, int]: ...  # noqa: D102
-
-    @property
-    def parameters(self) -> dict[str, Any]: ...  # noqa: D102
+    shape: tuple[int, int]
+    whole: int
+    parameters: dict[str, Any]
 
     def held_bytes(self, rows: int) -> int:
         """Return the bytes that reading takes besides what it yields, with blocks of so many rows."""
@@ -64,6 +64,7 @@ def open_descriptors(
     field: str | None = None,
     truth_field: str | None = None,
     names_field: str | None = None,
+    size: int | None = None,
 ) -> DescriptorFile:
     """Open a file of descriptors.
 
@@ -80,6 +81,9 @@ def open_descriptors(
     truth_field, names_field : str, optional
         Where their classes (numbers or texts) and names are. An HDF5 file has no names; its classes are in ``all_labels`` by
         default, where it has both that and ``all_feats``.
+    size : int, optional
+        Read so many rows, the first ones, as though the file had no more: nothing behind them is looked at, and classes are
+        those of these rows. Default: all.
 
     Returns
     -------
@@ -89,8 +93,19 @@ def open_descriptors(
     Raises
     ------
     BadInput
-        Where it is no such file, holds no descriptors, or an option does not belong to its format.
+        Where it is no such file, holds no descriptors or fewer than ``size``, or an option does not belong to its format.
     """
+    source = _open(file, format, dim, {"field": field, "truth_field": truth_field, "names_field": names_field})
+    if size is not None:
+        if not 1 <= size <= source.whole:
+            raise BadInput(f"`size` is {size}, but {file} has {source.whole} rows; give from 1 to {source.whole}")
+        source.shape = (size, source.shape[1])
+        source.parameters = {**source.parameters, "size": size}
+    return source
+
+
+def _open(file: str | Path, format: str | None, dim: int | None, fields: dict[str, str | None]) -> DescriptorFile:
+    """Open all of a file."""
     if format is None:
         ending = Path(file).suffix.lower()
         format = next((name for name, endings in _FORMATS.items() if ending in endings), "npy")
@@ -98,7 +113,6 @@ def open_descriptors(
         raise BadInput(f"format {format!r} is not one of {', '.join(_FORMATS)}")
     if dim is not None and format != "raw":
         raise BadInput(f"`dim` is for raw files, whose width nothing else says; leave it out with {format}")
-    fields = {"field": field, "truth_field": truth_field, "names_field": names_field}
     given = [name for name, value in fields.items() if value is not None]
     wanted = {"hdf5": ("field", "truth_field"), "parquet": tuple(fields)}.get(format, ())
     for name in given:
@@ -108,11 +122,11 @@ def open_descriptors(
     if format == "hdf5":
         from .hdf5_file import Hdf5File
 
-        return Hdf5File(file, field=field, truth_field=truth_field)
+        return Hdf5File(file, field=fields["field"], truth_field=fields["truth_field"])
     if format == "parquet":
         from .parquet_file import ParquetFile
 
-        return ParquetFile(file, field=field, truth_field=truth_field, names_field=names_field)
+        return ParquetFile(file, **fields)
     if format == "raw":
         if dim is None:
             raise BadInput(f"{file} is a raw file of float32, which does not say how many belong to a row; give `dim`")
@@ -142,6 +156,7 @@ class MappedFile:
 
     def __init__(self, values: np.ndarray, parameters: dict[str, Any]) -> None:
         self.shape: tuple[int, int] = values.shape  # type: ignore[assignment]
+        self.whole = len(values)
         self.parameters = parameters
         self._values = values
 
@@ -151,8 +166,8 @@ class MappedFile:
 
     def blocks(self, start: int, rows: int) -> Iterator[np.ndarray]:
         """Yield the rows from ``start`` on, mapped."""
-        for first in range(start, len(self._values), rows):
-            yield self._values[first : first + rows]
+        for first in range(start, self.shape[0], rows):
+            yield self._values[first : min(first + rows, self.shape[0])]
 
     def classes(self, rows: int) -> None:
         """Return None."""
@@ -188,8 +203,8 @@ class VectorsFile(MappedFile):
 
     def blocks(self, start: int, rows: int) -> Iterator[np.ndarray]:
         """Yield the rows from ``start`` on, mapped; `BadInput` where a vector is of another length than the first."""
-        for first in range(start, len(self._rows), rows):
-            block = self._rows[first : first + rows]
+        for first in range(start, self.shape[0], rows):
+            block = self._rows[first : min(first + rows, self.shape[0])]
             wrong = np.flatnonzero(block["d"] != self.shape[1])
             if len(wrong):
                 raise BadInput(

@@ -17,7 +17,7 @@ _FEATURES, _LABELS, _COUNT = "all_feats", "all_labels", "count"
 
 
 class Hdf5File:
-    """A data set of shape (capacity, d), or (capacity, d, 1, 1), whose first ``count`` rows are valid.
+    """A data set of shape (capacity, d), or (capacity, d, 1, 1), whose first ``count`` rows are valid and count as the whole.
 
     Parameters
     ----------
@@ -51,7 +51,8 @@ class Hdf5File:
                 f"{self._path}: {self._values.name} holds {self._values.dtype} {shape}; descriptors are numbers of shape "
                 "(images, dimensions), further dimensions being 1"
             )
-        self.shape: tuple[int, int] = (self._count(shape[0]), shape[1])
+        self.whole = self._count(shape[0])
+        self.shape: tuple[int, int] = (self.whole, shape[1])
         if truth_field is None and field in (None, _FEATURES) and _LABELS in self._file:
             truth_field = _LABELS
         self._classes = None if truth_field is None else self._open_classes(truth_field)

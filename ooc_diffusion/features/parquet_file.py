@@ -62,9 +62,10 @@ class ParquetFile:
         kind = schema.field(self._field).type
         self._item = int(kind.value_type.bit_width) // 8
         fixed = pa.types.is_fixed_size_list(kind)
-        d = int(kind.list_size) if fixed else len(next(self._batches(self._field, 0, 1))[1][0] or ())
+        d = int(kind.list_size) if fixed else len(next(self._batches(self._field, 0, 1, 1))[1][0] or ())
         if d == 0:
             raise BadInput(f"{file} row 0: {self._field} is empty; descriptors have one value at least")
+        self.whole = n
         self.shape = (n, d)
         fields = {"field": self._field, "truth_field": truth_field, "names_field": names_field}
         self.parameters: dict[str, Any] = {"format": "parquet", **fields}
@@ -91,10 +92,10 @@ class ParquetFile:
         from pyarrow import compute
 
         d = self.shape[1]
-        for first, column in self._batches(self._field, start, rows):
-            whole = column.is_valid().to_numpy(zero_copy_only=False)
+        for first, column in self._batches(self._field, start, self.shape[0], rows):
+            there = column.is_valid().to_numpy(zero_copy_only=False)
             lengths = compute.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
-            for wrong, what in ((~whole, "is missing"), (lengths != d, "has {} values, the first has {}")):
+            for wrong, what in ((~there, "is missing"), (lengths != d, "has {} values, the first has {}")):
                 if wrong.any():
                     row = int(wrong.argmax())
                     raise BadInput(f"{self._path} row {first + row}: {self._field} {what.format(lengths[row], d)}; mend that row")
@@ -114,7 +115,7 @@ class ParquetFile:
             return self._texts.numbers(rows)
         return (
             column.fill_null(-1).to_numpy(zero_copy_only=False) if column.null_count else column.to_numpy(zero_copy_only=False)
-            for _, column in self._batches(self._truth_field, 0, rows)
+            for _, column in self._batches(self._truth_field, 0, self.shape[0], rows)
         )
 
     def class_names(self) -> list[str] | None:
@@ -123,7 +124,7 @@ class ParquetFile:
 
     def _read_texts(self, rows: int) -> Iterator[list[str | None]]:
         assert self._truth_field is not None
-        return (column.to_pylist() for _, column in self._batches(self._truth_field, 0, rows))
+        return (column.to_pylist() for _, column in self._batches(self._truth_field, 0, self.shape[0], rows))
 
     def names(self, rows: int) -> Iterator[list[str]] | None:
         """Yield the name of each row; None where no column holds them."""
@@ -131,14 +132,17 @@ class ParquetFile:
 
     def _named(self, rows: int) -> Iterator[list[str]]:
         assert self._names_field is not None
-        for first, column in self._batches(self._names_field, 0, rows):
+        for first, column in self._batches(self._names_field, 0, self.shape[0], rows):
             if column.null_count:
                 row = int(column.is_null().to_numpy(zero_copy_only=False).argmax())
                 raise BadInput(f"{self._path} row {first + row}: {self._names_field} is missing; give each row a name")
             yield column.to_pylist()
 
-    def _batches(self, field: str, start: int, rows: int) -> Iterator[tuple[int, Any]]:
-        """Yield first row and values of batches from row ``start`` on; the row group that holds it is read from its beginning."""
+    def _batches(self, field: str, start: int, end: int, rows: int) -> Iterator[tuple[int, Any]]:
+        """Yield first row and values of batches of the rows from ``start`` to ``end``.
+
+        The row group that holds the first is read from its beginning.
+        """
         import pyarrow as pa
 
         metadata = self._file.metadata
@@ -152,8 +156,10 @@ class ParquetFile:
                 column = batch.column(0)
                 skipped = min(max(start - first, 0), len(column))
                 if skipped < len(column):
-                    yield first + skipped, column.slice(skipped)
+                    yield first + skipped, column.slice(skipped, end - first - skipped)
                 first += len(column)
+                if first >= end:
+                    return
         except (OSError, ValueError, pa.ArrowException) as error:
             raise BadInput(f"{self._path} cannot be read from row {max(first, start)} on ({_first_line(error)})") from None
 

@@ -111,6 +111,8 @@ def evaluate_paper(
     protocol = make_protocol(target, split, seed=settings.seed, n_per_class=sizes, draws=draws)
     seen_novel_classes(target, protocol.split)
     other = None if background is None else open_background(target, background, size=size)
+    if other is not None:
+        other.warn_of_outdated()
     if size is not None and other is None:
         raise BadInput("`size` is a number of images of a `background`; give that as well")
     over = ("out-of-domain" if other else "none") if setting == TRANSDUCTIVE else setting

@@ -37,6 +37,7 @@ def import_descriptors(
     names_field: str | None = None,
     truth: str | Path | None = None,
     truth_field: str | None = None,
+    size: int | None = None,
     settings: Settings | None = None,
 ) -> Record:
     """Copy descriptors from a file into a store, checked and as float32.
@@ -60,6 +61,9 @@ def import_descriptors(
     truth_field : str, optional
         Where these are in an HDF5 or parquet file, instead: numbers, or names, which are numbered in their order; a name that
         is missing or empty is no class. ``all_labels`` of an HDF5 file with ``all_feats`` are read anyhow.
+    size : int, optional
+        Take so many rows, the first ones, as though the file had no more. ``names`` and ``truth`` may be those of these rows, or
+        of all that the file has, of which the first are taken. Default: all.
     settings : Settings, optional
         Options of the run.
 
@@ -75,12 +79,13 @@ def import_descriptors(
         if given is not None and in_file is not None:
             raise BadInput(f"give either `{what}` or `{what}_field`, not both: {given} and {in_file!r}")
     files = {"file": file, "names": names, "truth": truth}
-    source = open_descriptors(file, format=format, dim=dim, field=field, truth_field=truth_field, names_field=names_field)
+    fields = {"field": field, "truth_field": truth_field, "names_field": names_field}
+    source = open_descriptors(file, format=format, dim=dim, **fields, size=size)
     parameters = {key: file_identity(path) for key, path in files.items() if path is not None}
     parameters |= source.parameters
     n, d = source.shape
     has_names = names is not None or names_field is not None
-    given_classes = None if truth is None else _open_truth(truth, n)
+    given_classes = None if truth is None else _open_truth(truth, n, source.whole)
 
     def work(worker: Worker) -> dict[str, Any]:
         refuse_to_lose(worker, worker.job.store, role)
@@ -147,11 +152,13 @@ def _as_float32(block: np.ndarray, first: int, what: str) -> np.ndarray:
     return block
 
 
-def _open_truth(truth: str | Path, n: int) -> np.ndarray:
+def _open_truth(truth: str | Path, n: int, whole: int) -> np.ndarray:
+    """Return the classes of the first n rows, from a file with these or with those of the whole."""
     classes = load_npy(truth)
-    if classes.shape != (n,) or classes.dtype.kind not in "iu":
-        raise BadInput(f"{truth} holds {classes.dtype} {classes.shape}; give the classes as integers of shape ({n},)")
-    return classes
+    if classes.shape not in ((n,), (whole,)) or classes.dtype.kind not in "iu":
+        shapes = f"({n},)" if n == whole else f"({n},), or ({whole},) for all rows of the file"
+        raise BadInput(f"{truth} holds {classes.dtype} {classes.shape}; give the classes as integers of shape {shapes}")
+    return classes[:n]
 
 
 def _copy_classes(worker: Worker, role: str, given: np.ndarray | None, source: DescriptorFile, what: str) -> None:
@@ -173,7 +180,10 @@ def _copy_classes(worker: Worker, role: str, given: np.ndarray | None, source: D
 
 
 def _copy_names(worker: Worker, role: str, source: DescriptorFile, file: str | Path | None, what: str) -> None:
-    """Write the names, those of a text file where that is given; the work is thrown away where they are not as they must be."""
+    """Write the names, those of a text file where that is given; the work is thrown away where they are not as they must be.
+
+    A text file may have those of the whole, of which the first are taken and the others counted.
+    """
     found: Iterable[list[str]] | None = source.names(_NAMES) if file is None else _lines(Path(file))
     if found is None:
         return
@@ -182,13 +192,16 @@ def _copy_names(worker: Worker, role: str, source: DescriptorFile, file: str | P
     rows, before, n = 0, "", source.shape[0]
     try:
         for batch in found:
-            for name in batch:
-                if rows:
-                    _refuse_disorder(before, name, f"{what} row {rows}" if file is None else f"{what} line {rows + 1}")
-                before, rows = name, rows + 1
-            append_strings(worker.job, f"{role}/path", batch)
-        if rows != n:
-            raise BadInput(f"{what} has {rows} names for {n} descriptors; give one name per line and row")
+            taken = batch[: max(n - rows, 0)]
+            for row, name in enumerate(taken, start=rows):
+                if row:
+                    _refuse_disorder(before, name, f"{what} row {row}" if file is None else f"{what} line {row + 1}")
+                before = name
+            append_strings(worker.job, f"{role}/path", taken)
+            rows += len(batch)
+        if rows not in (n, source.whole):
+            of = "" if n == source.whole else f", of {source.whole} in the file"
+            raise BadInput(f"{what} has {rows} names for {n} descriptors{of}; give one name per line and row")
     except BadInput:
         worker.job.discard()
         raise

@@ -91,6 +91,18 @@ class Background:
         """Whether all vectors of the other store are taken, as they are."""
         return self.array == "background/vectors" and self.n == self.other.entry(self.array).shape[0]
 
+    def warn_of_outdated(self) -> None:
+        """Warn where the collection has neighbors that would be taken, were they not those of other vectors than it has now."""
+        stages = self.other.manifest.stages
+        outdated = [stage.split(".")[0] for stage in SEARCHED_STAGES if stage in stages and self.other.outdated(stage)]
+        if self.as_it_is and self.own is None and SEARCHED_STAGES[1] in stages and outdated:
+            logger.warning(
+                "%s has neighbors that are outdated: they are not taken, its images are searched anew by default; to have its "
+                "own taken, run %s again with `overwrite`",
+                self.other.path,
+                " and ".join(outdated),
+            )
+
     def require_descriptors(self, store: Store) -> None:
         """Raise `BadInput` where they have no descriptors like those of a store."""
         if not self.described:

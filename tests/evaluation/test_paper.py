@@ -13,6 +13,7 @@ from ooc_diffusion.report.study_page import cell_text
         (paper.TABLE_2["none"][0], (0.585, 0.0052), "58.5 ± 0.5"),
         (paper.TABLE_2["in-domain + logistic"][4], (0.8672, 0.0009), "86.7 ± 0.1"),
         (paper.TABLE_3["F100M"][2], (0.752, 0.004), "75.2 ± 0.4"),
+        (paper.TABLE_3["F10M"][2], (0.74, 0.0035), "74.0 ± 0.4"),
         (paper.TABLE_5["F10M"][0], (0.463, 0.0128), "46.3 ± 1.3"),
         (paper.TABLE_1["constant"][2], (0.733, 0.0072), "73.3 ± 0.7"),
         (paper.TABLE_1["Gaussian"][2], (0.736, None), "73.6"),

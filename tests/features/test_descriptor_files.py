@@ -294,3 +294,21 @@ def test_a_folder_is_no_file(tmp_path):
         (tmp_path / name).mkdir()
         with pytest.raises(BadInput, match="is no file"):
             open_descriptors(tmp_path / name, **({"dim": 2} if name == "x.raw" else {}))
+
+
+@pytest.mark.parametrize("start", [0, 7, 20, 28])
+@pytest.mark.parametrize("format", ["npy", "hdf5", "raw", "fvecs", "bvecs", "parquet"])
+def test_the_first_rows_of_any_format(tmp_path, format, start):
+    values = np.random.default_rng(2).integers(0, 256, (N, D)).astype(np.uint8) if format == "bvecs" else X
+    file, options = tmp_path / f"x.{format}", {"dim": D} if format == "raw" else {}
+    write = {
+        "npy": lambda: np.save(file, values),
+        "hdf5": lambda: write_hdf5(file, chunks=(5, 6)),
+        "raw": lambda: values.tofile(file),
+        "parquet": lambda: write_parquet(file, row_group_size=11),
+    }
+    write.get(format, lambda: write_vecs(file, values, values.dtype))()
+    source = open_descriptors(file, **options, size=29)
+    assert (source.shape, source.whole, source.parameters["size"]) == ((29, D), N, 29)
+    np.testing.assert_array_equal(read(source, start), values[start:29])
+    assert "size" not in open_descriptors(file, **options).parameters

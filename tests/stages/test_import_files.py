@@ -17,6 +17,13 @@ from tests.stages.test_same_bytes import interrupted
 NAMES = [f"{row:04d}.jpg" for row in range(N)]
 
 
+def npy(folder):
+    np.save(folder / "whole.npy", X)
+    np.save(folder / "truth.npy", CLASSES)
+    (folder / "all.txt").write_text("\n".join(NAMES))
+    return {"file": folder / "whole.npy", "truth": folder / "truth.npy", "names": folder / "all.txt"}
+
+
 def hdf5(folder):
     write_hdf5(folder / "x.hdf5", chunks=(8, 6))
     return {"file": folder / "x.hdf5"}
@@ -45,14 +52,16 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr("ooc_diffusion.stages.import_descriptors._NAMES", 10)
 
 
-@pytest.mark.parametrize("write", [hdf5, raw, fvecs, parquet])
-def test_any_format_is_imported_like_npy(tmp_path, monkeypatch, write):
-    given = write(tmp_path)
-    np.save(tmp_path / "x.npy", X)
-    np.save(tmp_path / "c.npy", CLASSES)
-    (tmp_path / "names.txt").write_text("\n".join(NAMES) + "\n")
+@pytest.mark.parametrize("size", [None, 29])
+@pytest.mark.parametrize("write", [npy, hdf5, raw, fvecs, parquet])
+def test_any_format_is_imported_like_npy(tmp_path, monkeypatch, write, size):
+    """And its first rows like an .npy that has no more, though names and classes are those of all."""
+    given = {**write(tmp_path), **({} if size is None else {"size": size})}
+    np.save(tmp_path / "x.npy", X[:size])
+    np.save(tmp_path / "c.npy", CLASSES[:size])
+    (tmp_path / "names.txt").write_text("\n".join(NAMES[:size]) + "\n")
     others = {} if write is fvecs else {"truth": tmp_path / "c.npy"}
-    others |= {"names": tmp_path / "names.txt"} if write is parquet else {}
+    others |= {"names": tmp_path / "names.txt"} if write in (npy, parquet) else {}
     import_descriptors(tmp_path / "x.npy", store=tmp_path / "plain", **others)
     expected = published_bytes(Store(tmp_path / "plain"))
     appends = interrupted(monkeypatch, lambda: import_descriptors(**given, store=tmp_path / "s"), -1)
@@ -71,6 +80,78 @@ def test_what_is_read_of_a_file_is_a_parameter(tmp_path):
         import_descriptors(tmp_path / "x.raw", dim=3, store=tmp_path / "s")
     import_descriptors(tmp_path / "x.raw", dim=3, store=tmp_path / "s", settings=Settings(overwrite=True))
     assert Store(tmp_path / "s").array("background/descriptors").shape == (2 * N, 3)
+
+
+def test_another_number_of_rows_is_another_import(tmp_path):
+    given = {**raw(tmp_path), "store": tmp_path / "s"}
+    import_descriptors(**given, size=40)
+    assert import_descriptors(**given, size=40)["skipped"]
+    for size, message in ((50, r"was finished with size = 40 \(now 50\)"), (None, r"was finished with size = 40")):
+        with pytest.raises(BadInput, match=message):
+            import_descriptors(**given, size=size)
+    import_descriptors(**given, settings=Settings(overwrite=True))
+    assert Store(tmp_path / "s").array("background/descriptors").shape == X.shape
+    assert "size" not in Store(tmp_path / "s").parameters("import.background")
+
+
+@pytest.mark.parametrize("write", [npy, hdf5, raw, fvecs, parquet])
+def test_more_rows_than_there_are(tmp_path, write):
+    given = write(tmp_path)
+    for size in (0, N + 1):
+        message = rf"`size` is {size}, but {given['file']} has {N} rows; give from 1 to {N}"
+        with pytest.raises(BadInput, match=message):
+            import_descriptors(**given, size=size, store=tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+    import_descriptors(**given, size=N, store=tmp_path / "s")
+    np.testing.assert_array_equal(Store(tmp_path / "s").array("background/descriptors"), X)
+
+
+def test_names_and_classes_are_those_of_the_first_rows_or_of_all(tmp_path):
+    X.tofile(tmp_path / "x.raw")
+    given = {"file": tmp_path / "x.raw", "dim": X.shape[1], "size": 40, "settings": Settings(overwrite=True)}
+    for n in (40, N, 39, 41, N + 1):
+        (tmp_path / "names.txt").write_text("\n".join(f"{row:04d}.jpg" for row in range(n)))
+        np.save(tmp_path / "c.npy", np.arange(n))
+        for more, message in (
+            ({"names": tmp_path / "names.txt"}, f"names.txt has {n} names for 40 descriptors, of {N} in the file; give one name"),
+            ({"truth": tmp_path / "c.npy"}, rf"\({n},\); give the classes as integers of shape \(40,\), or \({N},\) for all"),
+        ):
+            if n not in (40, N):
+                with pytest.raises(BadInput, match=message):
+                    import_descriptors(**given, **more, store=tmp_path / "s")
+                continue
+            import_descriptors(**given, **more, store=tmp_path / "s")
+            found = Store(tmp_path / "s")
+            if "names" in more:
+                assert list(Strings.open(found, "background/path")) == NAMES[:40]
+            else:
+                np.testing.assert_array_equal(found.array("background/truth"), np.arange(40))
+
+
+def test_rows_behind_the_first_are_not_looked_at(tmp_path):
+    """Each row behind is broken in the way of its format; the plan counts the first alone."""
+    broken = X.copy()
+    broken[40:] = np.nan
+    write_hdf5(tmp_path / "x.h5", values=broken, chunks=(8, 6))
+    with (tmp_path / "x.fvecs").open("wb") as file:
+        for row in range(N):
+            np.int32(X.shape[1] if row < 40 else 3).tofile(file)
+            X[row].tofile(file)
+    import pyarrow as pa
+    from pyarrow import parquet as pq
+
+    lists = [values.tolist() if row < 40 else None for row, values in enumerate(X)]
+    words = [f"class {row % 3}" if row < 40 else f"other {row}" for row in range(N)]
+    pq.write_table(pa.table({"x": pa.array(lists, pa.list_(pa.float32())), "word": words}), tmp_path / "x.parquet")
+    for name, options in (("x.h5", {}), ("x.fvecs", {}), ("x.parquet", {"truth_field": "word"})):
+        with pytest.raises(BadInput, match="row 40"):
+            import_descriptors(tmp_path / name, **options, store=tmp_path / f"whole {name}")
+        given = {"file": tmp_path / name, **options, "size": 40, "store": tmp_path / name[2:]}
+        plan = import_descriptors(**given, settings=Settings(dry_run=True))["plan"]
+        assert plan["disk_bytes"] == 4 * 40 * (X.shape[1] + 1)
+        record = import_descriptors(**given)
+        np.testing.assert_array_equal(Store(tmp_path / name[2:]).array("background/descriptors"), X[:40])
+        assert record.get("class_names") == (["class 0", "class 1", "class 2"] if options else None)
 
 
 @pytest.mark.parametrize("bad", [-5, 2**31])

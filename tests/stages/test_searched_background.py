@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 
 from ooc_diffusion.errors import BadInput
-from ooc_diffusion.stages import low_shot_background
+from ooc_diffusion.evaluation import write_split
+from ooc_diffusion.stages import low_shot_background, low_shot_logistic
 from ooc_diffusion.stages.addition import add_images
+from ooc_diffusion.stages.evaluate_paper import evaluate_paper
 from ooc_diffusion.stages.import_descriptors import import_descriptors
 from ooc_diffusion.stages.low_shot_background import SEARCHED, neighbors_text, open_background
 from ooc_diffusion.stages.low_shot_diffusion import low_shot
 from ooc_diffusion.stages.low_shot_variant import Variant
 from ooc_diffusion.stages.neighbors import neighbors
 from ooc_diffusion.stages.reduce import reduce
+from ooc_diffusion.stages.study import study
 from ooc_diffusion.stages.temporary_graphs import GraphKeeper
 from ooc_diffusion.store import Store, verify
 
@@ -167,6 +170,42 @@ def test_a_table_that_the_collection_has_is_taken(stores, searches, caplog):
         job.put("background/vectors", np.eye(60, 8, dtype=np.float32))
         job.publish({})
     assert as_it_is(stores).searched(store, k=K, settings=QUICK).path != others.path  # those were neighbors of others
+
+
+def said(stores, root, caplog, *, run=False):
+    """What is warned of by the protocol and by the study, each planned, and then run."""
+    caplog.clear()
+    write_split(root / "split.json", SPLIT)
+    given = {"background": str(stores[1].path), "split": str(root / "split.json"), "n_per_class": (1,), "draws": 1}
+    given |= {"k": K, "max_iter": MAX_ITER}
+    for settings in (replace(QUICK, dry_run=True), QUICK)[: 1 + run]:
+        evaluate_paper(stores[0].path, setting="out-of-domain", **given, settings=settings)
+        study(["knn"], data=str(stores[0].path), output=root / "out", **given, settings=settings)
+    return caplog.messages
+
+
+def test_a_table_that_is_outdated_is_warned_of(stores, searches, tmp_path, caplog, monkeypatch):
+    """The others have vectors alone, as the paper's collection; they come to be of other images."""
+    monkeypatch.setattr(low_shot_background, "_ALIKE", ("background/vectors",))
+    monkeypatch.setattr(low_shot_logistic, "STEPS", (10,))
+    others, anew = stores[1], replace(QUICK, overwrite=True)
+    reduce(others, dim=0, settings=QUICK)
+    assert said(stores, tmp_path, caplog) == []  # there is no table
+    neighbors(others, k=K, settings=QUICK)
+    assert said(stores, tmp_path, caplog) == []
+    message = (
+        f"{others.path} has neighbors that are outdated: they are not taken, its images are searched anew by default; to have "
+        "its own taken, run {} again with `overwrite`"
+    )
+    import_descriptors(tmp_path / "t.npy", store=others.path, settings=anew)
+    assert said(stores, tmp_path, caplog) == 2 * [message.format("reduce and neighbors")]
+    reduce(others, dim=0, settings=anew)
+    assert said(stores, tmp_path, caplog, run=True) == 4 * [message.format("neighbors")]
+    caplog.clear()
+    open_background(stores[0], others.path, size=20).warn_of_outdated()  # these would be searched anyhow
+    searches.clear()
+    neighbors(others, k=K, settings=anew)
+    assert said(stores, tmp_path, caplog, run=True) == searches == []
 
 
 def over(stores, *, seed=0, **options):

@@ -12,10 +12,13 @@ from ...report import Chapter, Chart, Claim, Grid, Line
 from .claims import (
     OPEN,
     SURELY,
+    WITHIN,
+    Evidence,
     Values,
     against,
     better,
     decide,
+    equal,
     every,
     grows,
     left_out,
@@ -35,6 +38,8 @@ ABOUT = (
 # What is tried for logistic regression, in words.
 _SETTINGS = {"learning_rate": "learning rate", "weight_decay": "weight decay", "batch_size": "batch size", "n_steps": "steps"}
 _N_COLUMNS = [f"n = {n}" for n in paper.N_PER_CLASS]
+# What the paper has beside its own, in words.
+_OTHER_METHOD = "Hariharan & Girshick, another method"
 # Neighbors of the paper's kNN classifier.
 _PAPER_K = 1000
 # By name of the column: a function of the number of labelled images.
@@ -77,9 +82,11 @@ def table2(runs: Runs) -> Chapter:
             "Table 2",
             "From ten labelled images on logistic regression alone beats diffusion over in-domain images.",
         ),
-        fusion_claim(runs, inside, logistic, "Table 2, 4.4", "in-domain images"),
+        *fusion_claims(runs, inside, logistic, "Table 2, 4.4", "in-domain images"),
+        _little_gained(runs, inside, logistic),
     ]
-    chapter = _chapter(runs, "table2", "Table 2: in-domain diffusion", columns, paper.TABLE_2, claims, measure)
+    reported = {**paper.TABLE_2, _OTHER_METHOD: paper.HARIHARAN_GIRSHICK["all"]}
+    chapter = _chapter(runs, "table2", "Table 2: in-domain diffusion", columns, reported, claims, measure)
     grids = logistic_settings(runs, logistic)
     return replace(chapter, grids=[*chapter.grids, grids[0]], paper=[*chapter.paper, grids[1]])
 
@@ -109,8 +116,9 @@ def table3(runs: Runs) -> Chapter:
     )
     if runs.sizes:
         largest_run = others[runs.sizes[-1]]
-        claims.append(fusion_claim(runs, largest_run, logistic, "Table 3, 4.4", "the largest background"))
-    return _chapter(runs, "table3", "Table 3: backgrounds of growing size", columns, paper.TABLE_3, claims, measure)
+        claims += fusion_claims(runs, largest_run, logistic, "Table 3, 4.4", "the largest background")
+    reported = {**paper.TABLE_3, _OTHER_METHOD: paper.HARIHARAN_GIRSHICK["all"]}
+    return _chapter(runs, "table3", "Table 3: backgrounds of growing size", columns, reported, claims, measure)
 
 
 def table5(runs: Runs) -> Chapter:
@@ -142,22 +150,27 @@ def table5(runs: Runs) -> Chapter:
             missing=unknown(runs, 2),
         )
     ]
-    return _chapter(runs, "table5", "Table 5: novel classes alone", columns, paper.TABLE_5, claims, measure)
+    reported = {**paper.TABLE_5, _OTHER_METHOD: paper.HARIHARAN_GIRSHICK["novel"]}
+    return _chapter(runs, "table5", "Table 5: novel classes alone", columns, reported, claims, measure)
 
 
 def transductive(runs: Runs) -> Chapter:
     """The tests as nodes of the graph."""
     measure, n = runs.measure, runs.n_parameters
-    settings: list[tuple[str, str, int | None]] = [("none", "none", None)]
-    if runs.sizes:
-        settings.append((f"other {runs.sizes[-1]:,}", "out-of-domain", runs.sizes[-1]))
+    ends = sorted({*runs.sizes[:1], *runs.sizes[-1:]})
+    settings: list[tuple[str, str, int | None]] = [
+        ("none", "none", None),
+        *((f"other {size:,}", "out-of-domain", size) for size in ends),
+    ]
     columns: dict[str, Callable[[int], Values]] = {}
+    pairs: list[tuple[Values, Values]] = []
     claims = []
     for name, setting, size in settings:
         outside, inside = runs.diffusion(setting, size), runs.diffusion(setting, size, transductive=True)
         columns[name] = lambda n, one=outside: one.diffusion(n, measure)  # type: ignore[misc]
         columns[f"{name}, tests in the graph"] = lambda n, one=inside: one.diffusion(n, measure)  # type: ignore[misc]
         a, b = inside.diffusion(n, measure), outside.diffusion(n, measure)
+        pairs.append((a, b))
         claims.append(
             decide(
                 "4.4",
@@ -169,8 +182,26 @@ def transductive(runs: Runs) -> Chapter:
                 missing=unknown(runs, 2),
             )
         )
-    reported = {"F1M, tests in the graph": _at_two(paper.TRANSDUCTIVE), "F1M": _at_two(paper.TABLE_3["F1M"][1])}
+    claims.append(_as_many_more(runs, pairs[-len(ends) :] if ends else []))
+    at_two = {name: paper.TABLE_3[name][1] for name in ("F1M", "F100M")}
+    reported = {name: _at_two(value) for name, value in {"F1M, tests in the graph": paper.TRANSDUCTIVE, **at_two}.items()}
     return _chapter(runs, "transductive", "Transductive diffusion", columns, reported, claims, measure)
+
+
+def _as_many_more(runs: Runs, pairs: Sequence[tuple[Values, Values]]) -> Claim:
+    """Tests in the graph are worth a larger background: of accuracies with and without them, from the smallest to the largest."""
+    n, known = runs.n_parameters, len(pairs) > 1
+    few = "" if known else "there is one size of the background alone; give more of --size" if pairs else NO_BACKGROUND
+    a, b = (pairs[0][0], pairs[-1][1]) if known else ([], [])
+    return decide(
+        "4.4",
+        "Tests in the graph over the smallest background do as well as the largest without them (F1M and F100M in the paper).",
+        f"the accuracy at n = {n} is not below, {WITHIN}",
+        not_worse(a, b) if known else OPEN,
+        [against(f"n = {n}", a, b)] if known else [],
+        draws=len(a),
+        missing=unknown(runs, 2) or few,
+    )
 
 
 def knn(runs: Runs) -> Chapter:
@@ -230,21 +261,64 @@ def _at_two(reported: paper.Percent) -> list[paper.Percent | None]:
     return [reported if n == 2 else None for n in paper.N_PER_CLASS]
 
 
-def fusion_claim(runs: Runs, found: Found, logistic: Found, source: str, over: str) -> Claim:
-    """The fusion is at least as good as the better of its two inputs."""
-    measure, sizes = runs.measure, runs.n_drawn[2]
-    pairs = {
-        n: (found.fusion(n, measure), max(found.diffusion(n, measure), logistic.accuracy(n, measure), key=mean)) for n in sizes
+def fusion_claims(runs: Runs, found: Found, logistic: Found, source: str, over: str) -> list[Claim]:
+    """The fusion is at least as good as the better of its two inputs, and significantly above it."""
+    pairs = _fused_and_best(runs, found, logistic)
+    as_good = every(not_worse(fused, best, margin=summary(best)[1] or 0.0) for fused, best in pairs.values())
+    return [
+        _of_fusion(
+            runs,
+            pairs,
+            source,
+            f"Fusion is at least as good as the better of its inputs at every n (over {over}).",
+            "at each n the fusion is not below the better of both by more than one standard deviation of the latter over the "
+            f"draws, as the table shows it, {SURELY}; that the deviation is known from the draws alone is not counted as noise",
+            as_good,
+        ),
+        _of_fusion(
+            runs,
+            pairs,
+            source,
+            f"Fusion is significantly above the better of its inputs at every n (over {over}).",
+            f"at each n the accuracy of the fusion is higher than that of the better of both, {SURELY}",
+            every(better(fused, best) for fused, best in pairs.values()),
+        ),
+    ]
+
+
+def _little_gained(runs: Runs, inside: Found, logistic: Found) -> Claim:
+    """What the paper says besides of the same fusion."""
+    pairs = _fused_and_best(runs, inside, logistic)
+    return _of_fusion(
+        runs,
+        pairs,
+        "4.4",
+        "Fusion over in-domain images is not very effective: it gains little over the better of its inputs at any n.",
+        f"at each n the fusion and the better of both are equal {WITHIN}",
+        every(equal(fused, best) for fused, best in pairs.values()),
+    )
+
+
+def _fused_and_best(runs: Runs, found: Found, logistic: Found) -> dict[int, tuple[Values, Values]]:
+    """Return, for each number of labelled images that is drawn, the accuracies of the fusion and of the better of its inputs."""
+    measure = runs.measure
+    return {
+        n: (found.fusion(n, measure), max(found.diffusion(n, measure), logistic.accuracy(n, measure), key=mean))
+        for n in runs.n_drawn[2]
     }
+
+
+def _of_fusion(
+    runs: Runs, pairs: Mapping[int, tuple[Values, Values]], source: str, text: str, rule: str, found: Evidence
+) -> Claim:
     return decide(
         source,
-        f"Fusion is at least as good as the better of its inputs at every n (over {over}).",
-        "at each n the fusion is not below the better of both by more than one standard deviation of the latter over the draws, "
-        f"as the table shows it, {SURELY}; that the deviation is known from the draws alone is not counted as noise",
-        every(not_worse(fused, best, margin=summary(best)[1] or 0.0) for fused, best in pairs.values()),
-        [*(against(f"n = {n}", fused, best) for n, (fused, best) in pairs.items()), *left_out(runs.n_tables, sizes)],
+        text,
+        rule,
+        found,
+        [*(against(f"n = {n}", fused, best) for n, (fused, best) in pairs.items()), *left_out(runs.n_tables, [*pairs])],
         draws=runs.protocol.draws,
-        missing="" if sizes else same_draws(runs.n_tables),
+        missing="" if pairs else same_draws(runs.n_tables),
     )
 
 

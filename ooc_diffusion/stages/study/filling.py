@@ -1,4 +1,4 @@
-"""Fewer neighbors per node: whether L fills up later, and more iterations are best."""
+"""When L fills up, and which iteration is best: with fewer neighbors per node, and over larger backgrounds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from ...report import Claim
-from .claims import SURELY, Values, decide, every, grows, spread, unknown
+from .accuracies import NO_BACKGROUND
+from .claims import SURELY, Values, decide, equal, every, grows, not_worse, spread, unknown
 from .runs import Runs
 
 # L counts as full from this share of its largest fill on.
@@ -17,6 +18,68 @@ FULL = 0.99
 def first_full(share: np.ndarray) -> list[int]:
     """Return the iteration at which L becomes full in each draw, from the share of entries above zero (draws, T + 1)."""
     return [int(np.argmax(of_draw >= FULL * of_draw[-1])) for of_draw in share]
+
+
+def claims_by_iteration(runs: Runs, best: Mapping[str, Values], filled: Mapping[str, Values]) -> list[Claim]:
+    """When L becomes full: about when an iteration is best, and the later the larger the background (4.6).
+
+    Parameters
+    ----------
+    runs : Runs
+        What the study runs on.
+    best, filled : mapping of str to sequence of int
+        The best iteration, and the first at which L is full, of each draw, by the names of the settings.
+    """
+    outside = {name: of for name, of in filled.items() if name != "in-domain"}
+    return [_best_when_full(runs, best, filled), _later_with_size(runs, outside)]
+
+
+def may_be_later(runs: Runs, best: Mapping[str, Values]) -> str:
+    """Say where the best iteration of a draw is the last that was run, which may stand for any later one; empty where none is."""
+    cut = [name for name, values in best.items() if max(values) == runs.max_iter]
+    return f"more than {runs.max_iter} iterations may be best ({', '.join(cut)}); raise --max-iter" if cut else ""
+
+
+def _best_when_full(runs: Runs, best: Mapping[str, Values], filled: Mapping[str, Values]) -> Claim:
+    """The best iteration is about that at which L becomes full.
+
+    The last iteration that was run may stand for any later one: where that is the best of a draw, it can be too late beyond
+    doubt, but not near, nor too early.
+    """
+    found = every(
+        not_worse(filled[name], of, margin=1) if max(of) == runs.max_iter else equal(of, filled[name], margin=1)
+        for name, of in best.items()
+    )
+    return decide(
+        "Figure 3, 4.6",
+        "The best iteration is about the one at which L becomes full.",
+        f"in each setting the best iteration of a draw is at most one from the first with {FULL:.0%} of the entries that "
+        f"are ever above zero, {SURELY}",
+        found,
+        [f"{spread(f'{name}, best after', best[name])}, {spread('full after', filled[name])}" for name in best],
+        draws=runs.protocol.draws,
+        missing=unknown(runs, 1) or _not_full(runs, filled) or ("" if found.answer is False else may_be_later(runs, best)),
+    )
+
+
+def _later_with_size(runs: Runs, filled: Mapping[str, Values]) -> Claim:
+    """The larger the background, the later L becomes full."""
+    return decide(
+        "Figure 3, 4.6",
+        "The larger the background, the later L becomes full.",
+        f"the first iteration of a draw with {FULL:.0%} of the entries that are ever above zero does not fall {SURELY} from one "
+        f"background to the next larger one, and grows {SURELY} from none to the largest",
+        grows([*filled.values()]),
+        [", ".join(spread(name, of) for name, of in filled.items())],
+        draws=runs.protocol.draws,
+        missing=(unknown(runs, 1) or _not_full(runs, filled)) if runs.sizes else NO_BACKGROUND,
+    )
+
+
+def _not_full(runs: Runs, filled: Mapping[str, Values]) -> str:
+    """Say where L fills up to the last iteration that was run: what it would still fill is not known; empty where nowhere."""
+    growing = [name for name, of in filled.items() if max(of) == runs.max_iter]
+    return f"L is not full after {runs.max_iter} iterations ({', '.join(growing)}); raise --max-iter" if growing else ""
 
 
 def claims_by_neighbors(runs: Runs, tried: Mapping[str, Iterable[int]]) -> list[Claim]:

@@ -26,6 +26,7 @@ from ..low_shot_variant import COEFFICIENTS, Variant
 from ..settings import Advance, Record, Settings
 from ..stage_names import digest
 from ..temporary_graphs import GraphKeeper
+from .rules import rules
 
 # Backgrounds of growing size, where they are not given: shares of all images of the other collection.
 _SHARES = (1 / 16, 1 / 4, 1)
@@ -130,13 +131,13 @@ class Runs:
     def __post_init__(self) -> None:
         if self.background is None:
             return
-        self._open(self.most)  # refuses what is not there before anything is run
+        self._open(self.most).warn_of_outdated()  # and refuses what is not there before anything is run
         if len(self.wanted) > 1 and min(self.wanted) <= self.k:
             raise BadInput(f"`size` {min(self.wanted)} is not above `k` = {self.k}; leave it out, or lower `k`")
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What determines all figures, as JSON values: chapters that were made with the same belong on one page."""
+        """What determines all figures and verdicts, as JSON values: chapters that were made with the same belong on one page."""
         other = None if self.background is None else self._open(self.most).parameters(self.k)
         growing = {"sizes": self.sizes} if len(self.wanted) > 1 else {}
         return {
@@ -147,6 +148,7 @@ class Runs:
             "k": self.k,
             "max_iter": self.max_iter,
             "code": ".".join(__version__.split(".")[:2]),
+            "rules": rules(),
         }
 
     @cached_property

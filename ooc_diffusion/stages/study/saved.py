@@ -54,7 +54,8 @@ def saved_chapters(folder: Path, names: Sequence[str], *, run: dict[str, Any]) -
     others = [name for name in found if name not in same]
     if others:
         logger.warning(
-            "%s in %s: made with other options or from other images, so not on the page; make it again, or give another `output`",
+            "%s in %s: made with other options or from other images, or judged by other rules, so not on the page; make it "
+            "again, or give another `output`",
             ", ".join(others),
             folder,
         )

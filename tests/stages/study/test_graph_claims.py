@@ -64,18 +64,119 @@ def test_equally_good_numbers_of_neighbors_may_each_be_the_best(monkeypatch, non
         ([0.1, 0.6, 0.99, 1.0], 1, HOLDS),
         ([0.1, 0.99, 1.0, 1.0], 3, FAILS),
         ([0.1, 0.2, 0.4, 0.67], 2, UNTESTED),  # it may fill up long after the last iteration
+        ([0.1, 0.6, 0.99, 1.0], 3, UNTESTED),  # a later one than the last may be the best
     ],
 )
-def test_an_unfilled_matrix_says_nothing_of_the_iteration_at_which_it_is_full(filled, best, verdict):
+def test_what_the_last_iteration_cuts_off_says_nothing_of_that_at_which_the_matrix_is_full(filled, best, verdict):
     values = {"reached": np.array([filled] * 3), "curves": np.zeros((3, 4, 4))}
     found = SimpleNamespace(
         values=lambda name, n, *, group: values[name],
         chosen=lambda n: {"n_iter": best},
         best_of_draws=lambda n, name, measure: [best] * 3,
     )
-    claim, _ = figure3(runs(lambda setting, k: found)).claims
+    claim, *_ = figure3(runs(lambda setting, k: found)).claims
     assert claim.verdict == verdict
     assert ("raise --max-iter" in claim.figures) == (verdict == UNTESTED)
+
+
+@pytest.mark.parametrize(
+    ("best", "full", "last", "verdict"),
+    [
+        ([2] * 9 + [3], 2, 3, UNTESTED),  # as near as it is, the last may stand for a much later one
+        ([2] * 9 + [3], 2, 8, HOLDS),
+        ([7, 7, 8], 2, 8, FAILS),  # and later ones would be farther still
+        ([0, 0, 0], 2, 8, FAILS),
+        ([0] * 9 + [8], 7, 8, UNTESTED),  # early on average, were it not for what the one may be
+        ([0] * 9 + [8], 7, 9, FAILS),
+    ],
+)
+def test_the_best_iteration_of_one_draw_may_be_later_than_the_last(best, full, last, verdict):
+    values = {
+        "reached": np.array([[0.1] * full + [1.0] * (last + 1 - full)] * len(best)),
+        "curves": np.zeros((len(best), last + 1, 4)),
+    }
+    found = SimpleNamespace(
+        values=lambda name, n, *, group: values[name],
+        chosen=lambda n: {"n_iter": 1},
+        best_of_draws=lambda n, name, measure: best,
+    )
+    claim, *_ = figure3(runs(lambda setting, k: found, max_iter=last)).claims
+    assert claim.verdict == verdict
+    told = f"more than {last} iterations may be best (none, other 200, in-domain); raise --max-iter"
+    assert (claim.figures == told) == (verdict == UNTESTED)
+
+
+@pytest.mark.parametrize(
+    ("none", "other", "verdict"),
+    [
+        ([1, 1, 1], [2, 2, 2], HOLDS),
+        ([2, 2, 2], [1, 1, 1], FAILS),
+        ([1, 2, 2], [2, 2, 1], UNTESTED),
+        ([1, 1, 1], [2, 2, 3], UNTESTED),  # it may be full later still
+    ],
+)
+def test_a_larger_background_is_full_later(none, other, verdict):
+    def found(setting, k):
+        full = other if setting == "out-of-domain" else none
+        share = np.array([[0.1] * t + [1.0] * (4 - t) for t in full])
+        return SimpleNamespace(
+            values=lambda name, n, *, group: share if name == "reached" else np.zeros((3, 4, 4)),
+            chosen=lambda n: {"n_iter": 1},
+            best_of_draws=lambda n, name, measure: full,
+        )
+
+    _, claim, _ = figure3(runs(found)).claims
+    assert (claim.text, claim.verdict) == ("The larger the background, the later L becomes full.", verdict)
+    assert ("L is not full after 3 iterations (other 200); raise --max-iter" in claim.figures) == (3 in other)
+    assert ("in-domain" in claim.figures) is False
+    without = runs(found)
+    without.sizes = []
+    assert figure3(without).claims[1].verdict == UNTESTED
+
+
+@pytest.mark.parametrize(
+    ("best", "max_iter", "verdict"),
+    [
+        ([2, 3, 4], 15, HOLDS),
+        ([7, 7, 7], 15, HOLDS),
+        ([8, 8, 8], 15, FAILS),
+        ([15, 15, 15], 15, FAILS),  # whatever comes after the last
+        ([2, 2, 15], 15, UNTESTED),
+        ([3, 3, 3], 3, UNTESTED),
+        ([7, 7, 7], 7, UNTESTED),
+    ],
+)
+def test_at_most_seven_iterations_are_few(best, max_iter, verdict):
+    record = {"block_seconds": {"W_LL": 1.0}, "diffusion_seconds": {"2": 0.1}}
+    found = SimpleNamespace(record=record, chosen=lambda n: {"n_iter": 1}, best_of_draws=lambda n, array, measure: best)
+    stand_in = runs(lambda setting, k: found, max_iter=max_iter)
+    stand_in.logistic = lambda: SimpleNamespace(record={"training_seconds": {"2": 1.0}})
+    _, claim, _ = table4(stand_in).claims
+    assert (claim.text, claim.verdict) == ("Few iterations are best, at most 7.", verdict)
+    assert ("raise --max-iter" in claim.figures) == (verdict == UNTESTED)
+
+
+def test_what_the_paper_took_on_gpus_and_the_iterations_of_its_code_stand_beside():
+    record = {"block_seconds": {"W_LL": 1.0}, "diffusion_seconds": {"2": 0.1}}
+    found = SimpleNamespace(record=record, chosen=lambda n: {"n_iter": 1}, best_of_draws=lambda n, array, measure: [1, 1, 1])
+    stand_in = runs(lambda setting, k: found)
+    stand_in.logistic = lambda: SimpleNamespace(record={"training_seconds": {"2": 1.0}})
+    times, iterations = table4(stand_in).paper
+    assert {len(cells) for _, cells in times.rows} == {len(times.columns) - 1} == {5}
+    on_gpus = {name.split(":")[0]: cells[times.columns.index("F100M, 8 GPUs") - 1] for name, cells in times.rows}
+    assert [on_gpus[name] for name in ("W_BB", "W_LL", "W_LB", "W_BL", "completion", "diffusion")] == [
+        "25,929 s",
+        "1.0 s",
+        "796 s",
+        "533 s",
+        "1,380 s",
+        None,
+    ]
+    assert (iterations.columns, iterations.rows[0], iterations.rows[-1]) == (
+        ["", "none", "F100k", "F1M", "F10M", "F100M"],
+        ("n = 1", ["3", "0", "3", "4", "7"]),
+        ("n = 20", ["1", "0", "2", "3", "4"]),
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,7 +198,7 @@ def test_many_iterations_are_worse_where_stopping_early_matters(last, verdict):
         best_of_draws=lambda n, name, measure: [1] * 3,
     )
     chapter = figure3(runs(lambda setting, k: found))
-    _, claim = chapter.claims
+    *_, claim = chapter.claims
     assert claim.verdict == verdict
     assert "none: 80.0 ± 0.0 against" in claim.figures
     assert "the accuracy on group 2 after 3 iterations is below that after the number chosen on group 1" in claim.rule
@@ -154,13 +255,13 @@ def test_the_last_iteration_may_stand_for_any_later_one(none, other, verdict):
 
     stand_in = runs(found)
     stand_in.logistic = lambda: SimpleNamespace(record={"training_seconds": {"2": 1.0}})
-    claim, times = table4(stand_in).claims
+    claim, _, times = table4(stand_in).claims
     assert (claim.verdict, times.verdict) == (verdict, HOLDS)
     assert ("more than 3 iterations may be best (other 200); raise --max-iter" in claim.figures) == (3 in other)
     stand_in.n_drawn = {1: [], 2: []}
-    claim, times = table4(stand_in).claims
-    assert (claim.verdict, times.verdict) == (UNTESTED, HOLDS)  # seconds are no draws
-    assert claim.figures == LEFT_OUT
+    *iterations, times = table4(stand_in).claims
+    assert times.verdict == HOLDS  # seconds are no draws
+    assert [(claim.verdict, claim.figures) for claim in iterations] == [(UNTESTED, LEFT_OUT)] * 2
 
 
 def test_where_nothing_is_drawn_nothing_is_told(monkeypatch):

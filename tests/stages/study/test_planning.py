@@ -201,7 +201,7 @@ def test_omniglot_is_halved_class_by_class_and_its_other_part_is_a_background(om
     np.testing.assert_allclose(others.array("background/descriptors"), expected, rtol=1e-6)
     stores = [images, others, *(Store(path) for path in (others.path / "searched").iterdir())]
     counts = assert_covered(plans, [*stores, Store(tmp_path / "out" / "whole.store")], lambda name, made: True)
-    assert counts["tests in the graph"] == counts["diffusion and fusion"] == 2
+    assert counts["tests in the graph"] == counts["diffusion and fusion"] == 3
     manifests = [images.path / "manifest.json", *(images.path / "generations").iterdir()]
     assert 0 < sum(path.stat().st_size for path in manifests) <= plans["manifests"]["disk_bytes"]
     assert (counts["list"], counts["extract"], counts["import"], counts["reduce"]) == (2, 2, 2, 2)

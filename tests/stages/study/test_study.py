@@ -18,7 +18,7 @@ from ooc_diffusion.stages.import_descriptors import import_descriptors
 from ooc_diffusion.stages.low_shot_variant import Variant
 from ooc_diffusion.stages.neighbors import neighbors
 from ooc_diffusion.stages.reduce import reduce
-from ooc_diffusion.stages.study import CHAPTERS, study
+from ooc_diffusion.stages.study import CHAPTERS, runs, study
 from ooc_diffusion.stages.study.claims import RULE
 from ooc_diffusion.stages.study.data import description
 from ooc_diffusion.stages.study.runs import Runs
@@ -210,13 +210,17 @@ def test_the_page_has_the_chapters_of_earlier_calls_with_the_same_parameters(who
     assert {key for key in runs[0] if runs[0][key] != runs[1][key]} == {"max_iter"}
 
 
-@pytest.mark.parametrize("other", ["images", "collection", "size", "sizes", "seed", "draws", "n_per_class", "k", "split"])
-def test_figures_of_other_images_or_parameters_are_told_apart(whole, tmp_path, other):
+@pytest.mark.parametrize(
+    "other", ["images", "collection", "size", "sizes", "seed", "draws", "n_per_class", "k", "split", "rules"]
+)
+def test_figures_of_other_images_or_parameters_are_told_apart(whole, tmp_path, monkeypatch, other):
     def parameters(**options):
         given = {"k": 3, "max_iter": 3, "wanted": (), "background": whole.others, "store": whole.store, **options}
         return Runs(**given, settings=QUICK, keeper=GraphKeeper()).parameters
 
     what = protocol()
+    plain = parameters(protocol=what)
+    assert plain == json.loads(json.dumps(parameters(protocol=protocol())))
     changed = {
         "seed": lambda: {"protocol": replace(what, seed=1)},
         "draws": lambda: {"protocol": replace(what, draws=3)},
@@ -227,9 +231,8 @@ def test_figures_of_other_images_or_parameters_are_told_apart(whole, tmp_path, o
         "sizes": lambda: {"wanted": (40, 60)},
         "collection": lambda: {"background": None},
         "images": lambda: {"store": import_clusters(tmp_path / "images", seed=1)[0]},
+        "rules": lambda: monkeypatch.setattr(runs, "rules", lambda: "others") or {},
     }[other]()
-    plain = parameters(protocol=what)
-    assert plain == json.loads(json.dumps(parameters(protocol=protocol())))
     assert parameters(**{"protocol": what, **changed}) != plain
 
 

@@ -76,7 +76,7 @@ def tables():
 
 def test_where_all_is_labelled_no_claim_is_judged(tables):
     claims = [claim for chapter in (table2, table3) for claim in chapter(runs(*tables)).claims]
-    assert len(claims) == 7
+    assert len(claims) == 10
     verdicts = {claim.text.split(" (")[0]: claim.verdict for claim in claims}
     assert (
         verdicts.pop("From ten labelled images on logistic regression alone beats diffusion over in-domain images.") == UNTESTED
@@ -124,19 +124,71 @@ def test_fusion_may_be_one_standard_deviation_below_the_better_of_its_inputs(fus
     fusion = {n: (fused + NOISE + wiggle).tolist() for n in (1, 2)}
     assert np.std(logistic[1], ddof=1) == pytest.approx(0.0072, abs=5e-5)
     given = ({"in-domain": {1: around(0.5), 2: around(0.5)}, "none": logistic}, logistic, fusion)
-    *_, claim = table2(runs(*given, n_tables=(1, 2), n_drawn=(1, 2))).claims
+    *_, claim, _, _ = table2(runs(*given, n_tables=(1, 2), n_drawn=(1, 2))).claims
     assert claim.text.startswith("Fusion is at least as good")
     assert claim.verdict == verdict
     assert "by more than one standard deviation of the latter over the draws" in claim.rule
+
+
+@pytest.mark.parametrize(
+    ("fused", "above", "little"),
+    [
+        (0.653, HOLDS, HOLDS),
+        (0.68, HOLDS, FAILS),
+        (0.65, UNTESTED, HOLDS),
+        (0.647, FAILS, HOLDS),
+        (0.62, FAILS, FAILS),
+        (0.66, HOLDS, UNTESTED),
+    ],
+)
+def test_fusion_may_gain_significantly_and_yet_little(fused, above, little):
+    wiggle = 0.1 * NOISE[::-1]
+    logistic = {1: around(0.65), 2: around(0.65)}
+    fusion = {1: (0.655 + NOISE + wiggle).tolist(), 2: (fused + NOISE + wiggle).tolist()}
+    given = ({"in-domain": {1: around(0.5), 2: around(0.5)}, "none": logistic}, logistic, fusion)
+    *_, gained, effective = table2(runs(*given, n_tables=(1, 2), n_drawn=(1, 2))).claims
+    assert gained.text.startswith("Fusion is significantly above")
+    assert effective.text.startswith("Fusion over in-domain images is not very effective")
+    assert (gained.verdict, effective.verdict) == (above, little)
+
+
+@pytest.mark.parametrize(
+    ("inside", "largest", "verdict"), [(0.7, 0.7, HOLDS), (0.75, 0.7, HOLDS), (0.695, 0.7, HOLDS), (0.67, 0.7, FAILS)]
+)
+def test_tests_in_the_graph_are_compared_with_the_largest_background(inside, largest, verdict):
+    means = {(200, True): inside, (200, False): 0.6, (3000, True): 0.9, (3000, False): largest}
+    stand_in = runs({}, {}, {})
+    stand_in.sizes = [200, 1000, 3000]
+    asked = []
+
+    def found(setting, size=None, *, transductive=False):
+        asked.append(size)
+        return SimpleNamespace(diffusion=lambda n, measure: around(means.get((size, transductive), 0.5)))
+
+    stand_in.diffusion = found
+    *_, claim = transductive(stand_in).claims
+    assert claim.text.startswith("Tests in the graph over the smallest background do as well as the largest")
+    assert claim.verdict == verdict
+    assert set(asked) == {None, 200, 3000}
+    for sizes, told in (([200], "one size of the background alone"), ([], "there is no other collection")):
+        stand_in.sizes = sizes
+        *others, claim = transductive(stand_in).claims
+        assert (claim.verdict, told in claim.figures, len(others)) == (UNTESTED, True, 1 + len(sizes))
+
+
+def test_the_figures_of_hariharan_and_girshick_stand_beside_with_whose_they_are(tables):
+    for chapter, first, last in ((table2, 0.636, 0.852), (table3, 0.636, 0.852), (table5, 0.451, 0.826)):
+        (beside, *_) = chapter(runs(*tables)).paper
+        (row,) = [cells for name, cells in beside.rows if name == "Hariharan & Girshick, another method"]
+        assert (len(row), row[0], row[-1]) == (5, (first, None), (last, None))
 
 
 def variants(**by_weighting):
     """Table 1 over given means: of a weighting, by setting, or for all; 60 % otherwise."""
 
     def parameter(setting, size, *, weights=None, eta=None, prior_power=None):
-        name = (
-            (weights or {}).get("weighting") or (eta or {}).get("normalization") or ("reset" if (eta or {}).get("reset") else "")
-        )
+        how = {**(weights or {}), **(eta or {})}
+        name = "reset" if how.get("reset") else how.get("weighting") or how.get("normalization") or ""
         mean = by_weighting.get(name, 0.6)
         return SimpleNamespace(diffusion=lambda n, measure: around(mean[setting] if isinstance(mean, dict) else mean))
 
@@ -160,9 +212,15 @@ def test_meaningful_neighbors_are_as_good_in_the_one_and_lose_in_the_other(here,
 
 
 @pytest.mark.parametrize(
-    ("eta", "name"), [("none", "Columns must"), ("sinkhorn", "Sinkhorn's normalization"), ("gamma", "The non-linearity")]
+    ("eta", "name"),
+    [
+        ("none", "Columns must"),
+        ("sinkhorn", "Sinkhorn's normalization"),
+        ("gamma", "The non-linearity"),
+        ("reset", "Resetting the"),
+    ],
 )
 def test_a_normalization_that_is_worse_than_columns_speaks_for_them(eta, name):
     better, worse = (variants(**{eta: mean})[name].verdict for mean in (0.7, 0.5))
     assert (better, worse) == (FAILS, HOLDS)
-    assert variants()[name].verdict == (UNTESTED if eta == "none" else HOLDS)
+    assert variants()[name].verdict == (UNTESTED if eta in ("none", "reset") else HOLDS)
