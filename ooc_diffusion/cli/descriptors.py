@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from .options import STORE, common_options
+from .options import STORE, Number, common_options
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -40,7 +40,7 @@ _MODEL = [
     ),
     click.option(
         "--max-failures",
-        type=click.FloatRange(0, 1),
+        type=Number(0, 1),
         default=0.01,
         show_default=True,
         help="Share of unreadable or missing images above which to stop.",

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .options import STORE, common_options, refuse_unread, typed
+from .options import STORE, Number, common_options, refuse_unread, typed
 from .variants import edge_options, refuse_unread_edges
 
 K = click.option("--k", type=click.IntRange(min=1), default=30, show_default=True, help="Neighbors per image, itself included.")
@@ -19,7 +19,7 @@ INDEX = click.option(
     show_default=True,
     help="Exact search, or inverted lists in memory (IVFFlat) or on disk; auto: Flat up to 100 000 images.",
 )
-SHARE = click.FloatRange(0, 1, min_open=True)
+SHARE = Number(0, 1, min_open=True)
 
 
 @click.command("neighbors")
@@ -104,14 +104,14 @@ def graph_command(store: str, **options: Any) -> dict[str, Any]:
 @click.option("--output", required=True, type=click.Path(), help="CSV to write: path,cluster.")
 @click.option(
     "--power",
-    type=click.FloatRange(1, 2, min_open=True),
+    type=Number(1, 2, min_open=True),
     default=2.0,
     show_default=True,
     help="r, the power of each entry: the larger, the more clusters.",
 )
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Number(0, 1, min_open=True, max_open=True),
     default=1e-5,
     show_default=True,
     help="Entries below it are dropped in each step.",

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..errors import BadOption
-from .options import STORE, Command, common_options, refuse_unread, typed
+from .options import STORE, Command, Number, common_options, refuse_unread, typed
 from .variants import (
     EDGE_NAMES,
     ETA_NAMES,
@@ -88,7 +88,7 @@ def diffuse_command(store: str, **options: Any) -> dict[str, Any]:
 @METHOD
 @click.option(
     "--coefficient",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     help="Weight of logistic regression in the fusion.  [default: by cross-validation on the labelled images]",
 )
 @click.option(
@@ -99,7 +99,7 @@ def diffuse_command(store: str, **options: Any) -> dict[str, Any]:
 )
 @click.option(
     "--smoothness",
-    type=click.FloatRange(0),
+    type=Number(0),
     default=1.0,
     show_default=True,
     help="With --method graph-logistic: weight μ of the differences between neighbors.",

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import logging
+import math
 import re
 import shlex
 import sys
@@ -22,6 +23,18 @@ if TYPE_CHECKING:
     from ..stages.settings import Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Number(click.FloatRange):
+    """A finite number in a range: click's own lets NaN pass, which no comparison finds outside of any."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number, or fail with a line that names what was given."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
 
 STORE = click.option("--store", required=True, metavar="DIR", help="Folder of the arrays.")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .options import STORE, common_options
+from .options import STORE, Number, common_options
 
 
 @click.command("train")
@@ -54,15 +54,15 @@ from .options import STORE, common_options
 @click.option("--batch-size", type=click.IntRange(min=2), default=64, show_default=True, help="Images at a time.")
 @click.option(
     "--learning-rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=0.1,
     show_default=True,
     help="Highest learning rate; it rises to that over a twentieth of the steps and falls to 0 as half a cosine.",
 )
-@click.option("--weight-decay", type=click.FloatRange(min=0), default=5e-4, show_default=True, help="Weight decay.")
+@click.option("--weight-decay", type=Number(min=0), default=5e-4, show_default=True, help="Weight decay.")
 @click.option(
     "--held-out",
-    type=click.FloatRange(0, 0.9),
+    type=Number(0, 0.9),
     default=0.1,
     show_default=True,
     help="Share of the images of each base class that is only tested on, for the learning curve.",
@@ -80,7 +80,7 @@ from .options import STORE, common_options
 @click.option("--flip", is_flag=True, help="Mirror every other image; not for characters.")
 @click.option(
     "--max-failures",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=0.01,
     show_default=True,
     help="Share of unreadable images above which to stop.",

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from .options import STORE, output_options, print_record, read_budget, refuse_unread
+from .options import STORE, Number, output_options, print_record, read_budget, refuse_unread
 
 
 @click.command("plan")
@@ -66,7 +66,7 @@ def status_command(store: str) -> dict[str, Any]:
 @click.command("verify")
 @STORE
 @click.option("--data", is_flag=True, help="Also read all data and compare its checksums.")
-@click.option("--max-seconds", type=click.FloatRange(min=0), help="With --data: stop after this time.")
+@click.option("--max-seconds", type=Number(min=0), help="With --data: stop after this time.")
 @output_options
 def verify_command(store: str, data: bool, max_seconds: float | None) -> dict[str, Any] | None:
     """Compare the files of a store with its manifest; exit code 4 where something is wrong.

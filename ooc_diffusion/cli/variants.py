@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .options import Command, refuse_unread
+from .options import Command, Number, refuse_unread
 
 _EDGES = [
     click.option(
@@ -17,12 +17,8 @@ _EDGES = [
         help="Weight of an edge: 1, exp(-x²/σ²) of the distance x, or s (1 - exp(-λ s))^k, s falling from 1 at the first "
         "neighbor to 0 at the last.",
     ),
-    click.option(
-        "--sigma", type=click.FloatRange(0, min_open=True), default=0.5, show_default=True, help="σ of --weighting gaussian."
-    ),
-    click.option(
-        "--rate", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, help="λ of --weighting meaningful."
-    ),
+    click.option("--sigma", type=Number(0, min_open=True), default=0.5, show_default=True, help="σ of --weighting gaussian."),
+    click.option("--rate", type=Number(0, min_open=True), default=10.0, show_default=True, help="λ of --weighting meaningful."),
     click.option(
         "--mutual", is_flag=True, help="Keep an edge only where both images list each other; images may then lose all edges."
     ),
@@ -40,7 +36,7 @@ _ETA = [
     click.option("--reset", is_flag=True, help="Set labelled images back to their labels after each iteration."),
     click.option(
         "--power",
-        type=click.FloatRange(1, 2, min_open=True),
+        type=Number(1, 2, min_open=True),
         default=2.0,
         show_default=True,
         help="r of gamma, the power of each entry.",
@@ -53,14 +49,14 @@ _ETA = [
     ),
     click.option(
         "--prior-power",
-        type=click.FloatRange(0),
+        type=Number(0),
         default=1.0,
         show_default=True,
         help="Power that these frequencies are raised to.",
     ),
     click.option(
         "--alpha",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        type=Number(0, 1, min_open=True, max_open=True),
         help="α of Zhou's diffusion, L ← α 𝒲 L + (1 - α) L_0 with the symmetric 𝒲, for columns and none.  [default: L ← W L]",
     ),
     click.option(
@@ -72,7 +68,7 @@ _ETA = [
     ),
     click.option(
         "--tolerance",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        type=Number(0, 1, min_open=True, max_open=True),
         default=1e-5,
         show_default=True,
         help="Residual of each entry, relative to the entry itself, at which conjugate-gradient ends.",

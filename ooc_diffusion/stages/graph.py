@@ -147,7 +147,7 @@ def check_weights(weighting: str = "constant", *, sigma: float = 0.5, rate: floa
     """Raise `BadInput` unless edges are weighted in a way that there is."""
     if weighting not in WEIGHTINGS:
         raise BadInput(f"weighting {weighting!r} is not one of {', '.join(WEIGHTINGS)}")
-    if sigma <= 0:
+    if not sigma > 0:  # nor NaN
         raise BadInput(f"`sigma` is {sigma}; give a distance above 0")
     if not 0 < rate < np.inf:
         raise BadInput(f"`rate` is {rate}; give a number above 0")

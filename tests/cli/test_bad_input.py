@@ -14,10 +14,12 @@ import tempfile
 import time
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
 import ooc_diffusion
+from ooc_diffusion.cli.main import COMMANDS, cli
 from ooc_diffusion.errors import BadInput, StorageFailure
 from ooc_diffusion.store import Store
 from ooc_diffusion.store.files import require_writable
@@ -399,6 +401,24 @@ def test_an_output_that_cannot_be(folder, dry):
     assert ran.code == 3
     assert "the report and the output would both be" in ran.error
     assert sorted(path.name for path in folder.iterdir()) == ["few.csv", "images"]
+
+
+def float_parameters():
+    """All options of all commands that take a number with a fraction."""
+    commands = (cli.get_command(click.Context(cli), name) for name in COMMANDS)
+    return [
+        pytest.param(parameter, id=f"{command.name} {parameter.opts[-1]}")
+        for command in commands
+        for parameter in command.params
+        if isinstance(parameter.type, click.types.FloatParamType)
+    ]
+
+
+@pytest.mark.parametrize("parameter", float_parameters())
+@pytest.mark.parametrize("given", ["nan", "inf"])
+def test_numbers_that_are_none(parameter, given):
+    with pytest.raises(click.BadParameter, match=rf"{given} is not (a finite number|in the range)"):
+        parameter.type.convert(given, parameter, None)
 
 
 @pytest.mark.parametrize("size", ["4", "-1G", "4 bananas", "", "0", "120%", "1e3GiB", "4GiB4", "63MiB", "nan", "4,5GiB"])

@@ -41,6 +41,10 @@ CASES = {
         lambda s: graph(s, weighting="gaussian", sigma=0.0, settings=Settings(overwrite=True)),
         r"`sigma` is 0\.0; give a distance above 0",
     ),
+    "sigma that is none": (
+        lambda s: graph(s, weighting="gaussian", sigma=float("nan")),
+        "`sigma` is nan; give a distance above 0",
+    ),
     "dim": (lambda s: reduce(s, dim=-1), "`dim` is -1"),
     "rows": (lambda s: diffuse(s, labels=few(s), rows="all"), "rows 'all' is not one of auto, tests, nodes"),
     "n_iter": (lambda s: diffuse(s, labels=few(s), n_iter=-1), "`n_iter` is -1; give 0 or more"),
