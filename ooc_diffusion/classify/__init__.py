@@ -4,7 +4,7 @@ from ooc_diffusion.classify.fusion import choose_coefficient, fuse, log_scores, 
 from ooc_diffusion.classify.graph_logistic import EdgeSampler, Smoothness
 from ooc_diffusion.classify.knn import DEFAULT_VOTERS, count_votes, knn_scores, votes_bytes
 from ooc_diffusion.classify.logistic import LogisticModel, train_logistic, train_logistic_until
-from ooc_diffusion.classify.predictions import predict, top_k
+from ooc_diffusion.classify.predictions import predict
 
 __all__ = [
     "DEFAULT_VOTERS",
@@ -18,7 +18,6 @@ __all__ = [
     "log_scores",
     "predict",
     "softmax",
-    "top_k",
     "train_logistic",
     "train_logistic_until",
     "votes_bytes",

@@ -1,4 +1,4 @@
-"""Draws of seeds, cross-validation, accuracy and tables: the protocol of the paper."""
+"""Draws of seeds, cross-validation and accuracy: the protocol of the paper."""
 
 from ooc_diffusion.evaluation.draws import draw_novel, draw_seeds, seed_of_draw
 from ooc_diffusion.evaluation.folds import seed_folds
@@ -6,7 +6,6 @@ from ooc_diffusion.evaluation.metrics import Accuracy, hits
 from ooc_diffusion.evaluation.protocol import MEASURES, choose_place, choosing_measure, count_hits, shares
 from ooc_diffusion.evaluation.selection import choose_iterations, fallback_iterations, quadratic_score
 from ooc_diffusion.evaluation.splits import Group, Split, as_classes, random_split, read_split, write_split
-from ooc_diffusion.evaluation.tables import rows, summarize
 
 __all__ = [
     "MEASURES",
@@ -25,10 +24,8 @@ __all__ = [
     "quadratic_score",
     "random_split",
     "read_split",
-    "rows",
     "seed_folds",
     "seed_of_draw",
     "shares",
-    "summarize",
     "write_split",
 ]
