@@ -68,6 +68,8 @@ class TrainingImages:
         Whether all prepared images are held in memory.
     most_failures : int
         Unreadable images above which `BadInput` is raised.
+    together : list of TrainingImages, optional
+        Those whose unreadable images count as well. This one is appended.
 
     Attributes
     ----------
@@ -84,6 +86,7 @@ class TrainingImages:
         threads: int,
         keep: bool,
         most_failures: int,
+        together: list[TrainingImages] | None = None,
     ) -> None:
         self.classes = classes
         self.failures: dict[int, str] = {}
@@ -91,6 +94,8 @@ class TrainingImages:
         self._preprocessing = preprocessing
         self._threads = threads
         self._most_failures = most_failures
+        self._together = [] if together is None else together
+        self._together.append(self)
         self._kept: np.ndarray | None = self._read_all() if keep else None
 
     def __len__(self) -> int:
@@ -143,12 +148,15 @@ class TrainingImages:
         return self._preprocessing.crop, self._preprocessing.crop, self._preprocessing.channels
 
     def _refuse_failures(self) -> None:
-        if len(self.failures) > self._most_failures:
-            first = "; ".join(f"{printable(self._images.name(place))}: {why}" for place, why in sorted(self.failures.items())[:3])
+        if sum(len(each.failures) for each in self._together) > self._most_failures:
+            found = [f"{each._told(place)}: {why}" for each in self._together for place, why in sorted(each.failures.items())]
             raise BadInput(
-                f"{len(self.failures)} of {len(self)} images are unreadable, more than --max-failures allows ({first}); "
-                "mend them, or raise --max-failures to go on"
+                f"{len(found)} of {sum(map(len, self._together))} images are unreadable, more than --max-failures allows "
+                f"({'; '.join(found[:3])}); mend them, or raise --max-failures to go on"
             )
+
+    def _told(self, place: int) -> str:
+        return printable(self._images.name(place))
 
 
 def channel_statistics(images: TrainingImages, places: np.ndarray) -> tuple[list[float], list[float]]:

@@ -314,7 +314,8 @@ def _work(
     n, held = len(chosen.rows), len(chosen.held_rows)
     held_square = replace(shown, crop=shown.resize)  # the margin is what parts are taken from
     kept = plan.memory_bytes >= plan.least_bytes + (n + held) * shown.resize**2 * shown.channels
-    options: dict[str, Any] = {"threads": worker.threads, "keep": kept, "most_failures": int(max_failures * (n + held))}
+    allowed = int(max_failures * (n + held))
+    options: dict[str, Any] = {"threads": worker.threads, "keep": kept, "most_failures": allowed, "together": []}
     images = TrainingImages(ChosenImages(source, chosen.rows), chosen.classes, held_square, **options)
     tests = TrainingImages(ChosenImages(source, chosen.held_rows), chosen.held_classes, held_square, **options)
     if model.name in SMALL_MODELS and model.weights == "none":

@@ -32,7 +32,7 @@ def recipe(**changes):
     return Recipe(**{**given, "augmentation": "none", "flip": False, "seed": 3, **changes})
 
 
-def make_images(n=20, n_classes=3, keep=True, preprocessing=SHOWN, broken=(), most_failures=0):
+def make_images(n=20, n_classes=3, keep=True, preprocessing=SHOWN, broken=(), most_failures=0, together=None):
     random = np.random.default_rng(1)
     pixels = random.integers(0, 256, (n, 8, 8) if preprocessing.gray else (n, 8, 8, 3), np.uint8)
 
@@ -49,7 +49,8 @@ def make_images(n=20, n_classes=3, keep=True, preprocessing=SHOWN, broken=(), mo
             return Image.fromarray(pixels[i])
 
     classes = np.arange(n) % n_classes
-    return TrainingImages(Source(), classes, preprocessing, threads=2, keep=keep, most_failures=most_failures), pixels
+    options = {"threads": 2, "keep": keep, "most_failures": most_failures, "together": together}
+    return TrainingImages(Source(), classes, preprocessing, **options), pixels
 
 
 def test_the_learning_rate_rises_and_falls():
@@ -133,6 +134,18 @@ def test_images_that_cannot_be_read_are_left_out_of_steps_and_counted():
     assert networks[0] == networks[1]
     with pytest.raises(BadInput, match=r"2 of 20 images are unreadable.*image 4: broken; image 7: broken"):
         make_images(broken=(4, 7), most_failures=1)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_what_is_trained_on_and_held_out_has_one_allowance(keep):
+    def read(together, n, broken):
+        images, _ = make_images(n=n, broken=broken, keep=keep, most_failures=1, together=together)
+        list(images.batches([np.arange(n)]))
+
+    together = []
+    read(together, 20, (4,))
+    with pytest.raises(BadInput, match=r"2 of 30 images are unreadable.*image 4: broken; image 7: broken"):
+        read(together, 10, (7,))
 
 
 def test_mean_and_deviation_of_channels():
