@@ -103,7 +103,7 @@ def study(
     dict
         Tables as text, claims with their verdicts, and the page, ``study.html``; written are, too, for each name ``NAME.json``,
         ``NAME.csv`` and an SVG for each plot. The page has all chapters whose JSON lies in the folder and says that it was made
-        with the same parameters from the same images, those of earlier calls too.
+        with the same parameters from the same images, and judged by the same rules, those of earlier calls too.
     """
     settings = settings or Settings()
     chosen = list(CHAPTERS) if ALL in names else list(dict.fromkeys(names))
