@@ -51,7 +51,7 @@ def plan_low_shot(
         beside += BLOCK_ROWS * (12 * d + 64 * n_classes) + torch
         budget = MemoryBudget(budget.total - torch)
     weighted = variant.weights.get("weighting", "constant") != "constant"
-    index, device = where_searched(n_background or n, "auto", settings)
+    index, device = where_searched(n_background or n, dim, "auto", settings)
     none = np.empty(0, np.int64)
     what = Diffusion(none, none, n_classes, variant.max_iter, **variant.eta)
     plans = [
