@@ -22,6 +22,7 @@ from .recall import (
     draw_sample,
     measure_recall,
     measure_until_known,
+    most_samples,
     probes_for,
     recall_of_table,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "measure_until_known",
     "merge_neighbors",
     "missing_room",
+    "most_samples",
     "n_lists",
     "n_probes",
     "nearest_lists",

@@ -97,7 +97,8 @@ def plan_low_shot(
     # a diffusion is run once more with the chosen number of iterations
     operations = runs * sum(plan.operations for plan in [*plans, plans[-1]])
     disk = kept + result_bytes(variant, problems, draws=draws, fusion=fusion)
-    return StagePlan("low-shot", work, peak, least, disk, scratch, operations)
+    identical = max(plan.identical_bytes for plan in plans)
+    return StagePlan("low-shot", work, peak, least, disk, scratch, operations, identical_bytes=identical)
 
 
 def result_bytes(variant: Variant, problems: list[LowShot], *, draws: int, fusion: bool) -> int:

@@ -214,10 +214,12 @@ def _plan(store: Store, q: int, how: SearchOptions, background: bool, settings: 
         device=how.device,
         threads=settings.threads,
         target_recall=how.target_recall,
+        measured=background and own is not None,
     )
+    width = how.k + EXTRA_NEIGHBORS
     if isinstance(own, OwnIndex):
-        return own.plan(plan, settings.budget, n, dim, how.k + EXTRA_NEIGHBORS, settings.threads)
-    return own.plan(plan, settings.budget) if background and isinstance(own, OwnTable) else plan
+        return own.plan(plan, settings.budget, n, q, dim, width=width, threads=settings.threads)
+    return own.plan(plan, settings.budget, dim, width) if background and isinstance(own, OwnTable) else plan
 
 
 def _counted(store: Store, how: SearchOptions, background: bool) -> tuple[bool, str]:
