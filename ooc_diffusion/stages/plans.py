@@ -212,8 +212,8 @@ def plan_add(
         wanted = max(needed, workers * block, 4 * n + 16 * n, 8 * (n + m) + (n + m) * row)
         fixed += 8 * lists
         disk += (n + m) * (4 + row) + 8 * lists
-        # positions, least similarities, counts, spans twice; entries of 8 bytes; places; rounded vectors
-        scratch = 44 * n + pairs(n, m, k=width) + 4 * (n + m) + (4 * m * dim if precision != "float32" else 0)
+        # positions, least similarities, counts, spans twice; entries of 8 bytes; places; vectors in order, and rounded
+        scratch = 44 * n + pairs(n, m, k=width) + 4 * (n + m) + (4 if precision == "float32" else 8) * m * dim
     else:
         inside = index_bytes(n + m, dim, inverted=index == "IVFFlat", device=device)
         needed = wanted = max(exact, inside + search_bytes(dim, width, threads=workers, device=device))
@@ -222,7 +222,7 @@ def plan_add(
     peak = max(least, min(budget.total, _overhead(budget, wanted + fixed, torch=gpu)[0]))
     room, written = _room(budget, least), disk + scratch
     if index == "list-major":
-        permuted = [(n, 4, 4 * width), (n, 16, 16), (n + m, dim * itemsize, 4 * dim)]
+        permuted = [(m, 4 * dim, 4 * dim), (n, 4, 4 * width), (n, 16, 16), (n + m, dim * itemsize, 4 * dim)]
         buckets = [bucket_bytes(rows, size, source_bytes=source, room=room) for rows, size, source in permuted]
         written, scratch = written + sum(buckets), scratch + max(buckets)
     sizes = {"copied": copied_bytes, "width": width, "itemsize": itemsize, "probes": probes, "room": room, "threads": workers}

@@ -193,9 +193,9 @@ def adding_reads(
     vectors, table = 4 * (n + m) * dim, 4 * (n + m) * width
     reads = {"copying": copied + 4 * n, "assigning": 4 * m * dim, "comparing": 8 * n * width, "merging": 8 * n * width}
     if index == "list-major":
-        compared = n * (dim * itemsize + 4)  # with the similarity that must be reached, and once for the reach of many
-        entering = (1 if m <= FEW_SEEDS else 2) * (compared + 4 * m * dim)
-        reads["entering"] = 8 * n + permuting(n, 4, source_bytes=4 * width, room=room) + entering + permuting(n, 16, room=room)
+        rounded = 4 * m * dim if itemsize == 2 else 0  # as they are searched
+        reads["entering"] = rounded + permuting(m, 4 * dim, places_bytes=0, room=room)
+        reads["entering"] += _entering(n, m, dim, width=width, itemsize=itemsize, room=room)
         reads["merging"] += 16 * n + pairs(n, m, k=width)
         reads["ordering"] = 12 * (n + m) + permuting(n + m, dim * itemsize, source_bytes=4 * dim, room=room)
         reads["searching"] = visiting(n + m, m, dim * itemsize + 4, query_bytes=4 * dim, probes=probes)
@@ -205,6 +205,7 @@ def adding_reads(
         reads["searching"] = comparing(n + m, m, dim, threads=threads) if (index, device) == ("Flat", "cpu") else indexed
     if index != "Flat":
         reads["samples"] = _sample_of_table(n + m, dim, k=width, width=width, itemsize=4)
+        reads["samples"] += _reach(n, m, dim, itemsize=itemsize) if index == "list-major" else 0
     return {**reads, "checking": table}
 
 
@@ -305,7 +306,6 @@ def _completing(
     threads: int,
 ) -> Reads:
     """Return what completing the tables of n images of the background, m seeds and some tests reads."""
-    seeds = 4 * m * dim
     asking = [m, *([tests] if tests else []), *([] if by_lists else [n])]
     reads = {"merging": 8 * width * (n + m + tests)}
     if exact or not by_lists:
@@ -315,17 +315,29 @@ def _completing(
         reads["searching seeds"] = searched + permuting(m, 4 * dim, places_bytes=0, room=room)
     if not by_lists:
         return reads
-    # each list twice, to see which seeds are near and to compare it with these; with the similarity that must be reached
-    ordered = 2 * n * (dim * itemsize + 4)
-    reads["entering"] = 8 * m + 4 * n + permuting(n, 4, source_bytes=4 * width, room=room) + seeds + ordered
-    reads["entering"] += 4 * n + permuting(n, 16, room=room)
+    reads["entering"] = _entering(n, m, dim, width=width, itemsize=itemsize, room=room)
     reads["merging"] += 16 * n + pairs(n, m, k=k)
     if not exact:
-        # of the lists that the sample enters, all at most
-        reach = alone(SAMPLES, 4 * dim, seeds) + 2 * ordered if m > FEW_SEEDS else 0
         how = {"width": width, "dim": dim, "itemsize": itemsize}
-        reads["samples"] = reach + _sample_of_seeds(n, m, k, entered=SAMPLES * ENTERED * k, **how)
+        reads["samples"] = _reach(n, m, dim, itemsize=itemsize)
+        reads["samples"] += _sample_of_seeds(n, m, k, entered=SAMPLES * ENTERED * k, **how)
     return reads
+
+
+def _entering(n: int, m: int, dim: int, *, width: int, itemsize: int, room: int) -> int:
+    """Return the bytes read to find which of m seeds enter the rows of n."""
+    least = permuting(n, 4, source_bytes=4 * width, room=room)
+    return 8 * m + 4 * n + least + 4 * m * dim + _comparing_lists(n, dim, itemsize) + 4 * n + permuting(n, 16, room=room)
+
+
+def _comparing_lists(n: int, dim: int, itemsize: int) -> int:
+    """Return the bytes read of all lists: twice, to see which seeds are near, and to compare; with what must be reached."""
+    return 2 * n * (dim * itemsize + 4)
+
+
+def _reach(n: int, m: int, dim: int, *, itemsize: int) -> int:
+    """Return the most bytes read to learn on a sample how far seeds reach: all lists, and those again that the sample enters."""
+    return alone(SAMPLES, 4 * dim, 4 * m * dim) + 2 * _comparing_lists(n, dim, itemsize) if m > FEW_SEEDS else 0
 
 
 def _sample_of_seeds(n: int, m: int, k: int, *, width: int, dim: int, itemsize: int, entered: int) -> int:
@@ -333,8 +345,7 @@ def _sample_of_seeds(n: int, m: int, k: int, *, width: int, dim: int, itemsize: 
     seeds, table = 4 * m * dim, 4 * (n + m) * k
     rows = 2 * alone(SAMPLES, 4 * width, 4 * m * width) + alone(SAMPLES, 4 * k, table)
     of_seeds = alone(SAMPLES, 4 * dim, seeds) + seeds + rows + in_place_of(m, dim, k=k)
-    # each list as in entering
-    found = alone(SAMPLES, 4 * dim, seeds) + 2 * n * (dim * itemsize + 4)
+    found = alone(SAMPLES, 4 * dim, seeds) + _comparing_lists(n, dim, itemsize)
     return of_seeds + found + 2 * alone(entered, 4 * k, table) + alone(entered, 4, 4 * n)
 
 

@@ -5,6 +5,7 @@ import shutil
 import sys
 import threading
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from ooc_diffusion.memory import MemoryBudget, format_size
 from ooc_diffusion.neighbors import completion as entering
 from ooc_diffusion.neighbors import exact, list_major, recall
 from ooc_diffusion.neighbors import search as search_function
-from ooc_diffusion.stages import completion, neighbors, ordered_search, own_table, plans, traffic
+from ooc_diffusion.stages import addition, completion, neighbors, ordered_search, own_table, plans, traffic
+from ooc_diffusion.stages.addition import add_images
 from ooc_diffusion.stages.graph import graph
+from ooc_diffusion.stages.import_descriptors import import_descriptors
 from ooc_diffusion.stages.neighbors import neighbors as find_neighbors
 from ooc_diffusion.stages.reduce import reduce
 from ooc_diffusion.stages.settings import Settings
@@ -89,6 +92,22 @@ def counted(name, array):
     return found
 
 
+def mark_step(monkeypatch, module, name, step, after=None, whole=None):
+    """Say that a function begins a step (and, after it, another); count arguments that it reads whole."""
+    original = getattr(module, name)
+
+    def marked(*args, **kwargs):
+        COUNTS.step = step or COUNTS.step
+        for size, array in whole(*args) if whole else []:
+            if isinstance(array, Counted):
+                COUNTS.add(array.about[0], size)
+        found = original(*(map(plain, args) if whole else args), **kwargs)
+        COUNTS.step = after or COUNTS.step
+        return found
+
+    monkeypatch.setattr(module, name, marked)
+
+
 @pytest.fixture
 def counting(monkeypatch):
     """Count what is read from the arrays of a store, by step; small blocks and ranges everywhere."""
@@ -101,21 +120,7 @@ def counting(monkeypatch):
     monkeypatch.setattr(ArrayWriter, "view", lambda writer: counted(writer.path.name.rsplit(".", 2)[0], view(writer)))
     COUNTS.read.clear()
 
-    def mark(module, name, step, after=None, whole=None):
-        """Say that a function begins a step (and, after it, another); count arguments that it reads whole."""
-        original = getattr(module, name)
-
-        def marked(*args, **kwargs):
-            COUNTS.step = step or COUNTS.step
-            for size, array in whole(*args) if whole else []:
-                if isinstance(array, Counted):
-                    COUNTS.add(array.about[0], size)
-            found = original(*(map(plain, args) if whole else args), **kwargs)
-            COUNTS.step = after or COUNTS.step
-            return found
-
-        monkeypatch.setattr(module, name, marked)
-
+    mark = partial(mark_step, monkeypatch)
     mark(neighbors, "_assign", "assigning")
     mark(neighbors, "train_centroids", "training", after="assigning")
     for name, step in (
@@ -285,32 +290,73 @@ def test_a_table_of_ones_own(folder, counting, monkeypatch, tmp_path, given):
     np.save(tmp_path / "ids.npy", ids.astype(np.int32))
     np.save(tmp_path / "similarities.npy", np.take_along_axis(similarities, ids, axis=1))
 
-    def counted_alone(name, place):
-        """Count the vectors at which ids point, before numbers are computed."""
-        original = getattr(own_table, name)
+    def pointed_at(rows, ids, *rest):
+        return [(traffic.alone(ids.size, 4 * DIM, rest[-1].nbytes), rest[-1])]
 
-        def marked(*args, **options):
-            _, row_bytes, total = args[-1].about
-            COUNTS.add("background.vectors", traffic.alone(args[place].size, row_bytes, total))
-            return original(*map(plain, args), **options)
-
-        monkeypatch.setattr(own_table, name, marked)
-
-    counted_alone("best_first", 1)
-    counted_alone("require_products", 1)
-    copy = neighbors.copy_table
-
-    def comparing(*args, **options):
-        COUNTS.step = "comparing"
-        return copy(*args, **options)
-
-    monkeypatch.setattr(neighbors, "copy_table", comparing)
+    mark_step(monkeypatch, neighbors, "copy_table", "comparing")
+    for name in ("best_first", "require_products"):
+        mark_step(monkeypatch, own_table, name, "comparing", whole=pointed_at)
     monkeypatch.setattr(own_table, "BLOCK_ROWS", 1000)
     files = {"table": tmp_path / "ids.npy"} | ({"similarities": tmp_path / "similarities.npy"} if given else {})
     counts, record = search_by_role(monkeypatch, folder, **files)["background"]
     counts["table"] = N * WIDTH * (8 if given else 4)
     assert record["plan"]["reads"]["comparing"] == (2 * 4 * N * (DIM + WIDTH) if given else 6 * 4 * N * DIM)
     assert compare(counts, record) == {}
+
+
+def pairs_written(monkeypatch):
+    """Return a list that is told the bytes of the seeds that enter rows."""
+    written, entries = [], completion._entries
+
+    def kept(*args):
+        found = entries(*args)
+        written.append(found.nbytes)
+        return found
+
+    monkeypatch.setattr(completion, "_entries", kept)
+    return written
+
+
+@pytest.mark.parametrize("few", [500, 4000])
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_adding(tmp_path, counting, monkeypatch, few, precision):
+    folder, sample, m = tmp_path / "store", mixture(), 900
+    np.save(tmp_path / "more.npy", sample.tests[:m])
+    np.save(tmp_path / "truth.npy", sample.tests_truth[:m])
+    sample.seeds = sample.tests = None
+    import_roles(folder, sample)
+    reduce(folder, dim=DIM)
+    find_neighbors(folder, k=K, index="list-major", probes=LISTS, precision=precision, settings=Settings(threads=1))
+    import_descriptors(tmp_path / "more.npy", store=folder, role="added", truth=tmp_path / "truth.npy")
+    reduce(folder, dim=DIM)
+    for module in (traffic, completion):
+        monkeypatch.setattr(module, "FEW_SEEDS", few)
+    for name, step in (
+        ("_copy", "copying"),
+        ("_assign", "assigning"),
+        ("_search", "comparing"),
+        ("_rounded", "entering"),
+        ("entered", "entering"),
+        ("rewrite_in_order", "ordering"),
+        ("search_lists", "searching"),
+        ("recall_of_table", "samples"),
+        ("share_of_short", "checking"),
+    ):
+        mark_step(monkeypatch, addition, name, step)
+    written = pairs_written(monkeypatch)
+    counting.clear()
+    record = add_images(folder, settings=Settings(threads=1))
+    reads, found = record["plan"]["reads"], dict(counting)
+    found["assigning"] -= 4 * N  # the lists that are copied
+    found["copying"] += 4 * N
+    usual = traffic.pairs(N, m, k=WIDTH)
+    found["merging"] += usual - 4 * N * WIDTH  # rows that are taken twice, but read once
+    found["entering"] += 2 * 4 * m * DIM  # what is added, in order and then all the time
+    samples = found.pop("samples")
+    assert found == {name: reads[name] for name in found}
+    # what is in place of true neighbors, and what is added, is not all read
+    assert reads["samples"] - traffic.in_place_of(N + m, DIM, k=WIDTH) - 4 * m * DIM <= samples <= reads["samples"]
+    assert record["written_bytes"] == pytest.approx(record["plan"]["write_bytes"] - usual + sum(written), abs=4096)
 
 
 @pytest.fixture
@@ -355,15 +401,9 @@ def of_identical(folder, seeds=40, same=3000):
 
 
 def test_identical_images_write_and_read_more_than_is_usual(tmp_path, as_many_samples_as_it_takes, monkeypatch):
-    folder, seeds, written, entries = tmp_path / "store", 40, [], completion._entries
+    folder, seeds = tmp_path / "store", 40
     of_identical(folder, seeds)
-
-    def kept(*args):
-        found = entries(*args)
-        written.append(found.nbytes)
-        return found
-
-    monkeypatch.setattr(completion, "_entries", kept)
+    written = pairs_written(monkeypatch)
     as_many_samples_as_it_takes.clear()
     record = graph(folder, settings=Settings(threads=1))
     store, plan = Store(folder), record["plan"]
