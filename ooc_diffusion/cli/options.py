@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from ..errors import BadInput, BadOption
+from ..errors import BadInput, BadOption, DoesNotFit
 
 if TYPE_CHECKING:
     from ..memory import MemoryBudget
@@ -169,7 +169,7 @@ def naming_options() -> Iterator[None]:
     """Put the options of the command into messages of errors, in the place of parameters of Python."""
     try:
         yield
-    except BadInput as error:
+    except (BadInput, DoesNotFit) as error:
         error.args = (with_options(str(error), click.get_current_context().command),)
         raise
 

@@ -49,6 +49,8 @@ def _show_plans(plans: list[dict[str, Any]], record: dict[str, Any]) -> None:
         if plan["reads"]:
             steps = ", ".join(f"{step} {format_size(size)}" for step, size in plan["reads"].items())
             click.echo(f"{plan['stage']} reads at most: {steps}")
+        for more in _more(plan):
+            click.echo(f"{plan['stage']} may besides {more}")
     if record.get("expected_reads"):
         click.echo(f"of which searching reads about {format_size(record['expected_reads']['searching'])}, as its lists tell")
     peak, least = (max(plan[key] for plan in plans) for key in ("memory_bytes", "least_bytes"))
@@ -58,6 +60,14 @@ def _show_plans(plans: list[dict[str, Any]], record: dict[str, Any]) -> None:
     )
     _show_seconds(record)
     _show_steps(record)
+
+
+def _more(plan: dict[str, Any]) -> list[str]:
+    """Say what sizes do not tell."""
+    recall, identical = plan["recall_bytes"], plan["identical_bytes"]
+    measured = f"read up to {format_size(recall)} to measure a recall that is poor"
+    written = f"write and read up to {format_size(identical)} of scratch disk where thousands of images are identical"
+    return [measured] * (recall > 0) + [written] * (identical > 0)
 
 
 def _time(record: dict[str, Any]) -> str:
@@ -102,16 +112,21 @@ def _traffic(record: dict[str, Any]) -> str:
     plan = record.get("plan", {})
     if not plan.get("reads") or "read_bytes" not in record:
         return ""
+    identical = plan.get("identical_bytes", 0)  # older plans have none
     read, written = (
-        f"{format_size(record[done])} {what} (planned at most {format_size(planned)})"
-        for done, what, planned in (
-            ("read_bytes", "read from disk", sum(plan["reads"].values())),
-            ("written_bytes", "written", plan["write_bytes"]),
+        f"{format_size(record[done])} {what} (planned {_at_most(planned, more)})"
+        for done, what, planned, more in (
+            ("read_bytes", "read from disk", sum(plan["reads"].values()), plan.get("recall_bytes", 0) + identical),
+            ("written_bytes", "written", plan["write_bytes"], identical),
         )
     )
     expected = record.get("expected_reads")
     about = f", of which about {format_size(sum(expected.values()))} were expected" if expected else ""
     return f", {read}{about}, {written}"
+
+
+def _at_most(planned: int, more: int) -> str:
+    return f"{format_size(planned)}, at most {format_size(planned + more)}" if more else f"at most {format_size(planned)}"
 
 
 def _show_steps(record: dict[str, Any]) -> None:

@@ -32,18 +32,23 @@ def plan_command(n_images: int, d: int, dim: int, k: int, classes: int, n_iter: 
     """Say what labelling N images would cost in memory, disk and work, stage by stage.
 
     Of neighbors and graph also what they would read from disk and write to it, were nothing kept in memory by the system, and
-    how long they would take, as random vectors show that are measured for a second or two.
+    how long they would take, as random vectors show that are measured for a second or two. Neighbors are searched where `label`
+    would search them here; of a search on a GPU no time is foretold.
 
     \b
     Example:
       ooc-diffusion plan 1000000 --classes 500 --memory-budget 8GiB
     """
     from ..stages.forecast import plan_seconds
+    from ..stages.search_options import where_searched
+    from ..stages.settings import Settings
     from ..stages.whole_plan import plan_all
 
     budget = read_budget(memory_budget)
-    plans = plan_all(n_images, d=d, dim=dim, k=k, n_classes=classes, n_iter=n_iter, budget=budget, index=index)
-    seconds = plan_seconds(plans, n_images, dim=dim, k=k, index=index, budget=budget)
+    chosen, device = where_searched(n_images, dim, index, Settings())
+    sizes: dict[str, Any] = {"dim": dim, "k": k, "index": chosen, "budget": budget}
+    plans = plan_all(n_images, d=d, n_classes=classes, n_iter=n_iter, device=device, **sizes)
+    seconds = plan_seconds(plans, n_images, on_gpu=device != "cpu", **sizes)
     about = {"memory_budget_bytes": budget.total, "seconds_by_stage": seconds}
     return {"stage": "plan", **about, "plans": [asdict(plan) for plan in plans]}
 

@@ -123,6 +123,10 @@ class StagePlan:
         planned.
     write_bytes : int
         Bytes that are written to disk; 0 where that is not planned.
+    recall_bytes : int
+        Bytes that are read beyond ``reads`` at most, where a recall is poor and therefore measured on more rows.
+    identical_bytes : int
+        Bytes beyond ``scratch_bytes`` at most, written and read once, where thousands of images are identical.
     """
 
     stage: str
@@ -134,3 +138,5 @@ class StagePlan:
     operations: float = 0.0
     reads: dict[str, int] = field(default_factory=dict)
     write_bytes: int = 0
+    recall_bytes: int = 0
+    identical_bytes: int = 0

@@ -4,7 +4,7 @@ from .completion import Entering, entered_lists, entering, entering_bytes, reach
 from .counts import Counts, count_search
 from .exact import DATABASE_ROWS, QUERY_ROWS
 from .foreign_index import ForeignIndex, foreign_bytes
-from .gpu import MOST_GPU_SELECTED
+from .gpu import MOST_GPU_SELECTED, NOT_ON_GPUS, missing_room, require_free
 from .guess import guess_probes
 from .kernels import take_entering
 from .list_major import MOST_MEMORY_PROBES, OrderedLists, block_bytes, nearest_lists, part_visited, query_rows, search_lists
@@ -22,6 +22,7 @@ from .recall import (
     draw_sample,
     measure_recall,
     measure_until_known,
+    most_samples,
     probes_for,
     recall_of_table,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "INDEXES",
     "MOST_GPU_SELECTED",
     "MOST_MEMORY_PROBES",
+    "NOT_ON_GPUS",
     "QUERY_ROWS",
     "SAMPLES",
     "Counts",
@@ -67,6 +69,8 @@ __all__ = [
     "measure_recall",
     "measure_until_known",
     "merge_neighbors",
+    "missing_room",
+    "most_samples",
     "n_lists",
     "n_probes",
     "nearest_lists",
@@ -76,6 +80,7 @@ __all__ = [
     "query_rows",
     "reach_for",
     "recall_of_table",
+    "require_free",
     "require_products",
     "resolve_device",
     "row_bytes",

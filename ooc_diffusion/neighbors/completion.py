@@ -27,6 +27,8 @@ _LEAST_RADIUS = 1e-3
 _LISTS, _ROWS, _SEEDS = 64, 2**13, 2**12
 # Vectors of lists that go together, but for a longer list; and vectors whose seeds are returned at once.
 _MOST_ROWS = 2**16
+# Seeds that enter vectors, which are looked through at once.
+_PIECE = 2**18
 # What a seed of zeros needs where a list asks for no more than its product, 0.
 _LEAST_REACH = -1e30
 # What rounding may take from a cumulative share.
@@ -52,6 +54,13 @@ class Entering:
     counts: np.ndarray
     seeds: np.ndarray
     similarities: np.ndarray
+
+    def pieces(self, rows: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield the seeds piece by piece, and the vectors (rows,), int64, that they enter: identical vectors may make many."""
+        ends = np.cumsum(self.counts, dtype=np.int64)
+        for first in range(0, len(self.seeds), rows):
+            some = slice(first, min(first + rows, len(self.seeds)))
+            yield some, np.searchsorted(ends, np.arange(some.start, some.stop), side="right")
 
 
 def entering(
@@ -149,7 +158,7 @@ def reach_for(
 
 
 def entered_lists(lists: OrderedLists, parts: Iterable[Entering], n_seeds: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return which lists seeds enter, and how often; what is held does not grow with the vectors of a list.
+    """Return which lists seeds enter, and how often; what is held does not grow with the vectors that they enter.
 
     Parameters
     ----------
@@ -163,14 +172,15 @@ def entered_lists(lists: OrderedLists, parts: Iterable[Entering], n_seeds: int) 
     Returns
     -------
     numbers, seeds, times : numpy.ndarray of shape (m,), int64
+        A list and a seed may be there more than once.
     """
-    position, pairs, times = 0, [], []
+    position, pairs, times = 0, [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for part in parts:
-        positions = np.repeat(np.arange(position, position + len(part.counts)), part.counts)
-        numbers = np.searchsorted(lists.starts, positions, side="right") - 1
-        some, often = np.unique(numbers * n_seeds + part.seeds, return_counts=True)
-        pairs.append(some)
-        times.append(often)
+        for which, vectors in part.pieces(_PIECE):
+            numbers = np.searchsorted(lists.starts, position + vectors, side="right") - 1
+            some, often = np.unique(numbers * n_seeds + part.seeds[which], return_counts=True)
+            pairs.append(some)
+            times.append(often)
         position += len(part.counts)
     numbers, seeds = np.divmod(np.concatenate(pairs), n_seeds)
     return numbers, seeds, np.concatenate(times)

@@ -16,6 +16,12 @@ MOST_GPU_SELECTED = 2048
 MOST_GPU_QUERIES = 65536
 # What faiss takes for its work on each GPU (1.5 GiB unless told otherwise), and what libraries take.
 _WORKSPACE_BYTES = 2 * 2**30
+# faiss lets a list of up to 4 MiB grow to the next power of two, a longer one by less: lists take up to twice their vectors.
+_LIST_SLACK = 2
+# The part of a GPU's memory that is left to the system, a screen and other programs.
+_LEFT = 0.1
+# What takes none of their memory, for messages.
+NOT_ON_GPUS = "`index` list-major, or --device cpu"
 
 
 def index_on_gpus(
@@ -26,8 +32,7 @@ def index_on_gpus(
 
     d = vectors.shape[1]
     gpus = faiss.get_num_gpus()
-    free = free_gpu_bytes()
-    _require_room(vectors.shape, inverted is not None, precision, gpus, free)
+    require_free(vectors.shape, inverted=inverted is not None, precision=precision)
     index: Any = faiss.IndexFlat(d, metric)
     if inverted is not None:
         lists = len(inverted.centroids)
@@ -72,11 +77,37 @@ def free_gpu_bytes() -> int | None:
     return min(torch.cuda.mem_get_info(gpu)[0] for gpu in range(torch.cuda.device_count()))
 
 
-def _require_room(shape: tuple[int, ...], inverted: bool, precision: str, gpus: int, free: int | None) -> None:
+def usable_gpu_bytes() -> int | None:
+    """Return what is counted on of the GPU that has least memory, whatever lies there now; None where torch finds none to ask."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    properties = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+    return int((1 - _LEFT) * min(gpu.total_memory for gpu in properties))
+
+
+def missing_room(shape: tuple[int, ...], *, inverted: bool, precision: str = "float32") -> str:
+    """Say in what way vectors of a shape (n, d) never fit the GPUs; empty where they do, but for what else lies there."""
+    return _shortage(shape, inverted, precision, usable_gpu_bytes(), "can be had")
+
+
+def require_free(shape: tuple[int, ...], *, inverted: bool, precision: str = "float32") -> None:
+    """Raise `DoesNotFit` unless vectors of a shape (n, d) fit the free memory of the GPUs, as far as that is known."""
+    if missing := _shortage(shape, inverted, precision, free_gpu_bytes(), "are free"):
+        raise DoesNotFit(f"{missing}; end what else runs there, or give {NOT_ON_GPUS}")
+
+
+def _shortage(shape: tuple[int, ...], inverted: bool, precision: str, room: int | None, what: str) -> str:
+    """Say that vectors take more than the room on each GPU; empty where they do not, or it is not known."""
+    import faiss
+
+    if room is None:
+        return ""
     n, d = shape
-    needed = n * (np.dtype(precision).itemsize * d + 8) // gpus + _WORKSPACE_BYTES + (4 * n_lists(n) * d if inverted else 0)
-    if free is not None and needed > free:
-        raise DoesNotFit(
-            f"searching {n} vectors takes {format_size(needed)} of the memory of each GPU, but {format_size(free)} are free; "
-            "give --index IVFFlat --precision float16, or --index list-major"
-        )
+    itemsize = 2 if inverted and precision == "float16" else 4
+    vectors = n * (itemsize * d + 8) // faiss.get_num_gpus()
+    needed = _WORKSPACE_BYTES + (_LIST_SLACK * vectors + 4 * n_lists(n) * d if inverted else vectors)
+    if needed <= room:
+        return ""
+    return f"searching {n} vectors takes {format_size(needed)} of the memory of each GPU, but {format_size(room)} {what}"

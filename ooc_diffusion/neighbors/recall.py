@@ -146,6 +146,11 @@ def measure_until_known(n: int, hits: Callable[[np.ndarray], np.ndarray], *, see
     return found
 
 
+def most_samples(n: int) -> int:
+    """Return how many times `measure_until_known` draws rows at most, of n."""
+    return -(-min(MOST_SAMPLES, n) // SAMPLES)
+
+
 def measure_recall(sample: Sample, found: np.ndarray, vectors: np.ndarray) -> dict[str, float]:
     """Compare some rows of a neighbor table with exact search.
 

@@ -9,8 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BadInput
-from ..neighbors import Inverted, assign_lists, merge_neighbors, recall_of_table, search, search_lists
+from ..errors import BadInput, DoesNotFit
+from ..neighbors import (
+    Inverted,
+    assign_lists,
+    merge_neighbors,
+    missing_room,
+    recall_of_table,
+    resolve_device,
+    search,
+    search_lists,
+)
 from ..store import Job, Store, Strings
 from .class_names import class_names
 from .completion import How, entered
@@ -19,7 +28,7 @@ from .listing import compare_names
 from .neighbors import PRECISIONS, search_again
 from .ordered_search import open_lists, rewrite_in_order, searches_at_once
 from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, plan_add
-from .search_options import FILES
+from .search_options import FILES, held_by_gpus
 from .settings import ROLES, Record, Settings, Worker, open_store, run_stage
 from .table_quality import require_recall, share_of_short
 
@@ -109,7 +118,9 @@ def _add(target: Store, stated: Mapping[str, Any], min_recall: float | None, set
     asked = _asked(target)
     _check(target, asked, stated, min_recall)
     joins = _joins(target, asked)
-    parameters = target.parameters(_STAGE)
+    parameters, dim = target.parameters(_STAGE), target.entry("background/vectors").shape[1]
+    if held_by_gpus(asked.index, asked.device):
+        _require_gpus(asked, dim)
     return run_stage(
         target,
         _STAGE,
@@ -117,7 +128,7 @@ def _add(target: Store, stated: Mapping[str, Any], min_recall: float | None, set
         plan=plan_add(
             asked.n,
             asked.m,
-            target.entry("background/vectors").shape[1],
+            dim,
             k=asked.k,
             index=asked.index,
             copied_bytes=sum(first.nbytes + second.nbytes for first, second, _ in joins.values()),
@@ -157,7 +168,7 @@ def _asked(store: Store) -> _Search:
         record.get("probes"),
         parameters.get("precision", PRECISIONS[0]),
         parameters["seed"],
-        parameters["device"],
+        resolve_device(parameters["device"]),
     )
 
 
@@ -188,6 +199,12 @@ def _check(store: Store, asked: _Search, stated: Mapping[str, Any], min_recall: 
     classes = [class_names(store, role) for role in named]
     if None not in classes and classes[0] != classes[1]:
         raise BadInput(f"{store.path}: the added images are of other classes than the background; add images of the same classes")
+
+
+def _require_gpus(asked: _Search, dim: int) -> None:
+    missing = missing_room((asked.n + asked.m, dim), inverted=asked.index == "IVFFlat", precision=asked.precision)
+    if missing:
+        raise DoesNotFit(f"{missing}; search the background anew with `index` list-major and --overwrite, then add the images")
 
 
 def _refuse_twice(store: Store) -> None:

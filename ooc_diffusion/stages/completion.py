@@ -261,10 +261,8 @@ def _recall_of_background(
     def hits(some: np.ndarray) -> np.ndarray:
         counts, first = np.zeros((len(some), 2), np.int64), 0
         for part in _entered_by(worker, lists, seeds, some, least, k):
-            positions = np.repeat(np.arange(first, first + len(part.counts)), part.counts)
-            for begin in range(0, len(positions), _COMPARED):
-                which = slice(begin, begin + _COMPARED)
-                rows, places = lists.order[positions[which]], part.seeds[which]
+            for which, vectors in part.pieces(_COMPARED):
+                rows, places = lists.order[first + vectors], part.seeds[which]
                 there = (table[rows] == some[places, None]).any(axis=1)
                 belongs = there | (part.similarities[which] > similarities[rows, k - 1] + CLOSE)
                 for column, flags in enumerate((there, belongs)):

@@ -20,6 +20,7 @@ from .graph import graph
 from .neighbors import neighbors
 from .page import make_evaluation, make_page
 from .reduce import reduce
+from .search_options import where_searched
 from .settings import Record, Settings, done_before, stage_ids
 from .whole_plan import check_all, plan_all
 
@@ -66,7 +67,19 @@ def demo(
     folder = Path("ooc-diffusion-demo")
     sources = [open_source(dataset, root=root, split=split) for split in _SPLITS.values()]
     n, d = sum(len(source) for source in sources), make_extractor("pixels", sources[0]).dim
-    plans = plan_all(n, d=d, dim=64, k=_K.get(dataset, 30), n_classes=50, n_iter=30, budget=settings.budget, network=False)
+    index, device = where_searched(n, 64, "auto", settings)
+    plans = plan_all(
+        n,
+        d=d,
+        dim=64,
+        k=_K.get(dataset, 30),
+        n_classes=50,
+        n_iter=30,
+        budget=settings.budget,
+        index=index,
+        device=device,
+        network=False,
+    )
     if settings.dry_run:
         return {"stage": "demo", "images": n, "plans": [asdict(plan) for plan in plans]}
     check_all(plans, settings.budget)

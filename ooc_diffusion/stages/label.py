@@ -26,7 +26,7 @@ from .output import check_folder, check_output, write_output
 from .page import make_page
 from .plans import plan_classify, plan_diffuse, plan_graph, plan_list, plan_neighbors, plan_reduce
 from .reduce import DEFAULT_DIM, reduce, resolve_dim
-from .search_options import is_foretold
+from .search_options import where_searched
 from .seconds import Seconds
 from .selection import MAX_ITER, held_out_bytes
 from .settings import Record, Settings, done_before, stage_ids
@@ -200,12 +200,13 @@ def _plans(
     if k > n:
         raise BadInput(f"`k` is {k}, but there are only {n} images; give a `k` of at most {n}")
     kept, most_iter = resolve_dim(dim, n, d), MAX_ITER if n_iter is None else n_iter
+    chosen, device = where_searched(n, kept, index, settings)
     entries = int(ENTRIES_PER_NEIGHBOR * n * k)
     return [
         plan_list(n, budget=budget, held_bytes=held_bytes(source)),
         plan_description(n, extractor, model, settings, held=held_bytes(source)),
         plan_reduce(n, d, kept, train=dim > 0, budget=budget),
-        plan_neighbors(n, n, kept, k=k, index=index, train=True, budget=budget),
+        plan_neighbors(n, n, kept, k=k, index=chosen, device=device, train=True, budget=budget),
         plan_graph(n, k, budget=budget),
         plan_diffuse(
             n,
@@ -231,6 +232,7 @@ def _seconds(
         return {}
     # pixels are nothing but decoded
     described = {} if model == "pixels" else {"extract": {"describing what is decoded": n * measure_describing(extractor)}}
-    on_gpu = not is_foretold(n, index, settings)
-    sizes: dict[str, Any] = {"dim": resolve_dim(dim, n, extractor.dim), "k": k, "index": index}
-    return described | plan_seconds(plans, n, **sizes, budget=budget, threads=settings.threads, on_gpu=on_gpu)
+    kept = resolve_dim(dim, n, extractor.dim)
+    chosen, device = where_searched(n, kept, index, settings)
+    sizes: dict[str, Any] = {"dim": kept, "k": k, "index": chosen, "on_gpu": device != "cpu"}
+    return described | plan_seconds(plans, n, **sizes, budget=budget, threads=settings.threads)

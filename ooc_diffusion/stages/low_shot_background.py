@@ -134,7 +134,7 @@ class Background:
         """
         if self.takes_own(k):
             return self.other
-        sought = search_parameters(self.n, k=k, settings=settings)
+        sought = search_parameters(self.n, store.entry("background/vectors").shape[1], k=k, settings=settings)
         vectors = {**self.images, **_brought(store, self.array, self.other.entry(self.array).shape[1])}
         if os.access(self.other.path, os.W_OK):
             how = {name: value for name, value in sought.items() if name != "k"}

@@ -51,7 +51,7 @@ def plan_low_shot(
         beside += BLOCK_ROWS * (12 * d + 64 * n_classes) + torch
         budget = MemoryBudget(budget.total - torch)
     weighted = variant.weights.get("weighting", "constant") != "constant"
-    index, device = where_searched(n_background or n, "auto", settings)
+    index, device = where_searched(n_background or n, dim, "auto", settings)
     none = np.empty(0, np.int64)
     what = Diffusion(none, none, n_classes, variant.max_iter, **variant.eta)
     plans = [
@@ -97,7 +97,8 @@ def plan_low_shot(
     # a diffusion is run once more with the chosen number of iterations
     operations = runs * sum(plan.operations for plan in [*plans, plans[-1]])
     disk = kept + result_bytes(variant, problems, draws=draws, fusion=fusion)
-    return StagePlan("low-shot", work, peak, least, disk, scratch, operations)
+    identical = max(plan.identical_bytes for plan in plans)
+    return StagePlan("low-shot", work, peak, least, disk, scratch, operations, identical_bytes=identical)
 
 
 def result_bytes(variant: Variant, problems: list[LowShot], *, draws: int, fusion: bool) -> int:

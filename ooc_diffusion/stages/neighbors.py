@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BadInput
+from ..errors import BadInput, DoesNotFit
 from ..memory import StagePlan
 from ..neighbors import (
     MOST_GPU_SELECTED,
@@ -20,6 +20,7 @@ from ..neighbors import (
     n_probes,
     probes_for,
     recall_of_table,
+    require_free,
     resolve_device,
     search,
     search_lists,
@@ -36,7 +37,6 @@ from .search_options import (
     PRECISIONS,
     SearchOptions,
     check_options,
-    is_foretold,
     open_own,
     reopen_own,
     where_searched,
@@ -73,7 +73,7 @@ def neighbors(
     index : {"auto", "Flat", "IVFFlat", "list-major"}
         Exact search; or 4 √n inverted lists, some of which are visited: by faiss, in memory (``"IVFFlat"``), or list after list
         on disk, in any memory (``"list-major"``, on the CPU). ``"auto"`` is exact up to 100 000 images; above it is list-major,
-        or ``"IVFFlat"`` where there is a GPU.
+        or ``"IVFFlat"`` where GPUs have the memory for it.
     probes : int, optional
         Lists that are visited for each image. Default: 256, at most 3/4 of them, as in the paper.
     target_recall : float, optional
@@ -113,18 +113,18 @@ def neighbors(
     """
     settings = settings or Settings()
     target = open_store(store)
-    n = target.entry("background/vectors").shape[0]
+    n, dim = target.entry("background/vectors").shape
     if k < 1:
         raise BadInput(f"`k` is {k}; give at least 1 neighbor")
     if k > n:
         raise BadInput(f"`k` is {k}, but there are only {n} background images; give a `k` of at most {n}")
     index = grown_index(target) if index == "auto" and index_file is None else index
-    chosen, device = where_searched(n, index if index_file is None else OF_FILE, settings)
+    chosen, device = where_searched(n, dim, index if index_file is None else OF_FILE, settings, precision)
     own = open_own(table, similarities, table_width, index_file, index, n, k)
     how = SearchOptions(k, chosen, device, settings.seed, precision, probes, target_recall, min_recall, own)
     check_options(how, n)
     roles = [role for role in ROLES if f"{role}/vectors" in target]
-    known = own is None and is_foretold(n, index, settings)
+    known = own is None and device == "cpu"
     ahead = search_forecast(target, settings, k=k, index=chosen, probes=probes, target_recall=target_recall) if known else None
     records = {role: _search_role(target, role, how, settings, ahead) for role in roles}
     if "recall" in records["background"]:  # of a run before, too
@@ -132,9 +132,9 @@ def neighbors(
     return records
 
 
-def search_parameters(n: int, *, k: int, settings: Settings) -> dict[str, Any]:
-    """Return the parameters of the stage for n images with the default options."""
-    index, device = where_searched(n, "auto", settings)
+def search_parameters(n: int, dim: int, *, k: int, settings: Settings) -> dict[str, Any]:
+    """Return the parameters of the stage for n images of ``dim`` values with the default options."""
+    index, device = where_searched(n, dim, "auto", settings)
     return SearchOptions(k, index, device, settings.seed, PRECISIONS[0], None, None, None).parameters
 
 
@@ -214,10 +214,12 @@ def _plan(store: Store, q: int, how: SearchOptions, background: bool, settings: 
         device=how.device,
         threads=settings.threads,
         target_recall=how.target_recall,
+        measured=background and own is not None,
     )
+    width = how.k + EXTRA_NEIGHBORS
     if isinstance(own, OwnIndex):
-        return own.plan(plan, settings.budget, n, dim, how.k + EXTRA_NEIGHBORS, settings.threads)
-    return own.plan(plan, settings.budget) if background and isinstance(own, OwnTable) else plan
+        return own.plan(plan, settings.budget, n, q, dim, width=width, threads=settings.threads)
+    return own.plan(plan, settings.budget, dim, width) if background and isinstance(own, OwnTable) else plan
 
 
 def _counted(store: Store, how: SearchOptions, background: bool) -> tuple[bool, str]:
@@ -234,6 +236,8 @@ def _find(worker: Worker, store: Store, role: str, how: SearchOptions, ahead: Ro
     copied = copy_table(worker, how.own, vectors, k=how.k) if background and isinstance(how.own, OwnTable) else None
     if background and isinstance(how.own, OwnIndex):
         try_index(worker, how.own, vectors, width=width, probes=how.probes)
+    if how.on_gpus and copied is None:
+        _require_gpus(worker, vectors, how)
     ahead.begin(resumed=worker.job.resumed)
     inverted = _assign(worker, store, role, queries, how)
     about: dict[str, Any] = {"images": len(queries), "k": how.k, "index": how.index}
@@ -270,6 +274,16 @@ def _find(worker: Worker, store: Store, role: str, how: SearchOptions, ahead: Ro
         warn_of_low_recall(about["recall"])
         require_recall(about["recall"], how.min_recall, better=how.better)
     return about | ahead.foretold
+
+
+def _require_gpus(worker: Worker, vectors: np.ndarray, how: SearchOptions) -> None:
+    """Raise `DoesNotFit` where GPUs have not the memory now, before anything is trained: other options are free then."""
+    try:
+        require_free(vectors.shape, inverted=how.index == "IVFFlat", precision=how.precision)
+    except DoesNotFit:
+        if not worker.job.resumed:
+            worker.job.discard()
+        raise
 
 
 def _probes(how: SearchOptions, vectors: np.ndarray, inverted: Inverted) -> int:

@@ -44,8 +44,10 @@ class OwnIndex:
                 "with it, too; put it back as it was, or run neighbors anew"
             )
 
-    def plan(self, plan: StagePlan, budget: MemoryBudget, n: int, dim: int, width: int, threads: int | None) -> StagePlan:
-        """Return what searching costs, given the plan of an exact search among n vectors."""
+    def plan(
+        self, plan: StagePlan, budget: MemoryBudget, n: int, q: int, dim: int, *, width: int, threads: int | None
+    ) -> StagePlan:
+        """Return what searching q queries costs, given the plan of an exact search among n vectors."""
         searching = foreign_bytes(self.size, n, dim, width, threads=resolve_threads(threads))
         least = budget.overhead() + SLACK + searching
         return replace(
@@ -54,7 +56,8 @@ class OwnIndex:
             memory_bytes=max(plan.memory_bytes, least),
             least_bytes=max(plan.least_bytes, least),
             operations=0.0,
-            reads=reads_without_search(plan) | {"index": 2 * self.size},  # tried before anything is trained
+            # tried before anything is trained, and all vectors are looked at where it searches by L2
+            reads=reads_without_search(plan) | {"index": 2 * self.size, "asking": 4 * dim * (q + n)},
         )
 
 

@@ -16,7 +16,7 @@ from ..store import load_npy, load_raw
 from .import_descriptors import file_identity, refuse_changed
 from .plans import BLOCK_ROWS, EXTRA_NEIGHBORS, SLACK
 from .settings import Worker
-from .traffic import reads_without_search
+from .traffic import alone, reads_without_search
 
 # A block of the table is at most so many entries, however wide its rows are; what is held for each of them.
 _ENTRIES = 2**19
@@ -51,17 +51,23 @@ class OwnTable:
         """Rows that are read at a time."""
         return max(1, min(BLOCK_ROWS, _ENTRIES // self.ids.shape[1]))
 
-    def plan(self, plan: StagePlan, budget: MemoryBudget) -> StagePlan:
-        """Return what taking the table costs, given the plan of a search by the same index."""
-        values = self.similarities
-        least = budget.overhead() + SLACK + _ENTRY_BYTES * self.block_rows * self.ids.shape[1]
+    def plan(self, plan: StagePlan, budget: MemoryBudget, dim: int, width: int) -> StagePlan:
+        """Return what taking ``width`` neighbors costs, given the plan of a search by the same index among vectors (n, dim)."""
+        values, (n, wide) = self.similarities, self.ids.shape
+        least = budget.overhead() + SLACK + _ENTRY_BYTES * self.block_rows * wide
+        if values is None:  # they are read where the ids of a block point
+            compared = 4 * n * dim + -(-n // self.block_rows) * alone(self.block_rows * wide, 4 * dim, 4 * n * dim)
+        else:
+            some = alone(SAMPLES, 4 * dim, 4 * n * dim) + alone(SAMPLES * width, 4 * dim, 4 * n * dim)
+            compared = some + 2 * alone(SAMPLES, 4 * width, 4 * n * width)
+        table = self.ids.nbytes + (0 if values is None else values.nbytes)
         return replace(
             plan,
-            work=f"a table of {len(self.ids):,} x {self.ids.shape[1]:,} neighbors",
+            work=f"a table of {n:,} x {wide:,} neighbors",
             memory_bytes=max(plan.memory_bytes, least),
             least_bytes=max(plan.least_bytes, least),
             operations=0.0,
-            reads=reads_without_search(plan) | {"table": self.ids.nbytes + (0 if values is None else values.nbytes)},
+            reads=reads_without_search(plan) | {"table": table, "comparing": compared},
         )
 
 

@@ -38,7 +38,16 @@ from ..neighbors import (
     training_rows,
 )
 from ..parallel import resolve_threads
-from .traffic import ENTERED, adding_reads, bucket_bytes, graph_reads, neighbors_reads
+from .traffic import (
+    adding_reads,
+    bucket_bytes,
+    graph_reads,
+    more_of_seeds,
+    more_of_tables,
+    more_pairs,
+    neighbors_reads,
+    pairs,
+)
 
 EXTRA_NEIGHBORS = 2
 NAME_BYTES = 64
@@ -131,8 +140,9 @@ def plan_neighbors(
     device: str = "cpu",
     threads: int | None = None,
     target_recall: float | None = None,
+    measured: bool = False,
 ) -> StagePlan:
-    """Plan the search of q queries among n vectors."""
+    """Plan the search of q queries among n vectors; ``measured``: with the recall also of an exact search."""
     chosen = choose_index(n, index)
     lists, width, itemsize = n_lists(n), k + EXTRA_NEIGHBORS, np.dtype(precision).itemsize
     threads = resolve_threads(threads)
@@ -160,7 +170,7 @@ def plan_neighbors(
     gpu = device != "cpu"  # torch tells how much memory it has
     _, least = _overhead(budget, needed + fixed, torch=gpu)
     peak = max(least, min(budget.total, _overhead(budget, wanted + fixed, torch=gpu)[0]))
-    pairs = float(q) * (n if chosen == "Flat" else lists + visited * n / max(lists, 1))
+    products = float(q) * (n if chosen == "Flat" else lists + visited * n / max(lists, 1))
     room, written = _room(budget, least), disk + scratch
     if chosen == "list-major" and train:
         ordering = bucket_bytes(n, dim * itemsize, source_bytes=4 * dim, room=room)
@@ -168,10 +178,11 @@ def plan_neighbors(
         written += ordering + 2 * putting_back
         scratch = max(4 * n + ordering, scratch + putting_back)
     sizes = {"k": k, "width": width, "probes": visited, "itemsize": itemsize, "room": room, "threads": threads}
-    how = {"index": chosen, "train": train, "sampled": target_recall is not None, "device": device}
+    how = {"index": chosen, "train": train, "sampled": target_recall is not None, "device": device, "measured": measured}
     reads = neighbors_reads(n, q, dim, **sizes, **how)  # type: ignore[arg-type]
+    more = more_of_tables(n, dim, k=k, width=width, itemsize=itemsize) if "samples" in reads else 0
     work = f"{chosen}, {q:,} queries in {n:,} vectors"
-    return StagePlan("neighbors", work, peak, least, disk, scratch, pairs * dim, reads, written)
+    return StagePlan("neighbors", work, peak, least, disk, scratch, products * dim, reads, written, more)
 
 
 def plan_add(
@@ -201,8 +212,8 @@ def plan_add(
         wanted = max(needed, workers * block, 4 * n + 16 * n, 8 * (n + m) + (n + m) * row)
         fixed += 8 * lists
         disk += (n + m) * (4 + row) + 8 * lists
-        # positions, least similarities, counts, spans twice; entries of 8 bytes; places; rounded vectors
-        scratch = 44 * n + 8 * min(n, ENTERED * m) * width + 4 * (n + m) + (4 * m * dim if precision != "float32" else 0)
+        # positions, least similarities, counts, spans twice; entries of 8 bytes; places; vectors in order, and rounded
+        scratch = 44 * n + pairs(n, m, k=width) + 4 * (n + m) + (4 if precision == "float32" else 8) * m * dim
     else:
         inside = index_bytes(n + m, dim, inverted=index == "IVFFlat", device=device)
         needed = wanted = max(exact, inside + search_bytes(dim, width, threads=workers, device=device))
@@ -211,14 +222,16 @@ def plan_add(
     peak = max(least, min(budget.total, _overhead(budget, wanted + fixed, torch=gpu)[0]))
     room, written = _room(budget, least), disk + scratch
     if index == "list-major":
-        permuted = [(n, 4, 4 * width), (n, 16, 16), (n + m, dim * itemsize, 4 * dim)]
+        permuted = [(m, 4 * dim, 4 * dim), (n, 4, 4 * width), (n, 16, 16), (n + m, dim * itemsize, 4 * dim)]
         buckets = [bucket_bytes(rows, size, source_bytes=source, room=room) for rows, size, source in permuted]
         written, scratch = written + sum(buckets), scratch + max(buckets)
     sizes = {"copied": copied_bytes, "width": width, "itemsize": itemsize, "probes": probes, "room": room, "threads": workers}
     reads = adding_reads(n, m, dim, index=index, device=device, **sizes)
-    pairs = float(m) * (n + (n + m if index == "Flat" else lists + probes * n / max(lists, 1)))
+    products = float(m) * (n + (n + m if index == "Flat" else lists + probes * n / max(lists, 1)))
     work = f"{index}, {m:,} vectors added to {n:,}"
-    return StagePlan("neighbors", work, peak, least, disk, scratch, pairs * dim, reads, written)
+    recall = more_of_tables(n + m, dim, k=width, width=width, itemsize=4) if "samples" in reads else 0
+    more = more_pairs(n, m, k=width) if index == "list-major" else 0
+    return StagePlan("neighbors", work, peak, least, disk, scratch, products * dim, reads, written, recall, more)
 
 
 def plan_graph(
@@ -251,7 +264,7 @@ def plan_graph(
     peak = max(least, min(budget.total, budget.overhead() + wanted))
     scratch = (4 * n * k if weighted else 0) + (4 * n if mutual else 0)
     if n_seeds and by_lists:  # positions, least similarities, counts, spans twice; entries of 8 bytes
-        scratch += 44 * n + 4 * n_seeds * dim + 8 * min(n, ENTERED * n_seeds) * k
+        scratch += 44 * n + 4 * n_seeds * dim + pairs(n - n_seeds, n_seeds, k=k)
     disk = graph_bytes(n, k, weighted=weighted) + (8 * n * k + 4 * tests * k if n_seeds else 0)
     width = width or k + EXTRA_NEIGHBORS
     room, background = _room(budget, least), n - n_seeds
@@ -277,7 +290,10 @@ def plan_graph(
         threads=resolve_threads(threads),
     )
     work = f"{n:,} nodes, {n * k:,} neighbors"
-    return StagePlan("graph", work, peak, least, disk, scratch, float(n) * n_seeds * dim, reads, written)
+    about = {"width": width, "dim": dim, "itemsize": np.dtype(precision).itemsize}
+    recall = more_of_seeds(background, n_seeds, k, **about) if "samples" in reads else 0
+    more = more_pairs(background, n_seeds, k=k) if n_seeds and by_lists else 0
+    return StagePlan("graph", work, peak, least, disk, scratch, float(n) * n_seeds * dim, reads, written, recall, more)
 
 
 def plan_diffuse(

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadInput
-from ..neighbors import INDEXES, MOST_GPU_SELECTED, choose_index, n_lists, resolve_device
+from ..errors import BadInput, DoesNotFit
+from ..neighbors import INDEXES, MOST_GPU_SELECTED, NOT_ON_GPUS, choose_index, missing_room, n_lists, resolve_device
 from .own_index import OwnIndex, open_index
 from .own_table import EarlierTable, OwnTable, open_table
 from .plans import EXTRA_NEIGHBORS
 from .settings import Settings
 
+logger = logging.getLogger(__name__)
+
 PRECISIONS = ("float32", "float16")
+# What GPUs search, and all indexes where there are some: "auto" takes the last.
+_ON_GPUS = ("Flat", "IVFFlat")
+_AUTO_ON_GPUS = ("auto", "list-major", *_ON_GPUS)
 # Name of the index that somebody else made.
 OF_FILE = "file"
 # Parameters of a search that are files of somebody else.
@@ -66,26 +72,48 @@ class SearchOptions:
         return parameters | {name: value for name, value in chosen.items() if value is not None}
 
     @property
+    def on_gpus(self) -> bool:
+        """Whether GPUs hold the vectors."""
+        return held_by_gpus(self.index, self.device)
+
+    @property
     def better(self) -> str:
         """What would give a higher recall."""
         more = "give another table or index" if self.own else "give more --probes, or a higher --target-recall"
         return f"{more}, with --overwrite"
 
 
-def is_foretold(n: int, index: str, settings: Settings) -> bool:
-    """Return whether n images are searched without a GPU, so that the seconds can be foretold."""
-    return where_searched(n, index, settings)[1] == "cpu" and not settings.device.startswith("cuda")
+def held_by_gpus(index: str, device: str) -> bool:
+    """Return whether GPUs hold the vectors that an index searches."""
+    return device == "cuda" and index in _ON_GPUS
 
 
-def where_searched(n: int, index: str, settings: Settings) -> tuple[str, str]:
-    """Return what is searched, and on which device."""
-    device = resolve_device(settings.device)
-    if index != OF_FILE:
-        # "auto" takes the last
-        index = choose_index(n, index, indexes=INDEXES if device == "cpu" else (*INDEXES[:-2], *reversed(INDEXES[-2:])))
-    if index in ("list-major", OF_FILE) and not settings.device.startswith("cuda"):
-        device = "cpu"  # where they are searched; a GPU that was asked for trains and assigns
-    return index, device
+def where_searched(n: int, dim: int, index: str, settings: Settings, precision: str = PRECISIONS[0]) -> tuple[str, str]:
+    """Return what is searched, and on which device, for n images of ``dim`` values.
+
+    ``"auto"`` takes what the GPUs have the memory for, and what it takes without them where they have not. That is decided by
+    sizes that do not change, not by what is free: a run that goes on must find what it began with. A GPU that was asked for
+    still trains and assigns then.
+
+    Raises
+    ------
+    DoesNotFit
+        Where the GPUs never have the memory for what was asked for.
+    """
+    asked, device = settings.device.startswith("cuda"), resolve_device(settings.device)
+    if index == OF_FILE:
+        return index, device if asked else "cpu"
+    chosen = choose_index(n, index, indexes=INDEXES if device == "cpu" else _AUTO_ON_GPUS)
+    if not held_by_gpus(chosen, device):
+        return chosen, device if asked else "cpu"
+    missing = missing_room((n, dim), inverted=chosen == "IVFFlat", precision=precision)
+    if not missing:
+        return chosen, device
+    elsewhere = choose_index(n, index)
+    if index != "auto" or (asked and held_by_gpus(elsewhere, device)):
+        raise DoesNotFit(f"{missing}; give {NOT_ON_GPUS}")
+    logger.info("%s: %s on the CPU instead", missing, elsewhere)
+    return elsewhere, device if asked else "cpu"
 
 
 def open_own(
@@ -124,8 +152,7 @@ def check_options(how: SearchOptions, n: int) -> None:
         raise BadInput(f"precision {how.precision!r} is not one of {', '.join(PRECISIONS)}")
     if how.precision != PRECISIONS[0] and how.index != "list-major" and (how.index, how.device) != ("IVFFlat", "cuda"):
         raise BadInput(f"`precision` {how.precision} is for `index` list-major, or IVFFlat on a GPU; {how.index} takes float32")
-    on_gpu = how.device == "cuda" and how.index in ("Flat", "IVFFlat")
-    if on_gpu and max(how.k + EXTRA_NEIGHBORS, how.probes or 0) > MOST_GPU_SELECTED:
+    if how.on_gpus and max(how.k + EXTRA_NEIGHBORS, how.probes or 0) > MOST_GPU_SELECTED:
         raise BadInput(f"on a GPU `k` + 2 and `probes` go up to {MOST_GPU_SELECTED}; give less, or --device cpu")
     if how.index == "Flat" and (how.probes or how.target_recall):
         raise BadInput(

@@ -1,15 +1,17 @@
 """How many bytes `neighbors` and `graph` read from disk, step by step, from sizes and memory alone.
 
 Counted is each pass over an array on disk, as if the system kept nothing of it until the next pass. Rows that are read alone cost
-what the system reads around them. Centroids are left out, and seeds and the pairs of seeds that enter, which are needed all
-the time, are counted once.
+what the system reads around them, those of a sample all of the array at most. Centroids are left out, and seeds and the pairs of
+seeds that enter, which are needed all the time, are counted once. Two things sizes do not tell: whether a recall is so poor that
+more than one sample is drawn (`more_of_tables`, `more_of_seeds`), and how many rows seeds enter (`more_pairs`). Of both that is
+counted which is usual, and what may come at most is told apart.
 """
 
 from __future__ import annotations
 
 from ..graph import graph_bytes, table_passes
 from ..memory import MemoryBudget, StagePlan
-from ..neighbors import QUERY_ROWS, SAMPLES, n_lists, query_rows, training_rows
+from ..neighbors import QUERY_ROWS, SAMPLES, most_samples, n_lists, query_rows, training_rows
 
 # What Linux reads around a page of a mapped file that it has not in memory.
 READ_AROUND = 128 * 2**10
@@ -100,6 +102,7 @@ def neighbors_reads(
     room: int,
     threads: int,
     device: str = "cpu",
+    measured: bool = False,
 ) -> Reads:
     """Return what `neighbors` reads for the q images of a role: bytes by step.
 
@@ -123,15 +126,16 @@ def neighbors_reads(
         Bytes of memory for rows that are put in order, and threads.
     device : str
         Where faiss has its index.
+    measured : bool
+        Whether the recall is measured also where ``index`` is exact.
     """
     vectors, table = 4 * n * dim, 4 * n * width
     reads = {"training": 0, "assigning": 4 * q * dim, "samples": 0, "ordering": 0}
     if train and n_lists(n):
         reads["training"] = alone(training_rows(n, dim), 4 * dim, vectors)
-    if train and index != "Flat":
-        reads["samples"] = _recalls(n, dim, k=k, width=width, sampled=sampled)
-        if itemsize == 2:  # the lists of true neighbors, to tell what half precision costs
-            reads["samples"] += alone(SAMPLES * k, 4, 4 * n)
+    if train and (index != "Flat" or measured):
+        reads["samples"] = _sample_of_table(n, dim, k=k, width=width, itemsize=itemsize)
+        reads["samples"] += _choosing(n, dim, k=k) if sampled else 0
     if index == "list-major":
         reads["searching"] = searching_lists(n, q, dim, itemsize=itemsize, probes=probes, train=train)
         if train:
@@ -146,12 +150,24 @@ def neighbors_reads(
     return {step: size for step, size in reads.items() if size}
 
 
-def _recalls(n: int, dim: int, *, k: int, width: int, sampled: bool) -> int:
-    """Return the bytes read to measure the recall of a table, and before that, on other vectors, to choose the probes."""
+def _sample_of_table(n: int, dim: int, *, k: int, width: int, itemsize: int) -> int:
+    """Return the most bytes read to compare a sample of the rows of a table with exact search."""
     vectors = 4 * n * dim
-    exact = alone(SAMPLES, 4 * dim, vectors) + vectors
-    reads = exact + alone(SAMPLES, 4 * width, 4 * n * width) + in_place_of(n, dim, k=k)
-    return reads + (exact + alone(SAMPLES, 4 * dim, vectors) + alone(SAMPLES * k, 4, 4 * n) if sampled else 0)
+    # the lists of true neighbors, to tell what half precision costs
+    lists = alone(SAMPLES * k, 4, 4 * n) if itemsize == 2 else 0
+    compared = alone(SAMPLES, 4 * width, 4 * n * width) + in_place_of(n, dim, k=k)
+    return alone(SAMPLES, 4 * dim, vectors) + vectors + compared + lists
+
+
+def _choosing(n: int, dim: int, *, k: int) -> int:
+    """Return the bytes read to choose the probes on a sample."""
+    vectors = 4 * n * dim
+    return 2 * alone(SAMPLES, 4 * dim, vectors) + vectors + alone(SAMPLES * k, 4, 4 * n)
+
+
+def more_of_tables(n: int, dim: int, *, k: int, width: int, itemsize: int) -> int:
+    """Return the most bytes read beyond one sample to measure the recall of a table of n rows."""
+    return (most_samples(n) - 1) * _sample_of_table(n, dim, k=k, width=width, itemsize=itemsize)
 
 
 def in_place_of(n: int, dim: int, *, k: int) -> int:
@@ -177,10 +193,10 @@ def adding_reads(
     vectors, table = 4 * (n + m) * dim, 4 * (n + m) * width
     reads = {"copying": copied + 4 * n, "assigning": 4 * m * dim, "comparing": 8 * n * width, "merging": 8 * n * width}
     if index == "list-major":
-        compared = n * (dim * itemsize + 4)  # with the similarity that must be reached, and once for the reach of many
-        entering = (1 if m <= FEW_SEEDS else 2) * (compared + 4 * m * dim)
-        reads["entering"] = 8 * n + permuting(n, 4, source_bytes=4 * width, room=room) + entering + permuting(n, 16, room=room)
-        reads["merging"] += 16 * n + 8 * min(n, ENTERED * m) * width
+        rounded = 4 * m * dim if itemsize == 2 else 0  # as they are searched
+        reads["entering"] = rounded + permuting(m, 4 * dim, places_bytes=0, room=room)
+        reads["entering"] += _entering(n, m, dim, width=width, itemsize=itemsize, room=room)
+        reads["merging"] += 16 * n + pairs(n, m, k=width)
         reads["ordering"] = 12 * (n + m) + permuting(n + m, dim * itemsize, source_bytes=4 * dim, room=room)
         reads["searching"] = visiting(n + m, m, dim * itemsize + 4, query_bytes=4 * dim, probes=probes)
     else:
@@ -188,14 +204,24 @@ def adding_reads(
         indexed = vectors + 4 * m * dim + (0 if index == "Flat" else 4 * (n + m))
         reads["searching"] = comparing(n + m, m, dim, threads=threads) if (index, device) == ("Flat", "cpu") else indexed
     if index != "Flat":
-        exact = alone(SAMPLES, 4 * dim, vectors) + vectors
-        reads["samples"] = exact + alone(SAMPLES, 4 * width, table) + in_place_of(n + m, dim, k=width)
+        reads["samples"] = _sample_of_table(n + m, dim, k=width, width=width, itemsize=4)
+        reads["samples"] += _reach(n, m, dim, itemsize=itemsize) if index == "list-major" else 0
     return {**reads, "checking": table}
 
 
 def reads_without_search(plan: StagePlan) -> Reads:
     """Return what a plan reads but for the search and what follows from it."""
     return {step: size for step, size in plan.reads.items() if step not in ("searching", "putting back")}
+
+
+def pairs(n: int, m: int, *, k: int) -> int:
+    """Return the bytes of the pairs of m seeds and rows of n that they enter, as many as is usual."""
+    return 8 * min(n, ENTERED * m) * k
+
+
+def more_pairs(n: int, m: int, *, k: int) -> int:
+    """Return the most bytes of such pairs beyond these: where thousands of images are identical, each row has k."""
+    return max(0, 8 * n * min(k, m) - pairs(n, m, k=k))
 
 
 def graph_reads(
@@ -280,7 +306,6 @@ def _completing(
     threads: int,
 ) -> Reads:
     """Return what completing the tables of n images of the background, m seeds and some tests reads."""
-    seeds = 4 * m * dim
     asking = [m, *([tests] if tests else []), *([] if by_lists else [n])]
     reads = {"merging": 8 * width * (n + m + tests)}
     if exact or not by_lists:
@@ -290,17 +315,42 @@ def _completing(
         reads["searching seeds"] = searched + permuting(m, 4 * dim, places_bytes=0, room=room)
     if not by_lists:
         return reads
-    # each list twice, to see which seeds are near and to compare it with these; with the similarity that must be reached
-    ordered = 2 * n * (dim * itemsize + 4)
-    pairs = alone(SAMPLES, 4 * dim, seeds) + ordered
-    reads["entering"] = 8 * m + 4 * n + permuting(n, 4, source_bytes=4 * width, room=room) + seeds + ordered
-    reads["entering"] += 4 * n + permuting(n, 16, room=room)
-    reads["merging"] += 16 * n + 8 * min(n, ENTERED * m) * k
+    reads["entering"] = _entering(n, m, dim, width=width, itemsize=itemsize, room=room)
+    reads["merging"] += 16 * n + pairs(n, m, k=k)
     if not exact:
-        # of the lists that the sample enters, all at most
-        reach = pairs + ordered if m > FEW_SEEDS else 0
-        table, entering = 4 * (n + m) * k, SAMPLES * ENTERED * k
-        rows = 2 * alone(SAMPLES, 4 * width, 4 * m * width) + alone(SAMPLES, 4 * k, table)
-        entered = 2 * alone(entering, 4 * k, table) + alone(entering, 4, 4 * n)
-        reads["samples"] = reach + pairs + entered + rows + alone(SAMPLES, 4 * dim, seeds) + seeds + in_place_of(m, dim, k=k)
+        how = {"width": width, "dim": dim, "itemsize": itemsize}
+        reads["samples"] = _reach(n, m, dim, itemsize=itemsize)
+        reads["samples"] += _sample_of_seeds(n, m, k, entered=SAMPLES * ENTERED * k, **how)
     return reads
+
+
+def _entering(n: int, m: int, dim: int, *, width: int, itemsize: int, room: int) -> int:
+    """Return the bytes read to find which of m seeds enter the rows of n."""
+    least = permuting(n, 4, source_bytes=4 * width, room=room)
+    return 8 * m + 4 * n + least + 4 * m * dim + _comparing_lists(n, dim, itemsize) + 4 * n + permuting(n, 16, room=room)
+
+
+def _comparing_lists(n: int, dim: int, itemsize: int) -> int:
+    """Return the bytes read of all lists: twice, to see which seeds are near, and to compare; with what must be reached."""
+    return 2 * n * (dim * itemsize + 4)
+
+
+def _reach(n: int, m: int, dim: int, *, itemsize: int) -> int:
+    """Return the most bytes read to learn on a sample how far seeds reach: all lists, and those again that the sample enters."""
+    return alone(SAMPLES, 4 * dim, 4 * m * dim) + 2 * _comparing_lists(n, dim, itemsize) if m > FEW_SEEDS else 0
+
+
+def _sample_of_seeds(n: int, m: int, k: int, *, width: int, dim: int, itemsize: int, entered: int) -> int:
+    """Return the bytes read to measure, on a sample of m seeds, the recall of their rows and of the rows of n that they enter."""
+    seeds, table = 4 * m * dim, 4 * (n + m) * k
+    rows = 2 * alone(SAMPLES, 4 * width, 4 * m * width) + alone(SAMPLES, 4 * k, table)
+    of_seeds = alone(SAMPLES, 4 * dim, seeds) + seeds + rows + in_place_of(m, dim, k=k)
+    found = alone(SAMPLES, 4 * dim, seeds) + _comparing_lists(n, dim, itemsize)
+    return of_seeds + found + 2 * alone(entered, 4 * k, table) + alone(entered, 4, 4 * n)
+
+
+def more_of_seeds(n: int, m: int, k: int, *, width: int, dim: int, itemsize: int) -> int:
+    """Return the most bytes read beyond one sample, which enters as many rows as is usual, to measure the recalls of m seeds."""
+    how = {"width": width, "dim": dim, "itemsize": itemsize}
+    usual, most = (_sample_of_seeds(n, m, k, entered=rows, **how) for rows in (SAMPLES * ENTERED * k, n * min(k, m, SAMPLES)))
+    return most_samples(m) * max(usual, most) - usual

@@ -17,9 +17,10 @@ def plan_all(
     n_iter: int,
     budget: MemoryBudget,
     index: str = "auto",
+    device: str = "cpu",
     network: bool = True,
 ) -> list[StagePlan]:
-    """Plan the whole way of `label` for n images with descriptors of d values."""
+    """Plan the whole way of `label` for n images with descriptors of d values, whose neighbors are searched on a device."""
     buffer = 3 * 32 * 3 * 224 * 224 * 4 if network else 3 * 256 * 4 * d
     k = min(k, n - 1)
     nnz = int(1.75 * n * k)
@@ -27,7 +28,7 @@ def plan_all(
         plan_list(n, budget=budget),
         plan_extract(n, d, buffer_bytes=buffer, network=network, budget=budget),
         plan_reduce(n, d, dim, train=True, budget=budget),
-        plan_neighbors(n, n, dim, k=k, index=index, train=True, budget=budget),
+        plan_neighbors(n, n, dim, k=k, index=index, device=device, train=True, budget=budget),
         plan_graph(n, k, budget=budget),
         plan_diffuse(n, nnz, n_classes, n_iter, rows=n, budget=budget, folds=5),
         plan_classify(n, d, n_classes, network=True, budget=budget),

@@ -1,11 +1,12 @@
 """Seeds among the neighbors of the background, against all products."""
 
+import tracemalloc
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from ooc_diffusion.neighbors import bounded, completion, entered_lists, entering, reach_for
+from ooc_diffusion.neighbors import Entering, OrderedLists, bounded, completion, entered_lists, entering, reach_for
 from tests.neighbors.test_list_major import LISTS, N, awkward_vectors, ordered
 
 
@@ -153,6 +154,31 @@ def test_the_reach_that_a_recall_takes(case, target):
     again = set(zip(np.repeat(np.arange(N), some_counts), some_ids, strict=True))
     recall = len(again & set(zip(*pairs, strict=True))) / len(ids)
     assert target <= recall < target + 0.3
+
+
+@pytest.mark.parametrize("piece", [1, 1000, None])
+def test_seeds_that_enter_very_many_vectors_are_looked_through_in_pieces(monkeypatch, piece):
+    rows, k, seeds, rng = 20_000 if piece is None else 50, 100, 300, np.random.default_rng(0)
+    counts = np.full(rows, k, np.uint32)
+    counts[::7], counts[3::11] = 0, 5
+    entered = np.concatenate([rng.permutation(seeds)[:count].astype(np.int32) for count in counts])
+    part = Entering(counts, entered, np.zeros(len(entered), np.float32))
+    starts = np.array([0, 0, rows // 3, rows // 3, 2 * rows])
+    lists = OrderedLists(np.zeros((4, 1), np.float32), starts, np.arange(2 * rows, dtype=np.uint32), np.zeros((2 * rows, 1)))
+    if piece is not None:
+        monkeypatch.setattr(completion, "_PIECE", piece)
+    tracemalloc.start()
+    numbers, some, times = entered_lists(lists, [part, part], seeds)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    positions = np.concatenate([np.repeat(np.arange(rows), counts), np.repeat(rows + np.arange(rows), counts)])
+    naive = Counter(zip((np.searchsorted(starts, positions, side="right") - 1).tolist(), [*entered.tolist()] * 2, strict=True))
+    found = Counter()
+    for number, seed, often in zip(numbers.tolist(), some.tolist(), times.tolist(), strict=True):
+        found[number, seed] += often
+    assert found == naive
+    if piece is None:
+        assert peak < 8 * len(entered) + 2**20  # not the place of each
 
 
 @pytest.mark.parametrize(("zeros", "reached"), [(1, True), (8, False)])

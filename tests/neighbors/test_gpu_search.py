@@ -1,19 +1,24 @@
 """Searching on GPUs: what goes there and how. Where there is none, indexes on the CPU stand in for it."""
 
 import shutil
+import sys
 
 import faiss
 import numpy as np
 import pytest
 
 from ooc_diffusion.errors import BadInput, DoesNotFit
+from ooc_diffusion.memory import format_size
 from ooc_diffusion.neighbors import Inverted, assign_lists, gpu, search, train_centroids
+from ooc_diffusion.stages.addition import add_images
+from ooc_diffusion.stages.import_descriptors import import_descriptors
 from ooc_diffusion.stages.neighbors import neighbors
 from ooc_diffusion.stages.reduce import reduce
+from ooc_diffusion.stages.search_options import where_searched
 from ooc_diffusion.stages.settings import Settings
 from ooc_diffusion.store import Store
 from tests.stages.chain import import_roles, published_bytes
-from tests.stages.test_same_bytes import mixture
+from tests.stages.test_same_bytes import interrupted, mixture
 
 K = 6
 
@@ -134,6 +139,129 @@ def test_too_much_for_a_gpu(sent, folder, vectors, monkeypatch):
             neighbors(folder, **options, settings=CUDA)
     with pytest.raises(BadInput, match="`precision` float16 is for `index` list-major, or IVFFlat on a GPU; Flat takes float32"):
         neighbors(folder, k=K, index="Flat", precision="float16", settings=CUDA)
+
+
+def needed_bytes(n, d, index, gpus, itemsize=4):
+    """Each GPU has 2 GiB for faiss, its part of vectors and ids, in lists up to twice that, and the centroids of the lists."""
+    if index == "Flat":
+        return 2 * 2**30 + n * (4 * d + 8) // gpus
+    return 2 * 2**30 + 2 * (n * (itemsize * d + 8) // gpus) + 4 * int(n**0.5) * 4 * d
+
+
+def where(n, index, device, precision="float32"):
+    try:
+        return where_searched(n, 128, index, Settings(device=device), precision)
+    except DoesNotFit as error:
+        return str(error)
+
+
+@pytest.mark.parametrize(("n", "searched", "elsewhere"), [(250_000, "IVFFlat", "list-major"), (90_000, "Flat", "Flat")])
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_auto_takes_what_the_gpus_have_the_memory_for(sent, monkeypatch, n, searched, elsewhere, precision):
+    half = precision == "float16" and searched == "IVFFlat"
+    least = needed_bytes(n, 128, searched, sent[0], itemsize=2 if half else 4)
+    refused = (
+        f"searching {n} vectors takes {format_size(least)} of the memory of each GPU, but {format_size(least - 1)} can be had; "
+    )
+    refused += "give `index` list-major, or --device cpu"
+    for usable, free in ((None, 0), (least, 0), (least, 2**50), (least - 1, 0), (least - 1, 2**50)):
+        monkeypatch.setattr(gpu, "usable_gpu_bytes", lambda usable=usable: usable)
+        monkeypatch.setattr(gpu, "free_gpu_bytes", lambda free=free: free)  # which changes, and does not count
+        fits = usable != least - 1
+        assert where(n, "auto", "auto", precision) == ((searched, "cuda") if fits else (elsewhere, "cpu"))
+        assert where(n, searched, "auto", precision) == ((searched, "cuda") if fits else refused)
+        assert where(n, searched, "cuda", precision) == ((searched, "cuda") if fits else refused)
+        # what is exact otherwise is not searched by lists because of a GPU
+        asked = ("list-major", "cuda") if elsewhere == "list-major" else refused
+        assert where(n, "auto", "cuda", precision) == ((searched, "cuda") if fits else asked)
+        assert where(n, "auto", "cpu", precision) == (elsewhere, "cpu")
+        for index in ("list-major", "file"):
+            assert where(n, index, "auto", precision) == (index, "cpu")
+            assert where(n, index, "cuda", precision) == (index, "cuda")
+    assert len(sent) == 1
+
+
+@pytest.fixture
+def many(monkeypatch):
+    """Have 4200 images be too many for exact search."""
+    monkeypatch.setattr(sys.modules[search.__module__], "_LARGEST_FLAT", 4000)
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_what_no_gpu_holds_is_searched_list_after_list(sent, many, folder, monkeypatch, device):
+    """As if that had been asked for; what fits is not, and nobody asks how much is free."""
+    twin, other = (shutil.copytree(folder, folder.with_name(name)) for name in ("twin", "other"))
+    monkeypatch.setattr(gpu, "usable_gpu_bytes", lambda: 2 * 2**30)
+    settings = Settings(device=device)
+    planned = neighbors(folder, k=K, settings=Settings(device=device, dry_run=True))
+    found = neighbors(folder, k=K, settings=settings)
+    for role, record in found.items():
+        assert record["index"] == "list-major"
+        assert record["plan"]["work"].startswith("list-major, ")
+        assert all(record["plan"][name] == planned[role]["plan"][name] for name in ("work", "disk_bytes", "operations"))
+        # the seconds of training on a GPU are not foretold
+        assert ("planned_seconds" in planned[role]) == (device == "auto")
+    assert {kind for kind, *_ in sent[1:]} == (set() if device == "auto" else {"IndexFlat"})
+    asked = Settings(device="cpu" if device == "auto" else "cuda")
+    neighbors(twin, k=K, index="list-major", settings=asked)
+    assert published_bytes(Store(folder)) == published_bytes(Store(twin))
+    assert neighbors(folder, k=K, index="list-major", settings=asked)["background"]["skipped"]
+    monkeypatch.setattr(gpu, "usable_gpu_bytes", lambda: 2**32)
+    assert neighbors(other, k=K, settings=settings)["background"]["index"] == "IVFFlat"
+
+
+def test_what_no_gpu_holds_is_refused_before_anything_is_done(sent, folder, monkeypatch):
+    monkeypatch.setattr(gpu, "usable_gpu_bytes", lambda: 2**31)
+    for dry_run in (True, False):
+        for device in ("auto", "cuda"):
+            with pytest.raises(DoesNotFit, match=r"takes 2 GiB .* but 2 GiB can be had; give `index` list-major"):
+                neighbors(folder, k=K, index="IVFFlat", settings=Settings(device=device, dry_run=dry_run))
+    assert len(sent) == 1
+    assert list((folder / "jobs").iterdir()) == []
+
+
+def test_a_gpu_that_others_fill_is_no_reason_to_take_another_index(sent, many, folder, monkeypatch):
+    """It is told before anything is trained, and another may be given then; what is done is done."""
+    done = shutil.copytree(folder, folder.with_name("done"))
+    neighbors(done, k=K)
+    sent[1:] = []
+    monkeypatch.setattr(gpu, "free_gpu_bytes", lambda: 2**30)
+    with pytest.raises(DoesNotFit, match=r"but 1 GiB are free; end what else runs there, or give `index` list-major"):
+        neighbors(folder, k=K)
+    assert len(sent) == 1
+    assert list((folder / "jobs").iterdir()) == []
+    assert neighbors(folder, k=K, index="list-major")["background"]["index"] == "list-major"
+    assert all(record["skipped"] for record in neighbors(done, k=K).values())
+
+
+def test_a_run_goes_on_with_the_index_that_it_began_with(sent, many, folder, monkeypatch):
+    monkeypatch.setattr("ooc_diffusion.store.job._SECONDS_BETWEEN_CHECKPOINTS", 0)
+    monkeypatch.setattr(gpu, "usable_gpu_bytes", lambda: 2**32)
+    twin = shutil.copytree(folder, folder.with_name("twin"))
+    neighbors(twin, k=K)
+    interrupted(monkeypatch, lambda: neighbors(folder, k=K), 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(gpu, "free_gpu_bytes", lambda: 2**30)
+        with pytest.raises(DoesNotFit, match="1 GiB are free"):
+            neighbors(folder, k=K)
+    assert neighbors(folder, k=K)["background"]["resumed"]
+    assert published_bytes(Store(folder)) == published_bytes(Store(twin))
+
+
+def test_an_addition_that_no_gpu_holds_is_refused(sent, many, folder, monkeypatch):
+    neighbors(folder, k=K)
+    np.save(folder.parent / "more.npy", np.asarray(Store(folder).array("tests/descriptors")) + np.float32(0.25))
+    import_descriptors(folder.parent / "more.npy", store=folder, role="added")
+    reduce(folder, dim=16)
+    least = needed_bytes(4200 + 1100, 16, "IVFFlat", sent[0])
+    monkeypatch.setattr(gpu, "usable_gpu_bytes", lambda: least - 1)
+    for dry_run in (True, False):
+        with pytest.raises(
+            DoesNotFit, match="searching 5300 vectors takes .* anew with `index` list-major and --overwrite, then"
+        ):
+            add_images(folder, settings=Settings(dry_run=dry_run))
+    monkeypatch.setattr(gpu, "usable_gpu_bytes", lambda: least)
+    assert add_images(folder)["images"] == 5300
 
 
 @pytest.mark.gpu

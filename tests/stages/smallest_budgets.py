@@ -1,6 +1,6 @@
 """Run by the tests in a process of its own: each stage under the smallest budget that its error names. Prints JSON.
 
-``python -m tests.stages.smallest_budgets STORE LABELS k dim n_iter``: the store has descriptors.
+``python -m tests.stages.smallest_budgets STORE LABELS k dim n_iter index``: the store has descriptors.
 """
 
 import json
@@ -30,10 +30,10 @@ def smallest(stage):
             return {"records": [record] if "plan" in record else list(record.values()), "budget": budget, "refusals": refusals}
 
 
-def main(folder, labels, k, dim, n_iter):
+def main(folder, labels, k, dim, n_iter, index):
     stages = {
         "reduce": partial(reduce, folder, dim=int(dim)),
-        "neighbors": partial(neighbors, folder, k=int(k)),
+        "neighbors": partial(neighbors, folder, k=int(k), index=index),
         "graph": partial(graph, folder),
         "diffuse": partial(diffuse, folder, labels=labels, n_iter=int(n_iter)),
         "classify": partial(classify, folder, method="diffusion"),

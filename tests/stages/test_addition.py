@@ -320,6 +320,26 @@ def test_the_planned_disk_is_what_is_written(copy):
     assert sum(plan["reads"].values()) > written
 
 
+def test_identical_images_write_more_than_is_usual(tmp_path):
+    """Each of 3000 rows takes as many of the added images as it has places; the plan says how many there may be at most."""
+    folder, sample, width = tmp_path / "store", mixture(), K + 2
+    sample.seeds = sample.seeds_truth = sample.tests = None
+    sample.background[:3000] = sample.background[0]
+    import_roles(folder, sample)
+    reduce(folder, dim=16)
+    neighbors(folder, k=K, index="list-major", probes=PROBES)
+    X = many(40)
+    X[:20] = sample.background[0]
+    bring(folder, X)
+    reduce(folder, dim=16)
+    record = add_images(folder)
+    plan, usual = record["plan"], 8 * 4 * 40 * width
+    assert plan["identical_bytes"] == 8 * 4200 * width - usual
+    assert plan["recall_bytes"] == 4 * plan["reads"]["samples"]
+    more = record["written_bytes"] - plan["write_bytes"]
+    assert 8 * 3000 * width - usual <= more <= plan["identical_bytes"]
+
+
 def test_names_and_classes_keep_their_order(tmp_path):
     sample = digits(n=60, q=20)
     folder = tmp_path / "store"

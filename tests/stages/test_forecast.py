@@ -3,15 +3,18 @@
 import json
 import re
 import shutil
+import sys
 from dataclasses import replace
 
+import faiss
 import numpy as np
 import pytest
 
+from ooc_diffusion.errors import DoesNotFit
 from ooc_diffusion.features import measure_describing
 from ooc_diffusion.graph import GraphRates
 from ooc_diffusion.memory import MemoryBudget
-from ooc_diffusion.neighbors import Rates, part_visited
+from ooc_diffusion.neighbors import Rates, gpu, part_visited, search
 from ooc_diffusion.stages import forecast, graph_forecast, search_options
 from ooc_diffusion.stages import graph as graph_module
 from ooc_diffusion.stages import label as label_module
@@ -25,7 +28,7 @@ from ooc_diffusion.stages.seconds import to_seconds
 from ooc_diffusion.stages.settings import Settings
 from ooc_diffusion.stages.whole_plan import plan_all
 from ooc_diffusion.store import DiskRates, Store, measure_disk
-from tests.cli.helpers import digit_images, done, write_csv, write_images
+from tests.cli.helpers import digit_images, done, run, write_csv, write_images
 from tests.stages.chain import import_roles
 from tests.stages.test_same_bytes import mixture
 
@@ -188,8 +191,8 @@ def label_plan(tmp_path, monkeypatch):
 
     def plan(**options):
         how = {"labels": "few.csv", "output": "out.csv", "k": K, "model": "pixels", "image_size": 8}
-        settings = Settings(dry_run=True, threads=2, device="cpu", memory_budget=options.pop("budget", "4GiB"))
-        return label("images", settings=settings, **how | options)
+        about = {"device": options.pop("device", "cpu"), "memory_budget": options.pop("budget", "4GiB")}
+        return label("images", settings=Settings(dry_run=True, threads=2, **about), **how | options)
 
     return plan
 
@@ -224,6 +227,48 @@ def test_a_dry_run_of_label_foretells_no_search_on_a_gpu_and_nothing_that_does_n
     assert list(label_plan()["seconds_by_stage"]) == ["graph"]
     monkeypatch.setattr(label_module, "measure_describing", lambda extractor: 1 / 0)
     assert label_plan(budget="130MiB", model="resnet10-small", weights="none")["seconds_by_stage"] == {}
+
+
+@pytest.fixture
+def small_gpu(monkeypatch):
+    """Have there be a GPU, and little be much."""
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+    monkeypatch.setattr(sys.modules[search.__module__], "_LARGEST_FLAT", 4500)
+    return lambda usable: monkeypatch.setattr(gpu, "usable_gpu_bytes", lambda: usable)
+
+
+def test_plans_of_all_are_of_what_the_gpus_have_the_memory_for(label_plan, small_gpu, monkeypatch):
+    more = label_module.preview
+    monkeypatch.setattr(label_module, "preview", lambda *args, **how: (more(*args, **how)[0], 5000))
+
+    def of_label(**options):
+        found = label_plan(**options)
+        (plan,) = (plan for plan in found["plans"] if plan["stage"] == "neighbors")
+        return plan, found["seconds_by_stage"].get("neighbors", {})
+
+    def of_plan():
+        found = json.loads(done("plan", 5000, "--d", 40, "--dim", 8, "--memory-budget", "4GiB", "--json"))
+        return found["plans"][3], found["seconds_by_stage"].get("neighbors", {})
+
+    small_gpu(2**32)
+    for plan, seconds in (of_label(device="auto"), of_label(device="cuda"), of_plan()):
+        assert plan["work"].startswith("IVFFlat, ")
+        assert plan["least_bytes"] > 768 * 2**20  # torch tells how much memory there is
+        assert seconds == {}
+    small_gpu(2**31)
+    for plan, seconds in (of_label(device="auto"), of_label(), of_plan()):
+        assert plan["work"].startswith("list-major, ")
+        assert plan["least_bytes"] < 768 * 2**20
+        assert list(seconds) == STEPS["list-major"]
+    plan, seconds = of_label(device="cuda")
+    assert plan["work"].startswith("list-major, ")
+    assert plan["least_bytes"] > 768 * 2**20
+    assert seconds == {}
+    with pytest.raises(DoesNotFit, match="searching 5000 vectors takes .* give `index` list-major, or --device cpu"):
+        label_plan(device="auto", index="IVFFlat")
+    refused = run("plan", 5000, "--d", 40, "--dim", 8, "--index", "IVFFlat", "--memory-budget", "4GiB")
+    assert refused.code == DoesNotFit.exit_code
+    assert "give --index list-major, or --device cpu" in refused.error
 
 
 def test_describing_is_measured_in_larger_batches_until_one_takes_long(monkeypatch):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import faiss
 import numpy as np
 import pytest
 
@@ -10,12 +11,14 @@ from ooc_diffusion.classify import fuse, log_scores
 from ooc_diffusion.diffusion import Diffusion, most_passes, seed_bytes
 from ooc_diffusion.errors import BadInput, DoesNotFit
 from ooc_diffusion.memory import StagePlan
+from ooc_diffusion.neighbors import gpu
 from ooc_diffusion.stages import low_shot_diffusion, low_shot_logistic, low_shot_plan
 from ooc_diffusion.stages.import_descriptors import import_descriptors
 from ooc_diffusion.stages.low_shot_background import open_background
 from ooc_diffusion.stages.low_shot_diffusion import low_shot
 from ooc_diffusion.stages.low_shot_logistic import stored_model
 from ooc_diffusion.stages.low_shot_variant import COEFFICIENTS, Variant
+from ooc_diffusion.stages.neighbors import search_parameters
 from ooc_diffusion.stages.reduce import reduce
 from ooc_diffusion.stages.settings import Settings
 from ooc_diffusion.stages.temporary_graphs import GraphKeeper
@@ -372,6 +375,26 @@ def test_a_dry_run_only_plans(stores):
     _, record = run(stores, {}, fusion=True, what=protocol(seed=77), settings=Settings(memory_budget="2GiB", dry_run=True))
     assert record["plan"]["memory_bytes"] > 0
     assert set(Store(store.path).manifest.stages) == stages
+
+
+@pytest.mark.parametrize(("usable", "expected"), [(2**36, ("IVFFlat", "cuda")), (2**31, ("list-major", "cpu"))])
+def test_the_plan_searches_what_the_gpus_have_the_memory_for(stores, monkeypatch, usable, expected):
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+    monkeypatch.setattr(gpu, "usable_gpu_bytes", lambda: usable)
+    store, planned, plan_neighbors = stores[0], [], low_shot_plan.plan_neighbors
+    settings = replace(QUICK, device="auto")
+    dim = store.entry("background/vectors").shape[1]
+
+    def plan(*args, **options):
+        planned.append((options["index"], options["device"]))
+        return plan_neighbors(*args, **options)
+
+    monkeypatch.setattr(low_shot_plan, "plan_neighbors", plan)
+    what = variant("out-of-domain")
+    low_shot_plan.plan_low_shot(store, what, protocol().problems(store), 200_000, draws=2, fusion=False, settings=settings)
+    assert planned == [expected]
+    sought = search_parameters(200_000, dim, k=what.k, settings=settings)
+    assert (sought["index"], sought["device"]) == expected
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from ooc_diffusion.stages.neighbors import neighbors
 from ooc_diffusion.stages.reduce import reduce
 from ooc_diffusion.stages.settings import Settings, disk_bytes
 from ooc_diffusion.store import Store
-from tests.stages.chain import digits, import_roles, published_bytes, write_labels
+from tests.stages.chain import Sample, digits, import_roles, published_bytes, write_labels
 from tests.stages.test_same_bytes import mixture
 
 ROOT = Path(__file__).parents[2]
@@ -40,8 +40,8 @@ def chain(folder, labels):
     }
 
 
-def in_own_process(folder, labels, k, dim, n_iter):
-    command = [sys.executable, "-m", "tests.stages.smallest_budgets", folder, labels, k, dim, n_iter]
+def in_own_process(folder, labels, k, dim, n_iter, index="auto"):
+    command = [sys.executable, "-m", "tests.stages.smallest_budgets", folder, labels, k, dim, n_iter, index]
     done = subprocess.run([str(word) for word in command], cwd=ROOT, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -192,3 +192,25 @@ def test_arrays_larger_than_the_room_stay_under_the_smallest_budget(tmp_path):
     assert 4 * n * classes > 2 * room
     assert diffused["column_batches"] > 4
     assert found["neighbors"]["records"][0]["recall"]["recall"] > 0.9
+
+
+@pytest.mark.slow
+def test_thousands_of_identical_images_stay_under_the_smallest_budget(tmp_path):
+    """Each of 65 000 images of the background has 200 of the seeds that enter its row, far more than is usual."""
+    rng = np.random.default_rng(0)
+    n, m, k, d = 70_000, 5000, 200, 16
+    folder, parts = tmp_path / "store", {"background": (n, n - 5000), "seeds": (m, m // 2), "tests": (100, 50)}
+    files = {}
+    for role, (count, same) in parts.items():
+        files[role] = rng.normal(size=(count, d)).astype(np.float32)
+        files[role][:same] = 1
+    truth = {f"{role}_truth": np.arange(count) % 5 for role, (count, _) in parts.items()}
+    import_roles(folder, Sample(**files, **truth))
+    labels = write_labels(folder, np.arange(10), np.arange(10) % 5)
+    found = in_own_process(folder, labels, k, 0, 2, "list-major")
+    for name, stage in found.items():
+        for record in stage["records"]:
+            assert record["peak_memory_bytes"] <= record["plan"]["memory_bytes"] <= record["memory_budget_bytes"], name
+    (built,) = found["graph"]["records"]
+    plan = built["plan"]
+    assert plan["write_bytes"] < built["written_bytes"] <= plan["write_bytes"] + plan["identical_bytes"]

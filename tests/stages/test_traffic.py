@@ -5,17 +5,20 @@ import shutil
 import sys
 import threading
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
 
 from ooc_diffusion.graph import build
-from ooc_diffusion.memory import MemoryBudget
+from ooc_diffusion.memory import MemoryBudget, format_size
 from ooc_diffusion.neighbors import completion as entering
 from ooc_diffusion.neighbors import exact, list_major, recall
 from ooc_diffusion.neighbors import search as search_function
-from ooc_diffusion.stages import completion, neighbors, ordered_search, plans, traffic
+from ooc_diffusion.stages import addition, completion, neighbors, ordered_search, own_table, plans, traffic
+from ooc_diffusion.stages.addition import add_images
 from ooc_diffusion.stages.graph import graph
+from ooc_diffusion.stages.import_descriptors import import_descriptors
 from ooc_diffusion.stages.neighbors import neighbors as find_neighbors
 from ooc_diffusion.stages.reduce import reduce
 from ooc_diffusion.stages.settings import Settings
@@ -89,6 +92,22 @@ def counted(name, array):
     return found
 
 
+def mark_step(monkeypatch, module, name, step, after=None, whole=None):
+    """Say that a function begins a step (and, after it, another); count arguments that it reads whole."""
+    original = getattr(module, name)
+
+    def marked(*args, **kwargs):
+        COUNTS.step = step or COUNTS.step
+        for size, array in whole(*args) if whole else []:
+            if isinstance(array, Counted):
+                COUNTS.add(array.about[0], size)
+        found = original(*(map(plain, args) if whole else args), **kwargs)
+        COUNTS.step = after or COUNTS.step
+        return found
+
+    monkeypatch.setattr(module, name, marked)
+
+
 @pytest.fixture
 def counting(monkeypatch):
     """Count what is read from the arrays of a store, by step; small blocks and ranges everywhere."""
@@ -101,21 +120,7 @@ def counting(monkeypatch):
     monkeypatch.setattr(ArrayWriter, "view", lambda writer: counted(writer.path.name.rsplit(".", 2)[0], view(writer)))
     COUNTS.read.clear()
 
-    def mark(module, name, step, after=None, whole=None):
-        """Say that a function begins a step (and, after it, another); count arguments that it reads whole."""
-        original = getattr(module, name)
-
-        def marked(*args, **kwargs):
-            COUNTS.step = step or COUNTS.step
-            for size, array in whole(*args) if whole else []:
-                if isinstance(array, Counted):
-                    COUNTS.add(array.about[0], size)
-            found = original(*(map(plain, args) if whole else args), **kwargs)
-            COUNTS.step = after or COUNTS.step
-            return found
-
-        monkeypatch.setattr(module, name, marked)
-
+    mark = partial(mark_step, monkeypatch)
     mark(neighbors, "_assign", "assigning")
     mark(neighbors, "train_centroids", "training", after="assigning")
     for name, step in (
@@ -166,7 +171,7 @@ def counting(monkeypatch):
     monkeypatch.setattr(list_major, "FEWEST_QUERIES", 512)
     for module in (traffic, completion):
         monkeypatch.setattr(module, "FEW_SEEDS", 500)
-    monkeypatch.setattr(recall, "MOST_SAMPLES", recall.SAMPLES)  # more are not planned
+    monkeypatch.setattr(recall, "MOST_SAMPLES", recall.SAMPLES)  # as is usual
     # rows that are read alone count as all of an array so small: once, not for each part
     monkeypatch.setattr(entering, "_LISTS", LISTS)
     return COUNTS.read
@@ -277,6 +282,143 @@ def building_as_planned(folder, found, record, n, width):
     assert 0.6 * record["plan"]["write_bytes"] < record["written_bytes"] <= record["plan"]["write_bytes"] + 4096
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_a_table_of_ones_own(folder, counting, monkeypatch, tmp_path, given):
+    vectors = np.asarray(Store(folder).array("background/vectors"))
+    similarities = vectors @ vectors.T
+    ids = np.argsort(-similarities, axis=1)[:, :WIDTH]
+    np.save(tmp_path / "ids.npy", ids.astype(np.int32))
+    np.save(tmp_path / "similarities.npy", np.take_along_axis(similarities, ids, axis=1))
+
+    def pointed_at(rows, ids, *rest):
+        return [(traffic.alone(ids.size, 4 * DIM, rest[-1].nbytes), rest[-1])]
+
+    mark_step(monkeypatch, neighbors, "copy_table", "comparing")
+    for name in ("best_first", "require_products"):
+        mark_step(monkeypatch, own_table, name, "comparing", whole=pointed_at)
+    monkeypatch.setattr(own_table, "BLOCK_ROWS", 1000)
+    files = {"table": tmp_path / "ids.npy"} | ({"similarities": tmp_path / "similarities.npy"} if given else {})
+    counts, record = search_by_role(monkeypatch, folder, **files)["background"]
+    counts["table"] = N * WIDTH * (8 if given else 4)
+    assert record["plan"]["reads"]["comparing"] == (2 * 4 * N * (DIM + WIDTH) if given else 6 * 4 * N * DIM)
+    assert compare(counts, record) == {}
+
+
+def pairs_written(monkeypatch):
+    """Return a list that is told the bytes of the seeds that enter rows."""
+    written, entries = [], completion._entries
+
+    def kept(*args):
+        found = entries(*args)
+        written.append(found.nbytes)
+        return found
+
+    monkeypatch.setattr(completion, "_entries", kept)
+    return written
+
+
+@pytest.mark.parametrize("few", [500, 4000])
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_adding(tmp_path, counting, monkeypatch, few, precision):
+    folder, sample, m = tmp_path / "store", mixture(), 900
+    np.save(tmp_path / "more.npy", sample.tests[:m])
+    np.save(tmp_path / "truth.npy", sample.tests_truth[:m])
+    sample.seeds = sample.tests = None
+    import_roles(folder, sample)
+    reduce(folder, dim=DIM)
+    find_neighbors(folder, k=K, index="list-major", probes=LISTS, precision=precision, settings=Settings(threads=1))
+    import_descriptors(tmp_path / "more.npy", store=folder, role="added", truth=tmp_path / "truth.npy")
+    reduce(folder, dim=DIM)
+    for module in (traffic, completion):
+        monkeypatch.setattr(module, "FEW_SEEDS", few)
+    for name, step in (
+        ("_copy", "copying"),
+        ("_assign", "assigning"),
+        ("_search", "comparing"),
+        ("_rounded", "entering"),
+        ("entered", "entering"),
+        ("rewrite_in_order", "ordering"),
+        ("search_lists", "searching"),
+        ("recall_of_table", "samples"),
+        ("share_of_short", "checking"),
+    ):
+        mark_step(monkeypatch, addition, name, step)
+    written = pairs_written(monkeypatch)
+    counting.clear()
+    record = add_images(folder, settings=Settings(threads=1))
+    reads, found = record["plan"]["reads"], dict(counting)
+    found["assigning"] -= 4 * N  # the lists that are copied
+    found["copying"] += 4 * N
+    usual = traffic.pairs(N, m, k=WIDTH)
+    found["merging"] += usual - 4 * N * WIDTH  # rows that are taken twice, but read once
+    found["entering"] += 2 * 4 * m * DIM  # what is added, in order and then all the time
+    samples = found.pop("samples")
+    assert found == {name: reads[name] for name in found}
+    # what is in place of true neighbors, and what is added, is not all read
+    assert reads["samples"] - traffic.in_place_of(N + m, DIM, k=WIDTH) - 4 * m * DIM <= samples <= reads["samples"]
+    assert record["written_bytes"] == pytest.approx(record["plan"]["write_bytes"] - usual + sum(written), abs=4096)
+
+
+@pytest.fixture
+def as_many_samples_as_it_takes(counting, monkeypatch):
+    monkeypatch.setattr(recall, "MOST_SAMPLES", 10_000)
+    monkeypatch.setattr(completion, "_COMPARED", 2**20)  # what a sample enters is read together
+    return counting
+
+
+@pytest.mark.parametrize(("index", "precision"), [("IVFFlat", "float32"), ("list-major", "float32"), ("list-major", "float16")])
+def test_a_poor_recall_reads_more_than_is_usual(folder, as_many_samples_as_it_takes, monkeypatch, index, precision):
+    counts, record = search_by_role(monkeypatch, folder, index=index, probes=1, precision=precision)["background"]
+    drawn, plan = -(-record["recall"]["samples"] // recall.SAMPLES), record["plan"]
+    assert drawn > 1
+    sample, most = plan["reads"]["samples"], traffic.in_place_of(N, DIM, k=K)
+    assert plan["recall_bytes"] == (-(-N // recall.SAMPLES) - 1) * sample
+    assert sample < drawn * (sample - most) <= counts["samples"] <= drawn * sample <= sample + plan["recall_bytes"]
+
+
+def test_a_poor_recall_of_seeds_reads_more_than_is_usual(tmp_path, as_many_samples_as_it_takes):
+    folder, seeds = tmp_path / "store", 3500
+    import_roles(folder, mixture(m=seeds))
+    reduce(folder, dim=DIM)
+    find_neighbors(folder, k=K, index="list-major", probes=2, settings=Settings(threads=1))
+    as_many_samples_as_it_takes.clear()
+    record = graph(folder, target_recall=0.3, settings=Settings(threads=1))
+    drawn = [-(-found["samples"] // recall.SAMPLES) for found in record["recall_of_seeds"].values()]
+    assert max(drawn) > 1
+    found, plan = as_many_samples_as_it_takes["samples"], record["plan"]
+    assert 1.5 * plan["reads"]["samples"] < found <= plan["reads"]["samples"] + plan["recall_bytes"]
+    assert plan["recall_bytes"] <= 3 * plan["reads"]["samples"]
+
+
+def of_identical(folder, seeds=40, same=3000):
+    """A store in which so many images of the background are those of half of the seeds."""
+    sample = mixture()
+    sample.seeds, sample.seeds_truth = sample.seeds[:seeds], sample.seeds_truth[:seeds]
+    sample.background[:same] = sample.seeds[: seeds // 2] = sample.background[0]
+    import_roles(folder, sample)
+    reduce(folder, dim=DIM)
+    find_neighbors(folder, k=K, index="list-major", probes=9, settings=Settings(threads=1))
+
+
+def test_identical_images_write_and_read_more_than_is_usual(tmp_path, as_many_samples_as_it_takes, monkeypatch):
+    folder, seeds = tmp_path / "store", 40
+    of_identical(folder, seeds)
+    written = pairs_written(monkeypatch)
+    as_many_samples_as_it_takes.clear()
+    record = graph(folder, settings=Settings(threads=1))
+    store, plan = Store(folder), record["plan"]
+    # all that are as near as the last neighbor, k at most
+    similarities = np.asarray(store.array("background/vectors")) @ np.asarray(store.array("seeds/vectors")).T
+    near = similarities >= np.asarray(store.array("background/similarities"))[:, K - 1 : K] - 1e-6
+    naive = 8 * np.minimum(near.sum(axis=1), K).sum()
+    assert sum(written) == pytest.approx(naive, rel=0.01)
+    usual = traffic.pairs(N, seeds, k=K)
+    assert 10 * usual < sum(written) <= usual + plan["identical_bytes"] == 8 * N * K
+    assert plan["write_bytes"] < record["written_bytes"] <= plan["write_bytes"] + plan["identical_bytes"]
+    assert record["written_bytes"] - sum(written) <= plan["write_bytes"] - usual
+    assert as_many_samples_as_it_takes["samples"] <= plan["reads"]["samples"] + plan["recall_bytes"]
+
+
 def test_graph_without_seeds(reduced, tmp_path, counting):
     sample = mixture()
     sample.seeds = sample.seeds_truth = None
@@ -325,6 +467,35 @@ def test_plans_and_records_say_it(folder, capsys):
     done = run("neighbors", "--store", folder, "--k", K)
     assert done.code == 0
     assert re.search(r"read from disk \(planned at most \S+ MiB\), \S+ KiB written \(planned at most", done.out), done.out
+    assert "besides" not in shown
+
+
+def test_plans_and_records_say_what_sizes_do_not_tell(folder):
+    from tests.cli.helpers import run
+
+    def line(stage, plan):
+        recall, identical = (format_size(plan[name]) for name in ("recall_bytes", "identical_bytes"))
+        said = f"{stage} may besides read up to {recall} to measure a recall that is poor\n"
+        if plan["identical_bytes"]:
+            said += (
+                f"{stage} may besides write and read up to {identical} of scratch disk where thousands of images are identical\n"
+            )
+        return said
+
+    words = ["neighbors", "--store", folder, "--k", K, "--index", "list-major"]
+    planned = find_neighbors(folder, k=K, index="list-major", settings=Settings(dry_run=True))["background"]["plan"]
+    assert 0 < planned["recall_bytes"] == 4 * planned["reads"]["samples"]
+    assert planned["identical_bytes"] == 0
+    assert line("neighbors", planned) in run(*words, "--dry-run").out
+    done = run(*words).out
+    reads = sum(planned["reads"].values())
+    assert f"(planned {format_size(reads)}, at most {format_size(reads + planned['recall_bytes'])})" in done
+    assert f"written (planned at most {format_size(planned['write_bytes'])})" in done
+    planned = graph(folder, settings=Settings(dry_run=True))["plan"]
+    assert planned["identical_bytes"] == 8 * (N * K - 4 * M * K)
+    assert line("graph", planned) in run("graph", "--store", folder, "--dry-run").out
+    most = format_size(planned["write_bytes"] + planned["identical_bytes"])
+    assert f"written (planned {format_size(planned['write_bytes'])}, at most {most})" in run("graph", "--store", folder).out
 
 
 @pytest.mark.parametrize(("passes", "row", "source", "fewer"), [(3, 64, 64, False), (4, 64, 64, True), (3, 32, 64, True)])

@@ -255,4 +255,5 @@ def _together(kind: str, planned: Sequence[_Planned]) -> StagePlan:
         sum(one.plan.disk_bytes - one.kept for one in planned),
         max(plan.scratch_bytes for plan in plans),
         sum(plan.operations for plan in plans),
+        identical_bytes=max(plan.identical_bytes for plan in plans),
     )
