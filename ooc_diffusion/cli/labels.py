@@ -154,7 +154,8 @@ def classify_command(store: str, **options: Any) -> dict[str, Any]:
     "--draws-to",
     type=click.Path(),
     metavar="DIR",
-    help="For paper: write the labelled images of each draw to this folder, as CSV files for diffuse --labels.",
+    help="For paper: write the labelled images of each draw to this folder, as CSV files for diffuse --labels. Other files "
+    "there need --overwrite.",
 )
 @edge_options
 @eta_options

@@ -81,7 +81,8 @@ def evaluate_paper(
     prior_power : float
         Power that these frequencies are raised to. Default 1.
     draws_to : str or Path, optional
-        Folder to write the labelled images of each draw to; see `write_draws`. Default: they are not written.
+        Folder to write the labelled images of each draw to; see `write_draws`. One that holds other files needs ``overwrite``.
+        Default: they are not written.
     settings : Settings, optional
         Options of the run.
 
@@ -120,7 +121,7 @@ def evaluate_paper(
     known = _frequencies(prior, protocol, class_names(target))
     variant = Variant(over, setting == TRANSDUCTIVE, k, weights or {}, eta or {}, power, max_iter, known)
     if draws_to is not None:
-        check_draw_folder(draws_to, overwrite=settings.overwrite)
+        check_draw_folder(target, protocol, draws_to, overwrite=settings.overwrite)
     options: dict[str, Any] = {"settings": settings}
     started = time.monotonic()
     before = stage_ids(target)
