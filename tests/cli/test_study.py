@@ -10,6 +10,7 @@ from ooc_diffusion.evaluation import MEASURES
 from ooc_diffusion.stages import low_shot_logistic
 from ooc_diffusion.stages.low_shot_diffusion import low_shot
 from ooc_diffusion.stages.low_shot_variant import COEFFICIENTS, Variant
+from ooc_diffusion.stages.study.claims import RULE
 
 from ..stages.low_shot_chain import QUICK, SPLIT, import_clusters, protocol
 from .helpers import digit_images, done, files_below, run, write_images
@@ -218,6 +219,8 @@ def test_a_study_prints_its_tables_and_writes_its_page(images, tmp_path):
     assert f"report: {tmp_path / 'out' / 'study.html'}" in printed
     record = json.loads(done(*command, *options, "--json"))
     assert record["tables"][0] in printed
+    assert record["rule"] == RULE
+    assert f"\n{RULE}\n" in printed
     assert {claim["verdict"] for claim in record["claims"]} <= {"holds here", "does not hold here", "cannot be tested here"}
 
 

@@ -101,9 +101,10 @@ def study(
     Returns
     -------
     dict
-        Tables as text, claims with their verdicts, and the page, ``study.html``; written are, too, for each name ``NAME.json``,
-        ``NAME.csv`` and an SVG for each plot. The page has all chapters whose JSON lies in the folder and says that it was made
-        with the same parameters from the same images, and judged by the same rules, those of earlier calls too.
+        Tables as text, claims with their verdicts, the ``rule`` that these follow, and the page, ``study.html``; written are,
+        too, for each name ``NAME.json``, ``NAME.csv`` and an SVG for each plot. The page has all chapters whose JSON lies in
+        the folder and says that it was made with the same parameters from the same images, and judged by the same rules,
+        those of earlier calls too.
     """
     settings = settings or Settings()
     chosen = list(CHAPTERS) if ALL in names else list(dict.fromkeys(names))
@@ -143,6 +144,7 @@ def study(
         "stage": "study",
         "tables": [chapter_text(chapter) for chapter in chapters],
         "claims": [asdict(claim) for chapter in chapters for claim in chapter.claims],
+        "rule": RULE,
         "measure": runs.measure,
         "neighbors": runs.neighbors(),
         "seconds": time.monotonic() - started,
