@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..errors import BadOption
-from .options import STORE, Command, Number, common_options, refuse_unread, typed
+from .options import STORE, Command, Number, common_options, numbers, refuse_unread, typed
 from .variants import (
     EDGE_NAMES,
     ETA_NAMES,
@@ -149,12 +149,17 @@ def classify_command(store: str, **options: Any) -> dict[str, Any]:
     type=click.IntRange(min=1),
     help="For paper: images of that store, the first ones.  [default: all, with the neighbors that they have]",
 )
-@click.option("--k", type=click.IntRange(min=1), help="For paper: neighbors per image.  [default: 30]")
+@click.option(
+    "--k",
+    type=click.IntRange(min=1),
+    help="For paper: neighbors per image, fewer than the smallest graph has images.  [default: 30]",
+)
 @click.option(
     "--draws-to",
     type=click.Path(),
     metavar="DIR",
-    help="For paper: write the labelled images of each draw to this folder, as CSV files for diffuse --labels.",
+    help="For paper: write the labelled images of each draw to this folder, as CSV files for diffuse --labels. Other files "
+    "there need --overwrite.",
 )
 @edge_options
 @eta_options
@@ -172,10 +177,7 @@ def evaluate_command(store: str, n_per_class: str, protocol: str, **options: Any
       ooc-diffusion evaluate --store s --protocol paper --split split.json --setting out-of-domain --background others
       ooc-diffusion evaluate --store s --protocol paper --split split.json --weighting gaussian --sigma 0.4
     """
-    try:
-        sizes = [int(n) for n in n_per_class.split(",")]
-    except ValueError:
-        raise BadOption(f"--n-per-class {n_per_class!r} is no list of numbers such as 1,2,5") from None
+    sizes = numbers(n_per_class, "--n-per-class")
     if protocol == "paper":
         return _evaluate_paper(store, n_per_class=sizes, **options)
     from ..stages.evaluate import evaluate

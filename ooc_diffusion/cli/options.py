@@ -142,6 +142,17 @@ def read_budget(size: str) -> MemoryBudget:
         raise BadOption(f"--memory-budget: {error}") from None
 
 
+def numbers(text: str, option: str) -> list[int]:
+    """Read an option that is a list of numbers of 1 or more, such as ``1,2,5``."""
+    try:
+        found = [int(n) for n in text.split(",")]
+    except ValueError:
+        raise BadOption(f"{option} {text!r} is no list of numbers such as 1,2,5") from None
+    if min(found) < 1:
+        raise BadOption(f"{option} {text!r} has {min(found)} in it; give numbers of 1 or more")
+    return found
+
+
 def typed(name: str) -> bool:
     """Return whether the user gave an option, be it with the value that it has by default."""
     return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE

@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from ..errors import BadOption
-from .options import command_line, common_options
+from .options import command_line, common_options, numbers
 
 
 @click.command("study")
@@ -27,11 +26,29 @@ from .options import command_line, common_options
 )
 @click.option("--split", type=click.Path(), help="JSON file with base and novel classes.  [default: at random, by the seed]")
 @click.option("--root", metavar="DIR", help="For data sets: where their files are or are downloaded to.")
-@click.option("--n-per-class", default="1,2,5,10,20", show_default=True, metavar="N,N,...", help="Labels per novel class.")
+@click.option(
+    "--n-per-class",
+    default="1,2,5,10,20",
+    show_default=True,
+    metavar="N,N,...",
+    help="Labels per novel class; numbers above the images of a class are left out.",
+)
 @click.option("--draws", type=click.IntRange(min=1), default=5, show_default=True, help="Draws of the labelled images.")
-@click.option("--k", type=click.IntRange(min=1), default=30, show_default=True, help="Neighbors per image.")
+@click.option(
+    "--k",
+    type=click.IntRange(min=1),
+    default=30,
+    show_default=True,
+    help="Neighbors per image, fewer than the smallest graph has images.",
+)
 @click.option("--max-iter", type=click.IntRange(min=1), default=15, show_default=True, help="Largest number of iterations.")
-@click.option("--dim", type=click.IntRange(min=0), default=64, show_default=True, help="Dimensions after PCA; 0: no PCA.")
+@click.option(
+    "--dim",
+    type=click.IntRange(min=0),
+    default=64,
+    show_default=True,
+    help="Dimensions after PCA; 0: no PCA. A store with tests keeps its vectors.",
+)
 @common_options
 def study_command(names: tuple[str, ...], n_per_class: str, size: str | None, **options: Any) -> dict[str, Any]:
     """Repeat tables and figures of the paper on images with classes.
@@ -57,12 +74,5 @@ def study_command(names: tuple[str, ...], n_per_class: str, size: str | None, **
     """
     from ..stages.study import study
 
-    images = None if size is None else _numbers(size, "--size")
-    return study(names, n_per_class=_numbers(n_per_class, "--n-per-class"), size=images, command=command_line(), **options)
-
-
-def _numbers(text: str, option: str) -> list[int]:
-    try:
-        return [int(n) for n in text.split(",")]
-    except ValueError:
-        raise BadOption(f"{option} {text!r} is no list of numbers such as 1,2,5") from None
+    images = None if size is None else numbers(size, "--size")
+    return study(names, n_per_class=numbers(n_per_class, "--n-per-class"), size=images, command=command_line(), **options)

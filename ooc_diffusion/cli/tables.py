@@ -261,6 +261,8 @@ def _show_study(record: dict[str, Any]) -> None:
         click.echo(table + "\n")
     verdicts = [claim["verdict"] for claim in record["claims"]]
     counts = ", ".join(f"{verdict}: {verdicts.count(verdict)}" for verdict in dict.fromkeys(verdicts))
+    if verdicts:
+        click.echo(f"{record['rule']}\n")
     click.echo(f"claims {counts or 'none'}; {record['seconds']:.1f} s\nreport: {record['report']}")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ooc_diffusion.errors import BadInput
+from ooc_diffusion.evaluation.splits import shown_class
 
 __all__ = ["draw_novel", "draw_seeds", "seed_of_draw"]
 
@@ -19,7 +20,9 @@ def seed_of_draw(seed: int, draw: int) -> list[int]:
     return [draw, seed]
 
 
-def draw_seeds(truth: np.ndarray, *, n_per_class: int, seed: int | Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def draw_seeds(
+    truth: np.ndarray, *, n_per_class: int, seed: int | Sequence[int], class_names: Sequence[str] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw the same number of labelled images of each class.
 
     Parameters
@@ -30,6 +33,8 @@ def draw_seeds(truth: np.ndarray, *, n_per_class: int, seed: int | Sequence[int]
         Images per class.
     seed : int or sequence of int
         Seed of the draw; of one of several see `seed_of_draw`.
+    class_names : sequence of str, optional
+        Names of the classes, for messages.
 
     Returns
     -------
@@ -58,7 +63,10 @@ def draw_seeds(truth: np.ndarray, *, n_per_class: int, seed: int | Sequence[int]
     for c in range(n_classes):
         members = rng.permutation(order[first[c] : first[c + 1]])
         if len(members) < n_per_class:
-            raise BadInput(f"class {c} has {len(members)} images, {n_per_class} are to be drawn: lower the number per class")
+            raise BadInput(
+                f"class {shown_class(c, class_names)} has {len(members)} images, {n_per_class} are to be drawn: lower the number "
+                "per class"
+            )
         drawn.append(members[:n_per_class])
     if not drawn:
         raise BadInput("no image has a known class: nothing can be drawn")

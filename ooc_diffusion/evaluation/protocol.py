@@ -6,12 +6,12 @@ import numpy as np
 
 from ooc_diffusion.evaluation.metrics import ranks
 
-__all__ = ["MEASURES", "choose_place", "choosing_measure", "count_hits", "shares"]
+__all__ = ["FEWEST_FOR_TOP5", "MEASURES", "choose_place", "choosing_measure", "count_hits", "shares"]
 
 # Over the tests of all classes of the group, and over those of novel classes alone; predictions compete among all classes.
 MEASURES = ("top1", "top5", "novel top1", "novel top5")
 # With fewer classes the five best hold the true one too often to tell anything apart.
-_FEWEST_FOR_TOP5 = 20
+FEWEST_FOR_TOP5 = 20
 
 
 def count_hits(scores: np.ndarray, columns: np.ndarray, n_base: int, *, logarithms: bool = False) -> np.ndarray:
@@ -45,7 +45,7 @@ def shares(counts: np.ndarray, columns: np.ndarray, n_base: int) -> np.ndarray:
 
 def choosing_measure(n_classes: int) -> str:
     """Return the measure by which hyper-parameters are chosen: top-5 as in the paper, top-1 where there are few classes."""
-    return "top5" if n_classes >= _FEWEST_FOR_TOP5 else "top1"
+    return "top5" if n_classes >= FEWEST_FOR_TOP5 else "top1"
 
 
 def choose_place(accuracies: np.ndarray, by: str) -> int:

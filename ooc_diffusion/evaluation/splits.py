@@ -12,7 +12,7 @@ import numpy as np
 
 from ooc_diffusion.errors import BadInput
 
-__all__ = ["Group", "Split", "as_classes", "random_split", "read_split", "write_split"]
+__all__ = ["Group", "Split", "as_classes", "random_split", "read_split", "shown_class", "write_split"]
 
 _KEYS = ("base_classes_1", "novel_classes_1", "base_classes_2", "novel_classes_2")
 # Unions over the groups, which the public file has as well.
@@ -100,7 +100,7 @@ def read_split(file: str | Path, *, n_classes: int, class_names: Sequence[str] |
     for key in _KEYS:
         for c in parts[key].tolist():
             if c in owner:
-                raise BadInput(f"{file}: class {_shown(c, class_names)} is in {owner[c]} and in {key}; give each class once")
+                raise BadInput(f"{file}: class {shown_class(c, class_names)} is in {owner[c]} and in {key}; give each class once")
             owner[c] = key
     for union in _UNIONS:
         both = np.concatenate([parts[f"{union}_{number}"] for number in (1, 2)])
@@ -155,7 +155,8 @@ def as_classes(file: str | Path, found: dict[str, Any], class_names: Sequence[st
     return {key: [meant(c) for c in part] if key in lists else part for key, part in found.items()}
 
 
-def _shown(c: int, class_names: Sequence[str] | None) -> str:
+def shown_class(c: int, class_names: Sequence[str] | None) -> str:
+    """Return a class as messages say it: its name in quotes, its number where classes have no names."""
     return repr(class_names[c]) if class_names else str(c)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput
-from ..evaluation import as_classes
+from ..evaluation import as_classes, shown_class
 from ..images import printable
 from .plans import BLOCK_ROWS
 
@@ -90,7 +90,8 @@ def _from_split(file: str | Path, text: str, n_classes: int, class_names: list[s
         if key.startswith("novel_classes"):
             both = base & set(_listed(file, split, key, n_classes, number))
             if both:
-                raise BadInput(f"{file}: class {min(both)} is a base class and in {key}; give each class once")
+                shown = shown_class(min(both), class_names)
+                raise BadInput(f"{file}: class {shown} is a base class and in {key}; give each class once")
     return _enough(file, sorted(base))
 
 
@@ -164,7 +165,7 @@ def held_out_counts(counts: np.ndarray, share: float, file: str, base: np.ndarra
     few = np.flatnonzero(counts < least)
     if len(few):
         c = base[few[0]]
-        name, images = repr(names[c]) if names else str(c), "1 image" if counts[few[0]] == 1 else f"{counts[few[0]]} images"
+        name, images = shown_class(c, names), "1 image" if counts[few[0]] == 1 else f"{counts[few[0]]} images"
         held = " and one to hold out (or give --held-out 0)" if share else ""
         raise BadInput(f"{file}: class {name} has {images}; a base class needs one to train on{held}")
     return np.minimum(np.maximum(np.rint(share * counts), 1 if share else 0), counts - 1).astype(np.int64)

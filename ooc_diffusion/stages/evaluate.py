@@ -16,10 +16,11 @@ from ..evaluation import Accuracy, choose_iterations, draw_seeds, fallback_itera
 from ..graph import Graph
 from ..memory import StagePlan
 from ..store import Store
-from .class_names import refuse_other_classes
+from .class_names import class_names, refuse_other_classes
 from .classify import torch_device
 from .collection import Collection
 from .graph import open_graph, query_table
+from .low_shot import check_counts
 from .plans import BLOCK_ROWS, plan_diffuse
 from .selection import MAX_ITER, Seeds, held_out_bytes, held_out_folds, held_out_scores, select_coefficient
 from .settings import Record, Settings, Worker, run_stage
@@ -93,15 +94,17 @@ def evaluate(
             )
     refuse_other_classes(target)
     background, tests = Collection(target, "nodes"), Collection(target, "tests")
-    if not n_per_class or min(n_per_class) < 1 or draws < 1 or max_iter < 1:
-        raise BadInput("`n_per_class`, `draws` and `max_iter` must be at least 1")
+    check_counts(n_per_class, draws)
+    if max_iter < 1:
+        raise BadInput(f"`max_iter` is {max_iter}; it must be at least 1")
     check_precision(precision, unskipped=False)
     known_truth, truth = background.truth, tests.truth
     assert known_truth is not None
     assert truth is not None
     known = int(max(known_truth.max(), truth.max())) + 1
     sizes = sorted(set(n_per_class))
-    _draw(known_truth, sizes, settings.seed, 0)  # refuses a class that is too small, before anything is begun
+    # refuses a class that is too small, before anything is begun
+    draw_seeds(known_truth, n_per_class=sizes[-1], seed=settings.seed, class_names=class_names(target))
     parameters = {"n_per_class": sizes, "draws": draws, "max_iter": max_iter, "seed": settings.seed}
     if settings.seed:
         parameters["drawn"] = "by draw and seed"  # seed 0 draws what it has always drawn

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ def evaluate_paper(
     size : int, optional
         Take its first images only. Default: all.
     k : int
-        Neighbors per node, default 30.
+        Neighbors per node, fewer than the smallest graph has nodes: in the setting none these are the labelled images of the
+        least number per class. Default 30.
     n_per_class : sequence of int
         Labelled images per novel class, default 1, 2, 5, 10, 20.
     draws : int
@@ -81,7 +83,8 @@ def evaluate_paper(
     prior_power : float
         Power that these frequencies are raised to. Default 1.
     draws_to : str or Path, optional
-        Folder to write the labelled images of each draw to; see `write_draws`. Default: they are not written.
+        Folder to write the labelled images of each draw to; see `write_draws`. One that holds other files needs ``overwrite``.
+        Default: they are not written.
     settings : Settings, optional
         Options of the run.
 
@@ -120,17 +123,21 @@ def evaluate_paper(
     known = _frequencies(prior, protocol, class_names(target))
     variant = Variant(over, setting == TRANSDUCTIVE, k, weights or {}, eta or {}, power, max_iter, known)
     if draws_to is not None:
-        check_draw_folder(draws_to, overwrite=settings.overwrite)
-    options: dict[str, Any] = {"settings": settings}
+        check_draw_folder(target, protocol, draws_to, overwrite=settings.overwrite)
+
+    def run(how: Settings) -> dict[str, tuple[str, Record]]:
+        return {
+            "diffusion": low_shot(target, protocol, variant, background=other, settings=how),
+            "logistic": low_shot_logistic(target, protocol, settings=how),
+            "knn": low_shot_knn(target, protocol, settings=how),
+        }
+
+    planned = run(replace(settings, dry_run=True))  # what is refused, or does not fit, is so before any of it is run
+    if settings.dry_run:
+        return {"stage": "evaluate", "plans": [record["plan"] for _, record in planned.values()]}
     started = time.monotonic()
     before = stage_ids(target)
-    records = {
-        "diffusion": low_shot(target, protocol, variant, background=other, **options),
-        "logistic": low_shot_logistic(target, protocol, **options),
-        "knn": low_shot_knn(target, protocol, **options),
-    }
-    if settings.dry_run:
-        return {"stage": "evaluate", "plans": [record["plan"] for _, record in records.values()]}
+    records = run(settings)
     chosen = {
         str(n): {
             **records["diffusion"][1]["chosen"][str(n)],

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput
-from ..evaluation import Group, Split, choosing_measure, draw_novel, read_split, seed_of_draw
+from ..evaluation import Group, Split, choosing_measure, draw_novel, read_split, seed_of_draw, shown_class
 from ..store import Store
 from .class_names import class_names, refuse_other_classes
 from .stage_names import digest
@@ -18,6 +18,9 @@ from .stage_names import digest
 N_PER_CLASS = (1, 2, 5, 10, 20)
 # Arrays of the store that each run reads.
 INPUTS = [f"{role}/{name}" for role in ("background", "tests") for name in ("vectors", "descriptors", "truth")]
+
+# Classes that a message names.
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -49,37 +52,56 @@ class LowShot:
         Labelled images per novel class.
     seed : int
         Seed of all draws.
+    names : sequence of str, optional
+        Names of all classes, for messages.
     """
 
-    def __init__(self, group: Group, truth: np.ndarray, test_truth: np.ndarray, sizes: Sequence[int], seed: int) -> None:
+    def __init__(
+        self,
+        group: Group,
+        truth: np.ndarray,
+        test_truth: np.ndarray,
+        sizes: Sequence[int],
+        seed: int,
+        names: Sequence[str] | None = None,
+    ) -> None:
         self.n_base, self.n_classes = len(group.base), len(group.classes)
         self.by = choosing_measure(self.n_classes)
         self.sizes, self._seed = sizes, seed
-        self._columns = group.columns(truth)
+        self._columns, self._shown = group.columns(truth), [shown_class(c, names) for c in group.classes]
         test_columns = group.columns(test_truth)
-        self._check(group, sizes)
+        self._check(sizes)
         self.train_rows = np.flatnonzero(self._columns >= 0)
         self.test_rows = np.flatnonzero(test_columns >= 0)
         self.test_columns = test_columns[self.test_rows]
         if len(self.test_rows) == 0:
-            raise BadInput("no test is of a class of the split; give tests of these classes")
+            few = ", ".join([*self._shown[:_SHOWN], *["..."] * (self.n_classes > _SHOWN)])
+            raise BadInput(f"no test is of a class of the split ({few}); give tests of these classes, or split others")
 
-    def _check(self, group: Group, sizes: Sequence[int]) -> None:
+    def _check(self, sizes: Sequence[int]) -> None:
         counts = np.bincount(self._columns[self._columns >= 0], minlength=self.n_classes)
         least = np.where(np.arange(self.n_classes) < self.n_base, 1, max(sizes))
         short = np.flatnonzero(counts < least)
         if len(short):
             c = short[0]
+            if counts[c] == 0:
+                raise BadInput(f"class {self._shown[c]} has no training images; leave it out of the split")
             raise BadInput(
-                f"class {group.classes[c]} has {counts[c]} training images, {least[c]} are to be labelled; lower the largest "
-                "number per class, or leave the class out of the split"
+                f"class {self._shown[c]} has {counts[c]} training images, {least[c]} are to be labelled; lower `n_per_class`, "
+                "or leave the class out of the split"
             )
 
     @property
-    def most_per_class(self) -> int:
-        """Training images of the novel class that has fewest."""
-        novel = self._columns[self._columns >= self.n_base] - self.n_base
-        return int(np.bincount(novel, minlength=self.n_classes - self.n_base).min())
+    def fewest_labelled(self) -> int:
+        """Images that are labelled where these are fewest: the same number in each draw."""
+        of_base = np.count_nonzero((self._columns >= 0) & (self._columns < self.n_base))
+        return int(of_base) + min(self.sizes) * (self.n_classes - self.n_base)
+
+    @property
+    def scarcest(self) -> tuple[int, str]:
+        """Training images of the novel class that has fewest, and which it is, in words."""
+        counts = np.bincount(self._columns[self._columns >= self.n_base], minlength=self.n_classes)[self.n_base :]
+        return int(counts.min()), self._shown[self.n_base + int(counts.argmin())]
 
     def labelled(self, draw: int) -> list[Labelled]:
         """Return what is labelled in a draw, for each number of images per novel class; nested, the same for all methods."""
@@ -118,8 +140,7 @@ class Protocol:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.n_per_class or min(self.n_per_class) < 1 or self.draws < 1:
-            raise BadInput("`n_per_class` and `draws` must be at least 1")
+        check_counts(self.n_per_class, self.draws)
         if self.groups not in ((1,), (1, 2)):
             raise BadInput(f"groups are {self.groups}; give 1, or 1 and 2: hyper-parameters are chosen on group 1")
 
@@ -134,8 +155,16 @@ class Protocol:
     def problems(self, store: Store) -> list[LowShot]:
         """Return the problem of each group, after what the store holds was checked."""
         truth, test_truth = store.arrays("background/truth", "tests/truth")
-        groups = [self.split.groups[number - 1] for number in self.groups]
-        return [LowShot(group, truth, test_truth, self.n_per_class, self.seed) for group in groups]
+        groups, names = [self.split.groups[number - 1] for number in self.groups], class_names(store)
+        return [LowShot(group, truth, test_truth, self.n_per_class, self.seed, names) for group in groups]
+
+
+def check_counts(n_per_class: Sequence[int], draws: int) -> None:
+    """Raise `BadInput` unless there are numbers of labelled images, and these and the number of draws are at least 1."""
+    if not n_per_class or min(n_per_class) < 1:
+        raise BadInput(f"`n_per_class` is {list(n_per_class)}; give numbers of at least 1")
+    if draws < 1:
+        raise BadInput(f"`draws` is {draws}; it must be at least 1")
 
 
 def make_protocol(store: Store, split: str | Path | Split, *, seed: int, **options: Any) -> Protocol:

@@ -12,7 +12,6 @@ import numpy as np
 
 from ..classify import LogisticModel, fuse, log_scores, softmax
 from ..diffusion import Diffusion, diffuse_once
-from ..errors import BadInput
 from ..evaluation import MEASURES, choose_place, count_hits, shares
 from ..graph import Graph
 from ..store import Store
@@ -73,7 +72,8 @@ def low_shot(
         of the blocks of the graphs, see `TemporaryGraphs`. ``diffusion_seconds``: for each number of labelled images the median
         seconds of a diffusion with the chosen number of iterations, on group 2.
     """
-    variant.check(background)
+    problems = protocol.problems(store)
+    variant.check(problems, background)
     if variant.estimated and background is not None:
         background.require_descriptors(store)  # before any work
     over = background.parameters(variant.k) if background else None
@@ -82,7 +82,6 @@ def low_shot(
     logistic = low_shot_logistic(store, protocol, settings=settings)[0] if needed else None
     parameters |= {"logistic": logistic, "fusion": fusion}
     name = stage_name(f"low-shot-{variant.setting}", parameters)
-    problems = protocol.problems(store)
     inputs = [*INPUTS]
     if logistic is not None and not settings.dry_run:
         inputs += [f"{logistic}/models_{number}" for number in protocol.groups]
@@ -204,10 +203,6 @@ class _Runs:
         parts = [(self.store.array("background/vectors"), rows)]
         if self.variant.transductive:
             parts.append((self.store.array("tests/vectors"), problem.test_rows))
-        if len(rows) + len(problem.test_rows) * self.variant.transductive <= self.variant.k and not graphs.fixed:
-            raise BadInput(
-                f"`k` is {self.variant.k}, but with few labels there are {len(rows)} images in the graph; give a smaller `k`"
-            )
         before = graphs.built
         graph, queries = graphs.build(parts, self.variant.weights, k=self.variant.k)
         self.graphs += graphs.built - before

@@ -48,11 +48,12 @@ def low_shot_smooth(
     record : dict
         ``mus``: the weights; the first is 0, logistic regression as it is.
     """
+    problem, variant = protocol.problems(store)[0], Variant("in-domain", k=k, max_iter=0)
+    variant.check([problem], None)
     logistic = low_shot_logistic(store, protocol, settings=settings)[1]
     chosen = logistic.get("chosen", {})
     parameters = {**protocol.parameters, "k": k, "mus": list(MUS), "chosen": chosen}
     name = stage_name("low-shot-smooth", parameters)
-    problem = protocol.problems(store)[0]
 
     def work(worker: Worker) -> dict[str, Any]:
         sizes = protocol.n_per_class
@@ -78,7 +79,6 @@ def low_shot_smooth(
         return {"sizes": list(sizes), "mus": list(MUS), "by": problem.by}
 
     widest = keeper.widest if keeper else 0
-    variant = Variant("in-domain", k=k, max_iter=0)
     options: dict[str, Any] = {"draws": protocol.draws, "widest": widest, "settings": settings}
     graph_plan = plan_low_shot(store, variant, [problem], 0, fusion=True, **options)  # it is trained beside the graph
     training = plan_logistic(store, protocol, [problem], settings)

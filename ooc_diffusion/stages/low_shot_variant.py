@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from ..diffusion import Diffusion, check_alpha, check_normalization
 from ..errors import BadInput
 from ..evaluation import MEASURES
 from .graph import check_weights
+from .low_shot import LowShot
 from .low_shot_background import Background
 from .prior import check_power
 
@@ -87,8 +88,16 @@ class Variant:
         """Return how many numbers are published of a diffusion: accuracies and shares, and accuracies of fusions."""
         return self.kept * (len(MEASURES) + 1) + fusion * len(COEFFICIENTS) * len(MEASURES)
 
-    def check(self, background: Background | None) -> None:
-        """Raise `BadInput` where an option is none of those allowed."""
+    def check(self, problems: Sequence[LowShot], background: Background | None) -> None:
+        """Raise `BadInput` where an option is none of those allowed, or asks for more neighbors than there are images.
+
+        Parameters
+        ----------
+        problems : sequence of LowShot
+            Those of the groups, from group 1 on.
+        background : Background, optional
+            Images of another collection.
+        """
         if self.setting not in SETTINGS:
             raise BadInput(f"setting {self.setting!r} is not one of {', '.join(SETTINGS)}")
         if (self.setting == "out-of-domain") != (background is not None):
@@ -102,3 +111,26 @@ class Variant:
         check_alpha(what)
         if self.prior_power is not None:
             check_power(self.prior_power, what.normalization)
+        if background is None:
+            self._refuse_small_graphs(problems)
+        elif self.k > background.n:  # they are searched among themselves
+            raise BadInput(
+                f"`k` is {self.k}, but there are only {background.n} images of {background.other.path}; give a `k` of at most "
+                f"{background.n}"
+            )
+
+    def _refuse_small_graphs(self, problems: Sequence[LowShot]) -> None:
+        """Refuse graphs in which each image would have all images as neighbors: then all classes reach it alike."""
+        n, group = min((self._nodes(problem), group) for group, problem in enumerate(problems, start=1))
+        if self.k < n:
+            return
+        if self.setting == "in-domain":
+            there, where = "there", f"group {group}"
+        else:
+            there, where = "with few labels there", f"n = {min(problems[0].sizes)}, group {group}"
+        raise BadInput(f"`k` is {self.k}, but {there} are {n} images in the graph ({where}); give a `k` of at most {n - 1}")
+
+    def _nodes(self, problem: LowShot) -> int:
+        """Return the nodes of the smallest graph of a group, without another collection."""
+        labelled = len(problem.train_rows) if self.setting == "in-domain" else problem.fewest_labelled
+        return labelled + len(problem.test_rows) * self.transductive

@@ -6,25 +6,45 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import xxhash
 
 from ..errors import BadInput
+from ..images import printable
 from ..store import Store
 from ..store.files import os_errors, sync_folder
 
 
-def check_output_folder(output: str | Path, *, overwrite: bool, option: str, what: str) -> None:
-    """Refuse, before any work, a folder that cannot be made or that holds something, unless ``what`` may be replaced in it."""
+def check_output_folder(
+    output: str | Path, *, overwrite: bool, option: str, what: str, other: Callable[[Path], str] | None = None
+) -> None:
+    """Refuse, before any work, a folder that cannot be made or that holds something, unless ``what`` may be replaced in it.
+
+    Parameters
+    ----------
+    output : str or Path
+        The folder.
+    overwrite : bool
+        Whether it may be replaced.
+    option, what : str
+        The option that names the folder, and what is written to it, for messages.
+    other : callable, optional
+        Given the folder, returns the name of something in it that is not as it will be written; empty where all is, and
+        the folder passes. Default: anything counts as other.
+    """
     folder = Path(output).absolute()
     if not folder.parent.is_dir():
         raise BadInput(f"{folder.parent} is no folder; make it, or give another --{option}")
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{output} is a file; give a folder as --{option}")
-    if folder.exists() and any(folder.iterdir()) and not overwrite:
-        raise BadInput(f"{output} is not empty; give another --{option}, or --overwrite to replace the {what} in it")
+    if overwrite or not folder.exists() or not any(folder.iterdir()):
+        return
+    name = other(folder) if other else None
+    if name != "":
+        told = f" ({printable(name)} is not of this run)" if name else ""
+        raise BadInput(f"{output} is not empty; give another --{option}, or --overwrite to replace the {what} in it{told}")
 
 
 @contextlib.contextmanager

@@ -10,9 +10,10 @@ from ooc_diffusion.evaluation import MEASURES
 from ooc_diffusion.stages import low_shot_logistic
 from ooc_diffusion.stages.low_shot_diffusion import low_shot
 from ooc_diffusion.stages.low_shot_variant import COEFFICIENTS, Variant
+from ooc_diffusion.stages.study.claims import RULE
 
 from ..stages.low_shot_chain import QUICK, SPLIT, import_clusters, protocol
-from .helpers import digit_images, done, run, write_images
+from .helpers import digit_images, done, files_below, run, write_images
 
 BUDGET = ("--memory-budget", "2GiB", "--device", "cpu")
 
@@ -142,10 +143,18 @@ def test_draws_are_written_for_diffuse(images, tmp_path):
     printed = evaluate(images, "--draws-to", tmp_path / "draws").out
     assert f"labelled images: {tmp_path / 'draws'}\n" in printed
     assert len(list((tmp_path / "draws").iterdir())) == 8
-    ran = evaluate(images, "--draws-to", tmp_path / "draws")
-    told = f"error: {tmp_path}/draws is not empty; give another --draws-to, or --overwrite to replace the draws in it"
-    assert (ran.code, ran.error) == (3, told)
-    assert evaluate(images, "--draws-to", tmp_path / "draws", "--overwrite").code == 0
+    again = evaluate(images, "--draws-to", tmp_path / "draws")
+    assert (again.code, again.err) == (0, "")
+    assert f"labelled images: {tmp_path / 'draws'}\n" in again.out
+    others = ("--draws-to", tmp_path / "draws", "--seed", "1")
+    before = files_below(tmp_path / "draws")
+    for dry in ((), ("--dry-run",)):
+        ran = evaluate(images, *others, *dry)
+        told = f"error: {tmp_path}/draws is not empty; give another --draws-to, or --overwrite to replace the draws in it"
+        assert (ran.code, ran.error) == (3, f"{told} (group-1-draw-1-n-1.csv is not of this run)")
+    assert files_below(tmp_path / "draws") == before
+    assert evaluate(images, *others, "--overwrite").code == 0
+    assert files_below(tmp_path / "draws") != before
 
 
 def test_a_dry_run_plans_and_writes_nothing(images):
@@ -210,6 +219,8 @@ def test_a_study_prints_its_tables_and_writes_its_page(images, tmp_path):
     assert f"report: {tmp_path / 'out' / 'study.html'}" in printed
     record = json.loads(done(*command, *options, "--json"))
     assert record["tables"][0] in printed
+    assert record["rule"] == RULE
+    assert f"\n{RULE}\n" in printed
     assert {claim["verdict"] for claim in record["claims"]} <= {"holds here", "does not hold here", "cannot be tested here"}
 
 

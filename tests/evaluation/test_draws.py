@@ -51,6 +51,8 @@ def test_every_image_can_be_drawn():
 def test_a_class_with_too_few_images_is_named():
     with pytest.raises(BadInput, match="class 1 has 2 images, 3"):
         draw_seeds(np.array([0, 0, 0, 1, 1, -1]), n_per_class=3, seed=0)
+    with pytest.raises(BadInput, match="class 'fig' has 2 images, 3"):
+        draw_seeds(np.array([0, 0, 0, 1, 1, -1]), n_per_class=3, seed=0, class_names=["pear", "fig"])
     with pytest.raises(BadInput, match="class 1 has 0 images"):
         draw_seeds(np.array([0, 2]), n_per_class=1, seed=0)
     with pytest.raises(BadInput, match="known class"):

@@ -1,12 +1,14 @@
 """The labelled images of the draws as files, and what becomes of them in the other stages."""
 
+import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ooc_diffusion.errors import BadInput
-from ooc_diffusion.stages import low_shot_diffusion, low_shot_logistic
+from ooc_diffusion.stages import draw_files, low_shot_diffusion, low_shot_logistic
 from ooc_diffusion.stages.classify import classify
 from ooc_diffusion.stages.diffuse import diffuse
 from ooc_diffusion.stages.draw_files import check_draw_folder, write_draws
@@ -83,12 +85,51 @@ def test_earlier_draws_are_replaced_and_all_else_is_left(tmp_path):
     before = (folder / "group-1-draw-1-n-1.csv").read_bytes()
     (folder / "mine.csv").write_text("mine")
     with pytest.raises(BadInput, match="is not empty; give another --draws-to"):
-        check_draw_folder(folder, overwrite=False)
-    check_draw_folder(folder, overwrite=True)
+        check_draw_folder(store, protocol(), folder, overwrite=False)
+    check_draw_folder(store, protocol(), folder, overwrite=True)
     write_draws(store, protocol(draws=1, n_per_class=(1,), groups=(1,)), folder)
     assert {file.name for file in folder.iterdir()} == {"mine.csv", "group-1-draw-1-n-1.csv"}
     assert (folder / "group-1-draw-1-n-1.csv").read_bytes() == before
     assert {file.name for file in tmp_path.iterdir()} == {"images", "draws"}
+
+
+def bytes_of(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_the_same_draws_pass_and_any_other_file_is_refused_by_name(tmp_path, monkeypatch, named):
+    monkeypatch.setattr(draw_files, "BLOCK_ROWS", 5)  # files of several blocks
+    X, _, T, _, _ = clusters()
+    root = tmp_path / "images"
+    store = import_named(root, np.arange(len(X)), np.arange(len(T))) if named else import_clusters(root)[0]
+    folder, first, last = tmp_path / "draws", "group-1-draw-1-n-1.csv", "group-2-draw-2-n-2.csv"
+    check_draw_folder(store, protocol(), folder, overwrite=False)
+    folder.mkdir()
+    check_draw_folder(store, protocol(), folder, overwrite=False)
+    write_draws(store, protocol(), folder)
+    whole = bytes_of(folder)
+    assert len(whole[first].splitlines()) == 1 + 2 * 9 + 3
+    check_draw_folder(store, protocol(), folder, overwrite=False)
+    write_draws(store, protocol(), folder)
+    assert bytes_of(folder) == whole
+    check_draw_folder(store, protocol(n_per_class=(1, 2, 3)), folder, overwrite=False)  # more of them would not touch these
+    for changed, name in (
+        (lambda: (folder / "mine.csv").write_text("mine"), "mine.csv"),
+        (lambda: (folder / last).write_bytes(whole[last] + b"\n"), last),
+        (lambda: (folder / first).write_bytes(whole[first][:-1]), first),
+        (lambda: (folder / first).write_bytes(whole[first][:30] + b"9" + whole[first][31:]), first),
+        (lambda: [(folder / first).unlink(), (folder / first).mkdir()], first),
+    ):
+        changed()
+        told = f"is not empty; give another --draws-to, or --overwrite to replace the draws in it ({name} is not of this run)"
+        with pytest.raises(BadInput, match=re.escape(told)):
+            check_draw_folder(store, protocol(), folder, overwrite=False)
+        shutil.rmtree(folder)
+        write_draws(store, protocol(), folder)
+    for other in (protocol(seed=1), protocol(draws=1), protocol(n_per_class=(1,))):
+        with pytest.raises(BadInput, match="is not of this run"):
+            check_draw_folder(store, other, folder, overwrite=False)
 
 
 def test_the_stages_give_the_scores_of_the_draw(tmp_path, monkeypatch):

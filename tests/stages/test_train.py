@@ -336,7 +336,7 @@ def test_base_classes_by_list_and_split(tmp_path):
         (split(novel_classes=[1]), "has no list base_classes"),
         (split(base_classes_1=[1, 2]), "has no list base_classes"),
         (split(base_classes=3), "has no list base_classes"),
-        (split(base_classes=[0, 1], novel_classes=[1]), "class 1 is a base class and in novel_classes"),
+        (split(base_classes=[0, 1], novel_classes=[1]), "class 'b' is a base class and in novel_classes"),
         (split(base_classes=[0, 10]), "'10' is none of the 5 classes"),
         (split(base_classes=[0, True]), "True in base_classes is no class"),
     ):

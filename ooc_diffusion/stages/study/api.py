@@ -88,7 +88,7 @@ def study(
     draws : int
         Draws of the labelled images, default 5.
     k : int
-        Neighbors per node, default 30.
+        Neighbors per node, fewer than the smallest graph has nodes. Default 30.
     max_iter : int
         Largest number of iterations, default 15.
     dim : int
@@ -101,9 +101,10 @@ def study(
     Returns
     -------
     dict
-        Tables as text, claims with their verdicts, and the page, ``study.html``; written are, too, for each name ``NAME.json``,
-        ``NAME.csv`` and an SVG for each plot. The page has all chapters whose JSON lies in the folder and says that it was made
-        with the same parameters from the same images, and judged by the same rules, those of earlier calls too.
+        Tables as text, claims with their verdicts, the ``rule`` that these follow, and the page, ``study.html``; written are,
+        too, for each name ``NAME.json``, ``NAME.csv`` and an SVG for each plot. The page has all chapters whose JSON lies in
+        the folder and says that it was made with the same parameters from the same images, and judged by the same rules,
+        those of earlier calls too.
     """
     settings = settings or Settings()
     chosen = list(CHAPTERS) if ALL in names else list(dict.fromkeys(names))
@@ -113,10 +114,14 @@ def study(
         raise BadInput("`size` is a number of images of a `background`; give that as well")
     folder = Path(output)
     wanted = () if size is None else (size,) if isinstance(size, int) else tuple(sorted(set(size)))
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{output} is a file; give a folder as `output`")
+    asked: dict[str, Any] = {"background": background, "wanted": wanted, "split": split, "root": root, "folder": folder}
+    asked |= {"n_per_class": n_per_class, "draws": draws, "k": k, "max_iter": max_iter, "widest": widest_table(chosen, k)}
+    # what a run would refuse is refused before anything is made
+    planned = plan_study({name: CHAPTERS[name] for name in chosen}, data, **asked, dim=dim, settings=settings)
     if settings.dry_run:
-        asked: dict[str, Any] = {"background": background, "wanted": wanted, "split": split, "root": root, "folder": folder}
-        asked |= {"n_per_class": n_per_class, "draws": draws, "k": k, "max_iter": max_iter, "widest": widest_table(chosen, k)}
-        return plan_study({name: CHAPTERS[name] for name in chosen}, data, **asked, dim=dim, settings=settings)
+        return planned
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     images = open_images(data, folder, root=root, dim=dim, settings=settings)
@@ -139,6 +144,7 @@ def study(
         "stage": "study",
         "tables": [chapter_text(chapter) for chapter in chapters],
         "claims": [asdict(claim) for chapter in chapters for claim in chapter.claims],
+        "rule": RULE,
         "measure": runs.measure,
         "neighbors": runs.neighbors(),
         "seconds": time.monotonic() - started,

@@ -27,16 +27,16 @@ _ROUNDING = 1e-12
 
 _EACH = f"{50 * ERROR:g} %"
 RULE = (
-    "The draws label the same images for all methods, so accuracies are compared draw by draw, by Student's t-test of the "
-    f"mean difference. A claim is decided at an error of {100 * ERROR:g} % in all, half of it for each answer: it holds where "
-    f"each of its comparisons is confirmed at {_EACH}, and does not hold where one of them is refuted at {_EACH} divided by "
-    "their number. That is what beyond the noise of the draws means. Accuracies are equal where they differ by at most "
-    f"{100 * MARGIN:g} point, beyond that noise. Numbers of labelled images that leave no image of the novel classes without "
-    f"label are left out: all draws are the same there. With fewer than {LEAST_DRAWS} draws, where what is said to differ is "
-    "equal in each draw, or where neither answer is beyond the noise, nothing can be told."
+    "A draw labels the same images for all methods. So two methods are compared by their difference in each draw, with "
+    f"Student's t-test of the mean. What it confirms at an error of {_EACH} is called sure: it is beyond the noise of the draws. "
+    "A claim may take several comparisons. It holds where each of them is surely so. It does not hold where one of them is "
+    f"surely not so, at an error of {_EACH} divided by their number. That is an error of {100 * ERROR:g} % in all. Accuracies "
+    f"are equal where they surely differ by at most {100 * MARGIN:g} point. An n at which all images of the novel classes are "
+    f"labelled is left out: its draws are all the same. Nothing can be told with fewer than {LEAST_DRAWS} draws, where neither "
+    "answer is sure, or where what is said to differ is equal in each draw."
 )
-SURELY = "beyond the noise of the draws"
-WITHIN = f"up to {100 * MARGIN:g} point, {SURELY}"
+# How rules say what the margin allows.
+AT_MOST = f"at most {100 * MARGIN:g} point"
 
 Values = Sequence[float]
 

@@ -14,7 +14,7 @@ from ...images import has_tests, is_folder, refuse_missing
 from ...store import Store
 from ..class_names import class_names
 from ..extract import extract
-from ..low_shot import check_store, count_classes, make_protocol
+from ..low_shot import check_counts, check_store, count_classes, make_protocol
 from ..plans import BLOCK_ROWS, plan_import
 from ..reduce import reduce
 from ..seen_classes import trained_classes
@@ -169,11 +169,15 @@ def alike(images: Store, background: str) -> dict[str, Any]:
 
 def possible_sizes(images: Store, split: Path | Split, n_per_class: Sequence[int], seed: int) -> tuple[int, ...]:
     """Return the numbers of labelled images that each novel class has."""
+    check_counts(n_per_class, draws=1)
     one = make_protocol(images, split, seed=seed, n_per_class=(1,), draws=1)
-    most = min(problem.most_per_class for problem in one.problems(images))
-    sizes = tuple(sorted({n for n in n_per_class if 1 <= n <= most}))
+    most, scarcest = min(problem.scarcest for problem in one.problems(images))
+    sizes = tuple(sorted({n for n in n_per_class if n <= most}))
     if not sizes:
-        raise BadInput(f"a novel class has {most} training images, less than each of {list(n_per_class)}; lower `n_per_class`")
+        raise BadInput(
+            f"a novel class has {most} training images, less than each of {', '.join(map(str, n_per_class))}; lower "
+            f"`n_per_class`, or leave class {scarcest} out of the split"
+        )
     return sizes
 
 

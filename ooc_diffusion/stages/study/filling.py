@@ -8,7 +8,7 @@ import numpy as np
 
 from ...report import Claim
 from .accuracies import NO_BACKGROUND
-from .claims import SURELY, Values, decide, equal, every, grows, not_worse, spread, unknown
+from .claims import Values, decide, equal, every, grows, not_worse, spread, unknown
 from .runs import Runs
 
 # L counts as full from this share of its largest fill on.
@@ -53,8 +53,8 @@ def _best_when_full(runs: Runs, best: Mapping[str, Values], filled: Mapping[str,
     return decide(
         "Figure 3, 4.6",
         "The best iteration is about the one at which L becomes full.",
-        f"in each setting the best iteration of a draw is at most one from the first with {FULL:.0%} of the entries that "
-        f"are ever above zero, {SURELY}",
+        f"in each setting the best iteration is surely at most one away from the first at which L is full. It is full with "
+        f"{FULL:.0%} of the entries that are ever above zero",
         found,
         [f"{spread(f'{name}, best after', best[name])}, {spread('full after', filled[name])}" for name in best],
         draws=runs.protocol.draws,
@@ -67,8 +67,8 @@ def _later_with_size(runs: Runs, filled: Mapping[str, Values]) -> Claim:
     return decide(
         "Figure 3, 4.6",
         "The larger the background, the later L becomes full.",
-        f"the first iteration of a draw with {FULL:.0%} of the entries that are ever above zero does not fall {SURELY} from one "
-        f"background to the next larger one, and grows {SURELY} from none to the largest",
+        "L is surely full later over the largest background than without one, and no step to the next larger background surely "
+        f"makes it earlier. It is full with {FULL:.0%} of the entries that are ever above zero",
         grows([*filled.values()]),
         [", ".join(spread(name, of) for name, of in filled.items())],
         draws=runs.protocol.draws,
@@ -112,9 +112,9 @@ def _later(runs: Runs, text: str, what: str, found: Mapping[str, Mapping[int, Va
     cut = [f"{name}, k = {k}" for name, by_k in found.items() for k in by_k if k not in known[name]]
     few = [name for name, by_k in known.items() if len(by_k) < 2]
     rule = (
-        f"at n = {runs.n_parameters} in each setting the {what} of a draw does not fall {SURELY} from one k to the next smaller "
-        f"one, and is later {SURELY} for the smallest than for the largest; k with which a draw comes to the last of "
-        f"{runs.max_iter} iterations are left out"
+        f"in each setting at n = {runs.n_parameters} the {what} is surely later for the smallest k than for the largest, and no "
+        "step to the next smaller k surely makes it earlier. Left out is a k with which a draw comes to the last of "
+        f"{runs.max_iter} iterations"
     )
     figures = [f"{name}: {', '.join(spread(f'k = {k}', of) for k, of in by_k.items())}" for name, by_k in known.items()]
     if cut:

@@ -14,7 +14,6 @@ from .accuracies import NO_BACKGROUND
 from .claims import (
     NO,
     OPEN,
-    SURELY,
     YES,
     Evidence,
     Values,
@@ -63,8 +62,8 @@ def table4(runs: Runs) -> Chapter:
         decide(
             "Table 4, 4.5",
             "The larger the background, the more iterations are best.",
-            f"at n = {n} the best number of a draw does not fall {SURELY} from one background to the next larger one, and grows "
-            f"{SURELY} from none to the largest",
+            f"at n = {n} the best number of iterations is surely larger over the largest background than without one, and no "
+            "step to the next larger background surely lowers it",
             grows([*outside.values()]),
             [", ".join(spread(name, values) for name, values in outside.items())],
             draws=runs.protocol.draws,
@@ -74,8 +73,9 @@ def table4(runs: Runs) -> Chapter:
         decide(
             "Table 4, 4.5",
             "Diffusion takes less time than completing the graph.",
-            f"the seconds of a diffusion with the best number of iterations at n = {n} are less than those of the completion by "
-            f"a factor of {_TIMES:g}, for each background; not where they are more by as much; in between nothing can be told",
+            f"for each background, completing the graph takes more than {_TIMES:g} times as long as a diffusion with the best "
+            f"number of iterations at n = {n}. It does not hold where, for one, that diffusion takes more than {_TIMES:g} times "
+            "as long as completing. In between nothing can be told",
             every(_faster(b, a) for a, b in times.values()),
             [f"{name}: {_time(b)} against {_time(a)}" for name, (a, b) in times.items()],
         ),
@@ -105,7 +105,7 @@ def _few_iterations(runs: Runs, best: Mapping[str, Values]) -> Claim:
     return decide(
         "3.3, 4.5",
         f"Few iterations are best, at most {few}.",
-        f"for each background the best number of a draw at n = {runs.n_parameters} is at most {few}, {SURELY}",
+        f"for each background the best number of iterations at n = {runs.n_parameters} is surely at most {few}",
         known,
         [", ".join(spread(name, values) for name, values in best.items())],
         draws=draws,
@@ -169,7 +169,7 @@ def figure2(runs: Runs) -> Chapter:
         found[name] = dict(zip(tried, values, strict=True))
         if name != "in-domain":
             best, possible = _best(found[name])
-            said.append(f"{name}: the best is k = {_listed(best)}, not below it {_listed(possible)}")
+            said.append(f"{name}: the best is k = {_listed(best)}, the draws allow {_listed(possible)}")
     rows = [
         (line.name, [f"{x:,.0f}: {100 * y[0]:.1f}" for x, y in zip(line.x, line.y, strict=True)] + [""] * (6 - len(line.x)))
         for line in lines
@@ -178,8 +178,8 @@ def figure2(runs: Runs) -> Chapter:
         decide(
             "Figure 2, 4.3",
             "The best number of neighbors is the same for all sizes of the background (k = 30 in the paper).",
-            f"at n = {n} the same k is better than all others, {SURELY}, for none and each size of the other collection; not "
-            "where there is none that may be",
+            f"at n = {n} one k is surely better than all others, and it is the same without a background and for each size of "
+            "the other collection. It does not hold where surely no k is the best for all of them",
             _same_best([by_k for name, by_k in found.items() if name != "in-domain"]),
             said,
             draws=runs.protocol.draws,
@@ -238,7 +238,7 @@ def figure3(runs: Runs) -> Chapter:
             "3.3, 4.6",
             "Stopping early matters: with many iterations the accuracy falls.",
             f"in each setting the accuracy on group 2 after {runs.max_iter} iterations is below that after the number chosen on "
-            f"group 1, {SURELY}",
+            "group 1, and surely so",
             every(better(stopped, last) for stopped, last in late.values()),
             [against(name, stopped, last) for name, (stopped, last) in late.items()],
             draws=runs.protocol.draws,
@@ -299,8 +299,8 @@ def figure6(runs: Runs) -> Chapter:
         decide(
             "Figure 6, appendix C",
             "The weight of logistic regression in the fusion grows with the number of labelled images.",
-            f"in each setting the best weight of a draw does not fall {SURELY} from one n to the next, and is larger {SURELY} "
-            "for the most than for the fewest",
+            "in each setting the best weight is surely larger for the most labelled images than for the fewest, and no step to "
+            "the next larger n surely lowers it",
             every(growing),
             [*figures, *left_out(runs.n_tables, sizes)],
             draws=runs.protocol.draws,

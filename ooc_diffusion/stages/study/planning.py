@@ -59,9 +59,12 @@ def plan_study(
 
     The libraries are counted with torch throughout, which stays once it is loaded.
     """
+    settings = replace(settings, dry_run=True)
     torch = settings.budget.overhead(torch=True) - settings.budget.overhead()
     images, plans = foresee_images(data, folder, root=root, dim=dim, settings=settings)
     other, more = foresee_other(background, images, folder, root=root, settings=settings)
+    if other is not None:
+        open_background(images, other, size=max(wanted, default=None)).warn_of_outdated()
     makings = [_Planned(plan.stage, _beside_torch(plan, torch)) for plan in [*plans, *more]]
     classes = Path(split) if split else random_split(count_classes(images), seed=settings.seed)
     sizes = possible_sizes(images, classes, n_per_class, settings.seed)

@@ -131,9 +131,13 @@ class Runs:
     def __post_init__(self) -> None:
         if self.background is None:
             return
-        self._open(self.most).warn_of_outdated()  # and refuses what is not there before anything is run
-        if len(self.wanted) > 1 and min(self.wanted) <= self.k:
+        n = self._open(self.most).n  # refuses what is not there before anything is run
+        if self.wanted and min(self.wanted) <= self.k:
             raise BadInput(f"`size` {min(self.wanted)} is not above `k` = {self.k}; leave it out, or lower `k`")
+        if n <= self.k:
+            raise BadInput(
+                f"{self.background.path} has {n} images, not more than `k` = {self.k}; give a larger collection, or lower `k`"
+            )
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -67,6 +67,23 @@ def test_claims_are_in_text_and_csv_with_their_rules(whole):
     assert claim["rule"] in printed[0]
 
 
+def test_where_accuracies_beside_each_other_are_of_two_kinds_it_says_so_and_why(whole):
+    """The groups have 2 + 4 classes."""
+    told = (
+        "Accuracy is top-1 here and top-5 in the paper: group 1 has 6 classes here, and with fewer than 20 the five best hold "
+        "the true one too often to tell methods apart."
+    )
+    split = json.loads(whole.split.read_text())
+    assert len(split["base_classes_1"]) + len(split["novel_classes_1"]) == 6
+    page = parse((whole.out / "study.html").read_text(encoding="utf-8"))
+    texts = dict(zip(CHAPTERS, whole.record["tables"], strict=True))
+    for name, text in texts.items():
+        beside = "In the paper: top-5 accuracy in %" in text
+        assert beside == (name in ("table1", "table2", "table3", "table5", "knn", "transductive"))
+        for shown in (text, page.one("section", id=name).text):
+            assert (told in " ".join(shown.split())) == beside
+
+
 def _claim_rows(section):
     return [row for table in section.find("table", cls="claims") for row in table.one("tbody").find("tr")]
 

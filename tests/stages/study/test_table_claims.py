@@ -8,7 +8,7 @@ import pytest
 from ooc_diffusion.report import FAILS, HOLDS, UNTESTED
 from ooc_diffusion.stages.low_shot import Protocol
 from ooc_diffusion.stages.settings import Settings
-from ooc_diffusion.stages.study.accuracies import knn, table2, table3, table5, transductive
+from ooc_diffusion.stages.study.accuracies import ABOUT, knn, table2, table3, table5, transductive
 from ooc_diffusion.stages.study.parameters import table1
 from ooc_diffusion.stages.study.runs import Runs
 from ooc_diffusion.stages.temporary_graphs import GraphKeeper
@@ -90,6 +90,10 @@ def test_where_all_is_labelled_no_claim_is_judged(tables):
     assert (grown.verdict, LEFT_OUT in grown.figures) == (FAILS, False)
 
 
+def test_accuracies_of_the_kind_of_the_papers_need_no_word(tables):
+    assert [chapter(runs(*tables)).about for chapter in (table2, table3)] == [ABOUT] * 2
+
+
 def test_where_nothing_is_drawn_nothing_is_told(tables):
     only = runs(*tables, n_tables=(2,), n_drawn=())
     for chapter in (table2, table3, table5, transductive, knn):
@@ -127,7 +131,7 @@ def test_fusion_may_be_one_standard_deviation_below_the_better_of_its_inputs(fus
     *_, claim, _, _ = table2(runs(*given, n_tables=(1, 2), n_drawn=(1, 2))).claims
     assert claim.text.startswith("Fusion is at least as good")
     assert claim.verdict == verdict
-    assert "by more than one standard deviation of the latter over the draws" in claim.rule
+    assert "surely at most one standard deviation below the better of the two" in claim.rule
 
 
 @pytest.mark.parametrize(
