@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..report.wording import time_left
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
 _SECONDS_BETWEEN_LINES = 10.0
+# Longer names stand on a line above their bar, or they would push the rest off a terminal.
+_NAME_BESIDE_BAR = 20
 
 
 def make_progress(quiet: bool) -> Callable[[str, int | None, str], AbstractContextManager[Any]]:
     """Return the progress that suits the error stream."""
     if quiet:
         return _none
-    return _bar if sys.stderr.isatty() else _lines
+    return _Bars().bar if sys.stderr.isatty() else _lines
 
 
 @contextlib.contextmanager
@@ -26,70 +33,92 @@ def _none(stage: str, total: int | None, unit: str) -> Iterator[Callable[[int], 
     yield lambda done: None
 
 
-@contextlib.contextmanager
-def _bar(stage: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+class _Bars:
+    """Bars of stages: one, and below it that of a stage within the stage; a terminal shows one `Progress` at a time."""
+
+    def __init__(self) -> None:
+        self._shown: Progress | None = None
+
+    @contextlib.contextmanager
+    def bar(self, stage: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+        with self._progress() as progress:
+            meter = _Meter(total, unit)
+            beside = len(stage) <= _NAME_BESIDE_BAR
+            if not beside:
+                progress.console.print(stage, markup=False, highlight=False)
+            task = progress.add_task(stage if beside else "", total=total, told=meter.text)
+
+            def advance(done: int) -> None:
+                meter.add(done)
+                progress.update(task, advance=done, told=meter.text)
+
+            yield advance
+
+    @contextlib.contextmanager
+    def _progress(self) -> Iterator[Progress]:
+        with ExitStack() as stack:
+            if self._shown is None:
+                self._shown = stack.enter_context(_make_bars())
+                stack.callback(setattr, self, "_shown", None)
+            yield self._shown
+
+
+def _make_bars() -> Progress:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (
-        TextColumn("{task.description:20}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[unit]}, {task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(stage, total=total, unit=unit, rate="")
-        meter = _Meter(total)
-
-        def advance(done: int) -> None:
-            meter.add(done)
-            progress.update(task, advance=done, rate=meter.rate_text(unit))
-
-        yield advance
+    name = TextColumn(f"{{task.description:{_NAME_BESIDE_BAR}}}", markup=False)
+    told = TextColumn("{task.fields[told]}", markup=False)
+    return Progress(name, BarColumn(), told, TimeElapsedColumn(), console=Console(stderr=True))
 
 
 @contextlib.contextmanager
 def _lines(stage: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
-    meter = _Meter(total)
-    last = time.monotonic()
+    meter = _Meter(total, unit)
+    last = monotonic()
 
     def advance(done: int) -> None:
         nonlocal last
         meter.add(done)
-        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            click.echo(f"{stage}: {meter.text(unit)}", err=True)
+        if meter.done and monotonic() - last >= _SECONDS_BETWEEN_LINES:
+            last = monotonic()
+            click.echo(f"{stage}: {meter.text}", err=True)
 
     click.echo(f"{stage}: {total:,} {unit}" if total is not None else stage, err=True)
     yield advance
 
 
 class _Meter:
-    """Counts units; what a resumed run had done before does not count as speed."""
+    """Counts units, and their rate from the first report on, which tells what was done before."""
 
-    def __init__(self, total: int | None) -> None:
-        self.total = total
-        self.done = 0
-        self.before = 0
-        self.started = time.monotonic()
+    def __init__(self, total: int | None, unit: str) -> None:
+        self._total, self._unit = total, unit
+        self._reports: list[tuple[float, int]] = []  # the first and the last: when, and units done until then
 
     def add(self, done: int) -> None:
-        if self.done == 0 and time.monotonic() - self.started < 0.5:
-            self.before = done
-        self.done += done
+        """Take a report of units that were done since the one before."""
+        self._reports = [*self._reports[:1], (monotonic(), self.done + done)]
 
     @property
-    def rate(self) -> float:
-        return (self.done - self.before) / max(1e-9, time.monotonic() - self.started)
+    def done(self) -> int:
+        """Units done so far."""
+        return self._reports[-1][1] if self._reports else 0
 
-    def rate_text(self, unit: str) -> str:
-        return f"{self.rate:,.0f} {unit}/s" if self.rate >= 10 else f"{self.rate:.2g} {unit}/s"
+    @property
+    def _rate(self) -> float:
+        """Units per second; 0 until something was done since the first report."""
+        if not self._reports:
+            return 0.0
+        (began, before), (now, done) = self._reports[0], self._reports[-1]
+        return (done - before) / max(1e-9, now - began)
 
-    def text(self, unit: str) -> str:
-        text = f"{self.done:,} {unit}, {self.rate_text(unit)}"
-        if self.total and self.rate > 0:
-            text = f"{self.done:,} of {self.total:,} {unit}, {self.rate_text(unit)}"
-            text += f", {(self.total - self.done) / self.rate:,.0f} s left"
-        return text
+    @property
+    def text(self) -> str:
+        """How many units are done, and rate and time left where they are known."""
+        rate, total = self._rate, self._total
+        parts = [f"{self.done:,} {self._unit}" if total is None else f"{self.done:,} of {total:,} {self._unit}"]
+        if rate > 0:
+            parts.append(f"{rate:,.0f} {self._unit}/s" if rate >= 10 else f"{rate:.2g} {self._unit}/s")
+            if total is not None and total > self.done:
+                parts.append(f"{time_left((total - self.done) / rate)} left")
+        return ", ".join(parts)

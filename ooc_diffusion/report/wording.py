@@ -51,6 +51,11 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
 
 
+def time_left(seconds: float) -> str:
+    """An estimate of seconds as the two largest units, without parts of a second."""
+    return f"{seconds:.0f} s" if seconds < 59.5 else duration(round(seconds))
+
+
 def count(number: int) -> str:
     """A whole number with thousands separators."""
     return f"{number:,}"

@@ -23,6 +23,13 @@ def test_duration(seconds, expected):
 
 
 @pytest.mark.parametrize(
+    ("seconds", "expected"), [(0.2, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7384, "2 h 03 min")]
+)
+def test_time_left(seconds, expected):
+    assert wording.time_left(seconds) == expected
+
+
+@pytest.mark.parametrize(
     ("value", "expected"),
     [(None, "–"), (float("nan"), "–"), (0.0, "0.000"), (1.0, "1.000"), (0.12345, "0.123"), (0.00002, "2e-05")],
 )
