@@ -57,7 +57,8 @@ def study_command(names: tuple[str, ...], n_per_class: str, size: str | None, **
 
     A store or data set without tests, or one part of a data set, is halved: the later images of each class, in the order of
     their names, are the tests. What was run before is not run again; the same seed gives the same numbers, but for the times
-    in table4. With --dry-run the runs that NAME asks for are planned, those of a kind together.
+    in table4. With --dry-run the runs that NAME asks for are counted and planned, those of a kind together, with the time that
+    is left where some were done before.
 
     All of another store keep the neighbors that they have, where its own vectors are taken; fewer images are searched anew.
 

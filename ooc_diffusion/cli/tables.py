@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from ..memory import format_size
+from ..report.wording import counted, time_left
 
 
 def show(record: dict[str, Any]) -> None:
@@ -72,6 +73,8 @@ def _more(plan: dict[str, Any]) -> list[str]:
 
 def _time(record: dict[str, Any]) -> str:
     """Say how long it will take, as far as that is known."""
+    if "runs" in record:
+        return _runs(record)
     diffusing = sum(step["seconds"] for step in record.get("planned", []))
     if diffusing:
         return f"{diffusing:.1f} s for one diffusion, without choices by cross-validation"
@@ -81,6 +84,18 @@ def _time(record: dict[str, Any]) -> str:
         return "time unknown"
     assumed = f", if {record['probes_assumed']} lists are probed" if "probes_assumed" in record else ""
     return ", ".join(f"{stage} about {seconds:.1f} s" for stage, seconds in known.items()) + assumed
+
+
+def _runs(record: dict[str, Any]) -> str:
+    """Say how many runs of the protocol there are, and how long those take that are left."""
+    runs, before, left = (record[key] for key in ("runs", "runs_done_before", "seconds_left"))
+    told = counted(runs, "run") + (f", {before:,} of them done before" if before else "")
+    if before == runs:
+        return told
+    if left is None:
+        return f"{told}; the time left is shown once some are done"
+    others = "the other" if runs == before + 1 else f"the other {runs - before:,}"
+    return f"{told}, about {time_left(left)} for {others} at their pace"
 
 
 def _show_seconds(record: dict[str, Any]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..errors import BadInput
 from ..evaluation import MEASURES
 from ..store import Store
 from .class_names import class_names
+from .course import Asked, Course, done_run
 from .draw_files import check_draw_folder, write_draws
 from .low_shot import N_PER_CLASS, Protocol, make_protocol
 from .low_shot_background import open_background
@@ -21,6 +23,7 @@ from .low_shot_diffusion import low_shot
 from .low_shot_knn import low_shot_knn
 from .low_shot_logistic import low_shot_logistic
 from .low_shot_variant import COEFFICIENTS, MAX_ITER, SETTINGS, Variant
+from .low_shot_work import diffusion_work, knn_work, logistic_work
 from .neighbors import DEFAULT_K
 from .prior import ESTIMATE, read_prior
 from .seen_classes import seen_novel_classes
@@ -28,6 +31,8 @@ from .settings import Record, Settings, done_before, stage_ids, store_at
 
 TRANSDUCTIVE = "transductive"
 METHODS = ("kNN", "diffusion", "logistic regression", "fusion")
+# What a run is weighed by, and a function of the settings that returns its name and record.
+_Run = tuple[float, Callable[..., tuple[str, Record]]]
 
 
 def evaluate_paper(
@@ -124,20 +129,25 @@ def evaluate_paper(
     variant = Variant(over, setting == TRANSDUCTIVE, k, weights or {}, eta or {}, power, max_iter, known)
     if draws_to is not None:
         check_draw_folder(target, protocol, draws_to, overwrite=settings.overwrite)
-
-    def run(how: Settings) -> dict[str, tuple[str, Record]]:
-        return {
-            "diffusion": low_shot(target, protocol, variant, background=other, settings=how),
-            "logistic": low_shot_logistic(target, protocol, settings=how),
-            "knn": low_shot_knn(target, protocol, settings=how),
-        }
-
-    planned = run(replace(settings, dry_run=True))  # what is refused, or does not fit, is so before any of it is run
+    runs: dict[str, _Run] = {
+        "logistic": (logistic_work(target, protocol), partial(low_shot_logistic, target, protocol)),
+        "diffusion": (
+            diffusion_work(target, protocol, variant, other, fusion=True),
+            partial(low_shot, target, protocol, variant, background=other),
+        ),
+        "knn": (knn_work(target, protocol), partial(low_shot_knn, target, protocol)),
+    }
+    # what is refused, or does not fit, is so before any of it is run
+    planned = {name: run(settings=replace(settings, dry_run=True)) for name, (_, run) in runs.items()}
+    course = Course([Asked(work, done_run(target, planned[name][0])) for name, (work, _) in runs.items()])
     if settings.dry_run:
-        return {"stage": "evaluate", "plans": [record["plan"] for _, record in planned.values()]}
+        return {**course.record, "stage": "evaluate", "plans": [record["plan"] for _, record in planned.values()]}
     started = time.monotonic()
     before = stage_ids(target)
-    records = run(settings)
+    records = {}
+    for name, (work, run) in runs.items():
+        records[name] = run(settings=course.telling(settings))
+        course.end(records[name][1], work)
     chosen = {
         str(n): {
             **records["diffusion"][1]["chosen"][str(n)],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +91,10 @@ class LowShot:
                 "or leave the class out of the split"
             )
 
-    @property
-    def fewest_labelled(self) -> int:
-        """Images that are labelled where these are fewest: the same number in each draw."""
-        of_base = np.count_nonzero((self._columns >= 0) & (self._columns < self.n_base))
-        return int(of_base) + min(self.sizes) * (self.n_classes - self.n_base)
+    def n_labelled(self, n: int) -> int:
+        """Return how many training images are labelled in a draw of n per novel class."""
+        base = np.count_nonzero((self._columns >= 0) & (self._columns < self.n_base))
+        return int(base) + n * (self.n_classes - self.n_base)
 
     @property
     def scarcest(self) -> tuple[int, str]:
@@ -138,11 +137,23 @@ class Protocol:
     draws: int = 5
     groups: tuple[int, ...] = (1, 2)
     seed: int = 0
+    _known: dict[tuple[str, ...], list[LowShot]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_counts(self.n_per_class, self.draws)
         if self.groups not in ((1,), (1, 2)):
             raise BadInput(f"groups are {self.groups}; give 1, or 1 and 2: hyper-parameters are chosen on group 1")
+
+    @property
+    def runs(self) -> int:
+        """Sets of labelled images: one for each group, draw and number of them."""
+        return len(self.groups) * self.draws * len(self.n_per_class)
+
+    @property
+    def told(self) -> str:
+        """What is drawn, in words."""
+        groups = "2 groups" if len(self.groups) == 2 else "group 1"
+        return f"{groups}, {self.draws} draw{'s' * (self.draws > 1)}, n = {', '.join(map(str, self.n_per_class))}"
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -153,10 +164,15 @@ class Protocol:
         return {"split": digest(self.split.as_json()), **chosen, "ties": "by the other of top1 and top5", **drawn}
 
     def problems(self, store: Store) -> list[LowShot]:
-        """Return the problem of each group, after what the store holds was checked."""
-        truth, test_truth = store.arrays("background/truth", "tests/truth")
-        groups, names = [self.split.groups[number - 1] for number in self.groups], class_names(store)
-        return [LowShot(group, truth, test_truth, self.n_per_class, self.seed, names) for group in groups]
+        """Return the problem of each group, after what the store holds was checked; made once, while that is the same."""
+        names = ("background/truth", "tests/truth")
+        made_from = (str(store.path), *(store.entry(name).identity for name in names))
+        if made_from not in self._known:
+            truth, test_truth = store.arrays(*names)
+            groups, shown = [self.split.groups[number - 1] for number in self.groups], class_names(store)
+            made = [LowShot(group, truth, test_truth, self.n_per_class, self.seed, shown) for group in groups]
+            self._known[made_from] = made
+        return self._known[made_from]
 
 
 def check_counts(n_per_class: Sequence[int], draws: int) -> None:

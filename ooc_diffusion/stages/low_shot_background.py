@@ -147,11 +147,11 @@ class Background:
             logger.warning(
                 "%s has %d neighbors per image, but %d are asked for: they are searched anew", self.other.path, self.own.k, k
             )
-        quiet = replace(settings, overwrite=True, dry_run=False, progress=Settings.progress)
+        telling = replace(settings, overwrite=True, dry_run=False).named(lambda stage: f"neighbors among {self.n:,} other images")
         with made.lock.waiting():
             if not _has(made, sought):  # nor has another process made it meanwhile
                 self._bring(made, store, vectors, settings)
-                neighbors(made, k=k, settings=quiet)
+                neighbors(made, k=k, settings=telling)
                 clean(made)
         return made
 

@@ -109,8 +109,9 @@ def low_shot(
         ),
         parameters=parameters,
         inputs=inputs,
-        total=len(problems) * protocol.draws,
-        unit="draws",
+        title=f"diffusion{' and fusion' * fusion}, {variant.told(background)} ({protocol.told})",
+        total=protocol.runs,
+        unit="diffusions",
         work=work,
     )
     return name, {**record, **sizes}
@@ -158,12 +159,10 @@ class _Runs:
             k=self.variant.k,
             settings=settings,
         )
-        done = self.curves.rows // len(self.sizes)
-        self.worker.advance(done)
-        for number, draw in self._left(done):
+        self.worker.advance(self.curves.rows)
+        for number, draw in self._left(self.curves.rows // len(self.sizes)):
             self._draw(graphs, number, draw, background)
             self.worker.job.checkpoint(now=True, graphs=self.graphs, blocks=self.blocks, diffusions=self.diffusions)
-            self.worker.advance(1)
         self._fuse_first_group()
         told = background and told_neighbors(graphs.store, own=background.takes_own(self.variant.k))
         return {**self._summary(), "background": told}
@@ -189,14 +188,18 @@ class _Runs:
                 self._time(graph, replace(what, n_iter=self._n_iter(place)), place)
             self.curves.append(_measure(scores, problem)[None])
             self.reached.append(reached[None])
-            if not self.fuses:
-                continue
-            assert model is not None
-            if number == 0:
-                self.surface.append(self._fused(scores, model, problem)[None])
-            else:
-                n_iter = self._n_iter(place)
-                self.fusion.append(self._fused(scores[n_iter : n_iter + 1], model, problem))
+            if self.fuses:
+                assert model is not None
+                self._fuse(scores, model, number, place)
+            self.worker.advance(1)
+
+    def _fuse(self, scores: np.ndarray, model: LogisticModel, number: int, place: int) -> None:
+        """Keep the fusions of a run: with all iterations in the first group, with the number it chose in another."""
+        if number == 0:
+            self.surface.append(self._fused(scores, model, self.problems[0])[None])
+        else:
+            n_iter = self._n_iter(place)
+            self.fusion.append(self._fused(scores[n_iter : n_iter + 1], model, self.problems[number]))
 
     def _graph(self, graphs: TemporaryGraphs, rows: np.ndarray, problem: LowShot) -> tuple[Graph, np.ndarray]:
         """Return the graph of some training images (first) and what each test of the group is read by."""

@@ -56,8 +56,9 @@ def low_shot_knn(store: Store, protocol: Protocol, *, settings: Settings) -> tup
         plan=_plan(store, protocol, problems, settings),
         parameters=parameters,
         inputs=INPUTS,
-        total=len(problems) * protocol.draws,
-        unit="draws",
+        title=f"kNN classifier ({protocol.told})",
+        total=protocol.runs,
+        unit="searches",
         work=lambda worker: _measure(worker, store, protocol, problems, name),
     )
     return name, record
@@ -70,23 +71,20 @@ def _plan(store: Store, protocol: Protocol, problems: list[LowShot], settings: S
     arrays += BLOCK_ROWS * (24 * k + 48 * most) + votes_bytes(k, most) + 64 * m
     least = settings.budget.overhead() + arrays + SLACK
     work = f"up to {k} neighbors among {m:,} labelled images"
-    runs = len(problems) * protocol.draws * len(protocol.n_per_class)
-    disk = HEADER_BYTES + 8 * runs * len(NEIGHBORS) * len(MEASURES)
+    disk = HEADER_BYTES + 8 * protocol.runs * len(NEIGHBORS) * len(MEASURES)
     return StagePlan("low-shot-knn", work, least, least, disk, 4 * m * dim)
 
 
 def _measure(worker: Worker, store: Store, protocol: Protocol, problems: list[LowShot], name: str) -> dict[str, Any]:
     sizes = protocol.n_per_class
-    accuracy = worker.job.array(
-        f"{name}/accuracy", "<f8", (len(problems) * protocol.draws * len(sizes), len(NEIGHBORS), len(MEASURES))
-    )
-    worker.advance(accuracy.rows // len(sizes))
+    accuracy = worker.job.array(f"{name}/accuracy", "<f8", (protocol.runs, len(NEIGHBORS), len(MEASURES)))
+    worker.advance(accuracy.rows)
     for place in range(accuracy.rows // len(sizes), len(problems) * protocol.draws):
         number, draw = divmod(place, protocol.draws)
         for labelled in problems[number].labelled(draw):
             accuracy.append(_accuracy(worker, store, labelled, problems[number])[None])
+            worker.advance(1)
         worker.job.checkpoint(now=True)
-        worker.advance(1)
     first = accuracy.view()[: protocol.draws * len(sizes)].reshape(protocol.draws, len(sizes), len(NEIGHBORS), len(MEASURES))
     chosen = {str(n): NEIGHBORS[choose_place(first[:, i], problems[0].by)] for i, n in enumerate(sizes)}
     return {"sizes": list(sizes), "chosen": chosen, "by": problems[0].by, "neighbors": list(NEIGHBORS)}

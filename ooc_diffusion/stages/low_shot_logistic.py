@@ -61,6 +61,7 @@ def low_shot_logistic(store: Store, protocol: Protocol, *, settings: Settings) -
         plan=plan_logistic(store, protocol, problems, settings),
         parameters=parameters,
         inputs=INPUTS,
+        title=f"logistic regression ({protocol.told})",
         total=protocol.draws * len(protocol.n_per_class) * (len(GRID) + len(problems)),
         unit="trainings",
         work=lambda worker: _train(worker, store, protocol, problems, name, settings),

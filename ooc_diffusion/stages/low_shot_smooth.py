@@ -50,15 +50,16 @@ def low_shot_smooth(
     """
     problem, variant = protocol.problems(store)[0], Variant("in-domain", k=k, max_iter=0)
     variant.check([problem], None)
-    logistic = low_shot_logistic(store, protocol, settings=settings)[1]
-    chosen = logistic.get("chosen", {})
+    logistic = low_shot_logistic(store, protocol, settings=settings)[0]
+    # a plan does not know it before it is chosen
+    chosen = store.record(logistic)["chosen"] if logistic in store.manifest.stages else {}
     parameters = {**protocol.parameters, "k": k, "mus": list(MUS), "chosen": chosen}
     name = stage_name("low-shot-smooth", parameters)
 
     def work(worker: Worker) -> dict[str, Any]:
         sizes = protocol.n_per_class
         accuracy = worker.job.array(f"{name}/accuracy", "<f8", (protocol.draws * len(sizes), len(MUS), len(MEASURES)))
-        worker.advance(accuracy.rows)
+        worker.advance(accuracy.rows * len(MUS))
         vectors, descriptors = store.arrays("background/vectors", "background/descriptors")
         tests = (store.array("tests/vectors"), problem.test_rows)
         with contextlib.nullcontext(keeper) if keeper else GraphKeeper() as kept:
@@ -73,9 +74,9 @@ def low_shot_smooth(
                     smooth = Smoothness(mu, edges, lambda nodes: np.asarray(descriptors[problem.train_rows[nodes]]))
                     model = train(store, labelled, problem, {**options, "smooth": smooth})
                     found.append(accuracy_of(store, model, problem))
+                    worker.advance(1)
                 accuracy.append(np.stack(found)[None])
                 worker.job.checkpoint()
-                worker.advance(1)
         return {"sizes": list(sizes), "mus": list(MUS), "by": problem.by}
 
     widest = keeper.widest if keeper else 0
@@ -93,7 +94,8 @@ def low_shot_smooth(
         plan=StagePlan("low-shot-smooth", what, least, least, disk, scratch),
         parameters=parameters,
         inputs=INPUTS,
-        total=protocol.draws * len(protocol.n_per_class),
-        unit="runs",
+        title=f"logistic regression, smooth over the graph ({protocol.told})",
+        total=trainings,
+        unit="trainings",
         work=work,
     )

@@ -88,6 +88,19 @@ class Variant:
         """Return how many numbers are published of a diffusion: accuracies and shares, and accuracies of fusions."""
         return self.kept * (len(MEASURES) + 1) + fusion * len(COEFFICIENTS) * len(MEASURES)
 
+    def told(self, background: Background | None) -> str:
+        """Return what it is in words: ``in-domain, k = 30, gaussian, sigma 0.35``, ``no background, k = 30, η rows``."""
+        over = f"{background.n:,} other images" if background else "in-domain" if self.setting == "in-domain" else "no background"
+        said = [over, f"k = {self.k}"]
+        for name, value in {**self.weights, **self.eta, "prior_power": self.prior_power}.items():
+            if value is True:
+                said.append(name)
+            elif isinstance(value, str):
+                said.append(f"η {value}" if name == "normalization" else value)
+            elif value is not None and value is not False:
+                said.append(f"{name.replace('_', ' ')} {value:g}")
+        return ", ".join([*said, *["tests in the graph"] * self.transductive])
+
     def check(self, problems: Sequence[LowShot], background: Background | None) -> None:
         """Raise `BadInput` where an option is none of those allowed, or asks for more neighbors than there are images.
 
@@ -132,5 +145,5 @@ class Variant:
 
     def _nodes(self, problem: LowShot) -> int:
         """Return the nodes of the smallest graph of a group, without another collection."""
-        labelled = len(problem.train_rows) if self.setting == "in-domain" else problem.fewest_labelled
+        labelled = len(problem.train_rows) if self.setting == "in-domain" else problem.n_labelled(min(problem.sizes))
         return labelled + len(problem.test_rows) * self.transductive

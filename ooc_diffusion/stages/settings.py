@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,8 @@ class Settings:
     dry_run : bool
         Only return the plan. Default False.
     progress : callable
-        Given the stage, the number of units and their name, returns a context manager whose value is told the units done.
+        Given the stage, the number of units and their name, returns a context manager whose value is told the units done, first
+        those that an interrupted run had done. Stages may run within others.
     """
 
     memory_budget: str | int | MemoryBudget = "auto"
@@ -67,6 +68,10 @@ class Settings:
     def budget(self) -> MemoryBudget:
         """The memory budget in bytes."""
         return MemoryBudget.parse(self.memory_budget)
+
+    def named(self, name: Callable[[str], str]) -> Settings:
+        """Return these options with a progress that calls stages by other names, which ``name`` makes from their own."""
+        return replace(self, progress=lambda stage, total, unit: self.progress(name(stage), total, unit))
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ def run_stage(
     work: Callable[[Worker], dict[str, Any]],
     inputs: Sequence[str] = (),
     replaces: Sequence[str] = (),
+    title: str = "",
     total: int | None = None,
     unit: str = "rows",
     forecast: Callable[[], dict[str, Any]] | None = None,
@@ -126,8 +132,8 @@ def run_stage(
         Arrays that it reads.
     replaces : sequence of str
         Stages that make the same arrays in another way.
-    total, unit : int and str
-        For the progress.
+    title, total, unit : str, int and str
+        For the progress; the title is the name of the stage where none is given.
     forecast : callable, optional
         Says more of what will be done, for ``dry_run``: entries of the record.
     extend : callable, optional
@@ -149,8 +155,11 @@ def run_stage(
     options: dict[str, Any] = {"overwrite": settings.overwrite, "extends": extend is not None}
     check_plan(plan, budget)
     if settings.dry_run:
+        planned = {"stage": stage, "plan": asdict(plan)}
+        if forecast is None:
+            return planned
         with limit_threads(settings.threads):
-            return {"stage": stage, "plan": asdict(plan)} | (forecast() if forecast else {})
+            return planned | forecast()
     with (
         limit_threads(settings.threads) as threads,
         store.job(stage, parameters=parameters, inputs=inputs, replaces=replaces, **options) as job,
@@ -160,7 +169,7 @@ def run_stage(
             return {**job.record, "skipped": True}
         job.reserve(plan.disk_bytes + plan.scratch_bytes)
         started, read_before = time.monotonic(), disk_bytes_read()
-        with MemoryMeter() as meter, settings.progress(stage, total, unit) as advance:
+        with MemoryMeter() as meter, settings.progress(title or stage, total, unit) as advance:
             worker = Worker(job, budget, threads, advance)
             details = work(worker)
         record = {

@@ -33,9 +33,9 @@ def images(tmp_path_factory):
     return root
 
 
-def evaluate(images, *options):
+def evaluate(images, *options, **how):
     paper = ("--protocol", "paper", "--split", images / "split.json", "--k", "3", "--n-per-class", "1,2", "--draws", "2")
-    return run("evaluate", "--store", images / "s", *paper, "--max-iter", "2", *BUDGET, *options)
+    return run("evaluate", "--store", images / "s", *paper, "--max-iter", "2", *BUDGET, *options, **how)
 
 
 def test_a_split_of_a_data_set_and_of_folders(tmp_path):
@@ -160,7 +160,46 @@ def test_draws_are_written_for_diffuse(images, tmp_path):
 def test_a_dry_run_plans_and_writes_nothing(images):
     before = (images / "s" / "manifest.json").read_bytes()
     ran = evaluate(images, "--seed", "5", "--dry-run", "--json")
-    assert [plan["stage"] for plan in json.loads(ran.out)["plans"]] == ["low-shot", "low-shot-logistic", "low-shot-knn"]
+    assert [plan["stage"] for plan in json.loads(ran.out)["plans"]] == ["low-shot-logistic", "low-shot", "low-shot-knn"]
+    assert (images / "s" / "manifest.json").read_bytes() == before
+
+
+def test_the_progress_of_the_protocol_says_which_run_of_all_in_words(images):
+    """And dry runs before and after say how many there are, and how long they take once that is known."""
+    command = ("--seed", "6", "--setting", "in-domain")
+    untold = evaluate(images, *command, "--dry-run").out.splitlines()[-1]
+    assert untold.endswith("; 3 runs; the time left is shown once some are done")
+
+    def told(*command):
+        ran = evaluate(images, *command, quiet=False)
+        assert ran.code == 0
+        return re.sub(r", about [^:]+ left:", ", with time:", ran.err).splitlines()
+
+    drawn = "(2 groups, 2 draws, n = 1, 2)"
+    assert told(*command) == [
+        f"run 1 of 3: logistic regression {drawn}: 40 trainings",
+        f"run 2 of 3, with time: diffusion and fusion, in-domain, k = 3 {drawn}: 8 diffusions",
+        f"run 3 of 3, with time: kNN classifier {drawn}: 8 searches",
+    ]
+    assert told(*command) == []
+    assert evaluate(images, *command, "--dry-run").out.splitlines()[-1].endswith("; 3 runs, 3 of them done before")
+    other = ("--seed", "6", "--setting", "out-of-domain", "--background", images / "others", "--mutual", "--size", "30")
+    some = evaluate(images, *other, "--dry-run").out.splitlines()[-1]
+    assert re.search(r"; 3 runs, 2 of them done before, about .* for the other at their pace$", some)
+    assert told(*other) == [
+        f"run 3 of 3, with time: diffusion and fusion, 30 other images, k = 3, mutual {drawn}: 8 diffusions",
+        "run 3 of 3, with time: neighbors among 30 other images: 30 searches",
+    ]
+
+
+def test_a_budget_that_is_too_small_for_any_run_is_refused_before_the_first(images):
+    command = ("--seed", "8", "--setting", "in-domain")
+    plans = json.loads(evaluate(images, *command, "--dry-run", "--json").out)["plans"]
+    *_, second, least = sorted(plan["least_bytes"] for plan in plans)
+    assert least - second > 2**26
+    before = (images / "s" / "manifest.json").read_bytes()
+    ran = evaluate(images, *command, "--memory-budget", f"{(second + least) // 2**21}MiB")
+    assert (ran.code, "needs a memory budget of" in ran.error) == (7, True)
     assert (images / "s" / "manifest.json").read_bytes() == before
 
 
@@ -228,8 +267,9 @@ def test_a_dry_run_of_a_study_shows_each_kind_of_run_even_where_it_does_not_fit(
     command = ["study", "table1", "knn", "--data", images / "s", "--output", tmp_path / "out", "--k", "3", "--dry-run"]
     fits = done(*command, "--split", images / "split.json", *BUDGET).splitlines()
     ran = run(*command, "--split", images / "split.json", "--memory-budget", "100MiB", "--device", "cpu")
-    shown = [[line.split("  ")[0] for line in lines if "run" in line] for lines in (fits, ran.out.splitlines())]
+    shown = [[line.split("  ")[0] for line in lines[:-1] if "run" in line] for lines in (fits, ran.out.splitlines())]
     assert shown[0] == shown[1]
+    assert re.search(r"; \d+ runs; the time left is shown once some are done$", fits[-1])
     assert {"η over all columns", "Zhou et al., limit", "kNN classifier", "logistic regression"} < set(shown[0])
     assert re.fullmatch(r"error: this does not fit the budget of 100 MiB; give --memory-budget \d+MiB or more", ran.error)
     assert ran.code == 7

@@ -24,7 +24,7 @@ from .data import open_images, open_other, possible_sizes, refuse_no_data, split
 from .graphs import figure2, figure3, figure6, table4, widest_table
 from .parameters import figure5, smooth, table1
 from .planning import plan_study
-from .runs import Runs
+from .runs import Place, Runs
 from .saved import PAGE, save_chapter, saved_chapters
 
 CHAPTERS = {
@@ -118,23 +118,26 @@ def study(
         raise BadInput(f"{output} is a file; give a folder as `output`")
     asked: dict[str, Any] = {"background": background, "wanted": wanted, "split": split, "root": root, "folder": folder}
     asked |= {"n_per_class": n_per_class, "draws": draws, "k": k, "max_iter": max_iter, "widest": widest_table(chosen, k)}
-    # what a run would refuse is refused before anything is made
+    # what a run would refuse, or has no room for, is refused before anything is made
     planned = plan_study({name: CHAPTERS[name] for name in chosen}, data, **asked, dim=dim, settings=settings)
     if settings.dry_run:
-        return planned
+        return planned.record
+    planned.require_budget()
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    images = open_images(data, folder, root=root, dim=dim, settings=settings)
-    other = open_other(background, images, folder, root=root, settings=settings)
+    images = open_images(data, folder, root=root, dim=dim, settings=_naming(data, settings))
+    other = open_other(background, images, folder, root=root, settings=_naming(background, settings))
     file = split_file(split, images, folder, seed=settings.seed)
     sizes = possible_sizes(images, file, n_per_class, settings.seed)
     protocol = make_protocol(images, file, seed=settings.seed, n_per_class=sizes, draws=draws)
     seen = seen_novel_classes(images, protocol.split)
     chapters = []
     with GraphKeeper(widest_table(chosen, k)) as keeper:
-        runs = Runs(images, protocol, other, wanted, k, max_iter, settings, keeper)
-        for number, name in enumerate(chosen, start=1):
-            runs.place.chapter = f"{name} ({number} of {len(chosen)})"
+        course = planned.course
+        how = course.telling(settings, lambda: runs.place.chapter)
+        runs = Runs(images, protocol, other, wanted, k, max_iter, how, keeper, Place(course=course))
+        for name in chosen:
+            runs.place.chapter = name
             chapters.append(CHAPTERS[name](runs))
             save_chapter(chapters[-1], folder, run=runs.parameters, neighbors=runs.neighbors(), command=command)
     saved, page = saved_chapters(folder, list(CHAPTERS), run=runs.parameters), folder / PAGE
@@ -159,6 +162,11 @@ def _check_names(chosen: Sequence[str]) -> None:
             close = difflib.get_close_matches(name.lower(), [*CHAPTERS, ALL], n=3)
             hint = f"did you mean {', '.join(close)}?" if close else f"give some of {', '.join((*CHAPTERS, ALL))}"
             raise BadOption(f"there is no study {name!r}; {hint}")
+
+
+def _naming(data: str | None, settings: Settings) -> Settings:
+    """Return options whose progress says which images it is about."""
+    return settings.named(lambda stage: f"{Path(data or '').name}: {stage}")
 
 
 def _title(data: str) -> str:

@@ -51,10 +51,23 @@ class Foreseen(Store):
         """Return arrays that are read."""
         return [self._values[name] for name in names]
 
+    def is_like(self, made: Store) -> bool:
+        """Return whether a store has these arrays, as far as they are known."""
+        entries = {name: made.manifest.arrays.get(name) for name in self._manifest.arrays}
+        if any(entry is None or entry.shape != self.entry(name).shape for name, entry in entries.items()):
+            return False
+        return all(np.array_equal(made.array(name), values) for name, values in self._values.items())
+
 
 def _entry(value: _Array) -> ArrayEntry:
     dtype, shape = (value.dtype.str, value.shape) if isinstance(value, np.ndarray) else ("<f4", value)
     return ArrayEntry("", dtype, shape, [], "")
+
+
+def _made_before(foreseen: Foreseen) -> Store:
+    """Return the store that an earlier run has made, or what is foreseen of it."""
+    made = Store(foreseen.path) if store_at(foreseen.path) else foreseen
+    return made if foreseen.is_like(made) else foreseen
 
 
 class _Making:
@@ -121,7 +134,7 @@ def foresee_images(data: str, folder: Path, *, root: str | None, dim: int, setti
         made.halve(whole.store)
     made.reduce(dim)
     check_store(made.store)
-    return made.store, made.plans
+    return _made_before(made.store), made.plans
 
 
 def foresee_other(
@@ -132,4 +145,4 @@ def foresee_other(
         return None if background is None else Store(background), []
     made, how = _Making(folder / "background.store", settings), alike(images, background)
     made.describe(data_set(background, root), "background", image_size=how["image_size"], color=how["color"])
-    return made.store, made.plans
+    return _made_before(made.store), made.plans

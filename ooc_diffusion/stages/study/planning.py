@@ -1,9 +1,10 @@
-"""What a study costs at most: its chapters ask for their runs, which are planned in place of run."""
+"""What a study costs at most, and how many runs it takes: its chapters ask for these, and they are planned in place of run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ...evaluation import MEASURES, random_split
 from ...memory import MemoryBudget, StagePlan
 from ...report import Chapter
 from ...store import Store
+from ..course import Asked, Course, done_run
 from ..low_shot import Protocol, count_classes, make_protocol
 from ..low_shot_background import Background, open_background
 from ..low_shot_diffusion import low_shot
@@ -22,7 +24,8 @@ from ..low_shot_logistic import GRID, STEPS, low_shot_logistic
 from ..low_shot_plan import result_bytes
 from ..low_shot_smooth import MUS, low_shot_smooth
 from ..low_shot_variant import COEFFICIENTS, Variant
-from ..settings import Record, Settings
+from ..low_shot_work import diffusion_work, knn_work, logistic_work, smooth_work
+from ..settings import Record, Settings, check_plan
 from ..temporary_graphs import GraphKeeper
 from .data import possible_sizes
 from .foreseen import foresee_images, foresee_other
@@ -54,8 +57,8 @@ def plan_study(
     widest: int,
     dim: int,
     settings: Settings,
-) -> Record:
-    """Plan a study without writing anything: of all runs that its chapters ask for, those of a kind together.
+) -> StudyPlan:
+    """Plan a study without writing anything.
 
     The libraries are counted with torch throughout, which stays once it is loaded.
     """
@@ -70,39 +73,80 @@ def plan_study(
     sizes = possible_sizes(images, classes, n_per_class, settings.seed)
     protocol = make_protocol(images, classes, seed=settings.seed, n_per_class=sizes, draws=draws)
 
-    def planned(budget: MemoryBudget) -> list[StagePlan]:
+    def planned(budget: MemoryBudget) -> StudyPlan:
         how = replace(settings, memory_budget=budget)
         runs = PlannedRuns(images, protocol, other, wanted, k, max_iter, how, GraphKeeper(widest), torch=torch)
         for name, chapter in chapters.items():
             runs.place.chapter = name
             chapter(runs)
-        return [*_by_kind([*makings, *runs.planned.values()]), _manifests(images, len(makings) + len(runs.planned))]
+        return StudyPlan(images, makings, list(runs.planned.values()), settings.budget)
 
     try:
-        found = planned(settings.budget)
+        return planned(settings.budget)
     except DoesNotFit:  # all that does not is shown, under the smallest budget that would do
-        least = max(plan.least_bytes for plan in planned(MemoryBudget(_UNLIMITED)))
-        found = planned(MemoryBudget(least))
-    return {
-        "stage": "study",
-        "images": images.entry("background/truth").shape[0] + images.entry("tests/truth").shape[0],
-        "memory_budget_bytes": settings.budget.total,
-        "plans": [asdict(plan) for plan in found],
-    }
+        least = max(plan.least_bytes for plan in planned(MemoryBudget(_UNLIMITED)).plans)
+        return planned(MemoryBudget(least))
 
 
 @dataclass
 class _Planned:
     """One stage of the study: what kind of run it is, what it costs, and which chapters ask for it.
 
-    ``kept`` is the part of its disk that runs over the same ``graphs`` share.
+    ``kept`` is the part of its disk that runs over the same ``graphs`` share. ``asked`` is None for the making of images.
     """
 
     kind: str
     plan: StagePlan
+    asked: Asked | None = None
     chapters: dict[str, None] = field(default_factory=dict)
     graphs: _Graphs | None = None
     kept: int = 0
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """What a study would do.
+
+    Parameters
+    ----------
+    images : Store
+        The images, as they are or will be.
+    makings, runs : list
+        The stages that make them and the other collection, and the runs of the protocol.
+    budget : MemoryBudget
+        The budget of the study, which may be too small.
+    """
+
+    images: Store
+    makings: list[_Planned]
+    runs: list[_Planned]
+    budget: MemoryBudget
+
+    @cached_property
+    def plans(self) -> list[StagePlan]:
+        """The plans of those of a kind together, of the graphs that they share, and of the manifests."""
+        stages = [*self.makings, *self.runs]
+        return [*_by_kind(stages), _manifests(self.images, len(stages))]
+
+    @property
+    def course(self) -> Course:
+        """All runs of the protocol, none of them done by this call."""
+        return Course([run.asked for run in self.runs if run.asked is not None])
+
+    @property
+    def record(self) -> Record:
+        """What a dry run returns."""
+        return {
+            "stage": "study",
+            "images": self.images.entry("background/truth").shape[0] + self.images.entry("tests/truth").shape[0],
+            **self.course.record,
+            "memory_budget_bytes": self.budget.total,
+            "plans": [asdict(plan) for plan in self.plans],
+        }
+
+    def require_budget(self) -> None:
+        """Raise `DoesNotFit` where the budget is too small for any stage."""
+        check_plan(max(self.plans, key=lambda plan: plan.least_bytes), self.budget)
 
 
 @dataclass(frozen=True)
@@ -140,9 +184,11 @@ class PlannedRuns(Runs):
         budget = self.settings.budget
         return replace(self.settings, memory_budget=budget if torch else MemoryBudget(budget.total - self.torch))
 
-    def _plan(self, kind: str, name: str, record: Record, *, torch: bool = True) -> _Planned:
-        plan = StagePlan(**record["plan"])
-        planned = self.planned.setdefault(name, _Planned(kind, plan if torch else _beside_torch(plan, self.torch)))
+    def _plan(self, kind: str, work: float, name: str, record: Record, *, torch: bool = True) -> _Planned:
+        if name not in self.planned:
+            plan, asked = StagePlan(**record["plan"]), Asked(work, done_run(self.store, name))
+            self.planned[name] = _Planned(kind, plan if torch else _beside_torch(plan, self.torch), asked)
+        planned = self.planned[name]
         planned.chapters[self.place.chapter] = None
         return planned
 
@@ -156,7 +202,8 @@ class PlannedRuns(Runs):
         background = self._open(size) if variant.setting == "out-of-domain" else None
         options: dict[str, Any] = {"background": background, "fusion": fusion, "keeper": self.keeper}
         name, record = low_shot(self.store, protocol, variant, settings=self._how(torch=torch), **options)
-        planned = self._plan(_kind(variant, fusion=fusion), name, record, torch=torch)
+        work = diffusion_work(self.store, protocol, variant, background, fusion=fusion)
+        planned = self._plan(_kind(variant, fusion=fusion), work, name, record, torch=torch)
         planned.graphs = _graphs(protocol, background, variant.k)
         problems = protocol.problems(self.store)
         planned.kept = planned.plan.disk_bytes - result_bytes(variant, problems, draws=protocol.draws, fusion=fusion)
@@ -169,13 +216,9 @@ class PlannedRuns(Runs):
         about: Record = {"chosen": {n: {"n_iter": 0, "coefficient": 0.0} for n in sizes}, "block_seconds": {}}
         return self._unrun(protocol, name, {**about, "diffusion_seconds": dict.fromkeys(sizes, 0.0)}, shapes)
 
-    def logistic(self) -> Found:
-        """Plan logistic regression."""
-        return self._logistic(self.protocol)
-
     def _logistic(self, protocol: Protocol) -> Found:
         name, record = low_shot_logistic(self.store, protocol, settings=self.settings)
-        self._plan(_LOGISTIC, name, record)
+        self._plan(_LOGISTIC, logistic_work(self.store, protocol), name, record)
         sizes, setting = [str(n) for n in protocol.n_per_class], {**GRID[0], "n_steps": STEPS[0]}
         about = {"chosen": dict.fromkeys(sizes, setting), "tried": {key: [value] for key, value in setting.items()}}
         seconds = {"training_seconds": dict.fromkeys(sizes, 0.0)}
@@ -183,16 +226,17 @@ class PlannedRuns(Runs):
 
     def smooth(self) -> Found:
         """Plan graph-regularized logistic regression."""
-        protocol = replace(self.protocol, n_per_class=(self.n_parameters,), groups=(1,))
+        protocol = self._of_parameters
         self._logistic(protocol)
         name, record = low_shot_smooth(self.store, protocol, k=self.k, keeper=self.keeper, settings=self.settings)
-        self._plan(f"{_LOGISTIC}, smooth", name, record).graphs = _graphs(protocol, None, self.k)
+        work = smooth_work(self.store, protocol)
+        self._plan(f"{_LOGISTIC}, smooth", work, name, record).graphs = _graphs(protocol, None, self.k)
         return self._unrun(protocol, name, {"mus": list(MUS)}, {"accuracy": (len(MUS), len(MEASURES))})
 
     def knn(self) -> Found:
         """Plan the kNN classifier."""
         name, record = low_shot_knn(self.store, self.protocol, settings=self._how(torch=False))
-        self._plan("kNN classifier", name, record, torch=False)
+        self._plan("kNN classifier", knn_work(self.store, self.protocol), name, record, torch=False)
         about = {"neighbors": list(NEIGHBORS), "chosen": {str(n): NEIGHBORS[0] for n in self.n_tables}}
         return self._unrun(self.protocol, name, about, {"accuracy": (len(NEIGHBORS), len(MEASURES))})
 

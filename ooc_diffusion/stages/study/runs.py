@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -15,6 +14,7 @@ from ...errors import BadInput
 from ...evaluation import MEASURES, choose_place
 from ...report import Accuracy
 from ...store import Store
+from ..course import Course
 from ..evaluate import mean_std
 from ..low_shot import INPUTS, LowShot, Protocol
 from ..low_shot_background import Background, neighbors_text, open_background
@@ -23,14 +23,14 @@ from ..low_shot_knn import low_shot_knn
 from ..low_shot_logistic import low_shot_logistic
 from ..low_shot_smooth import low_shot_smooth
 from ..low_shot_variant import COEFFICIENTS, Variant
-from ..settings import Advance, Record, Settings
+from ..low_shot_work import diffusion_work, knn_work, logistic_work, smooth_work
+from ..settings import Record, Settings
 from ..stage_names import digest
 from ..temporary_graphs import GraphKeeper
 from .rules import rules
 
 # Backgrounds of growing size, where they are not given: shares of all images of the other collection.
 _SHARES = (1 / 16, 1 / 4, 1)
-_LOGISTIC = "logistic regression"
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,10 @@ class Found:
 
 @dataclass
 class Place:
-    """Where a study is, for its progress: the chapter that asks for runs now, and which of how many it is."""
+    """Where a study is: the chapter that asks for runs now, and how far all runs are, where they were planned."""
 
     chapter: str = ""
+    course: Course | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class Runs:
     keeper : GraphKeeper
         Graphs that runs share.
     place : Place
-        Which chapter asks.
+        Which chapter asks, and how far all runs are.
     """
 
     store: Store
@@ -196,6 +197,11 @@ class Runs:
         return min(self.n_tables, key=lambda n: (abs(n - 2), n))
 
     @cached_property
+    def _of_parameters(self) -> Protocol:
+        """What is drawn in studies of parameters."""
+        return replace(self.protocol, n_per_class=(self.n_parameters,), groups=(1,))
+
+    @cached_property
     def n_drawn(self) -> dict[int, list[int]]:
         """Numbers of labelled images for which there is something to draw, by group: they leave images without label."""
         problems = zip(self.protocol.groups, self.protocol.problems(self.store), strict=True)
@@ -232,46 +238,40 @@ class Runs:
     ) -> Found:
         """Run diffusion alone on group 1, for the number of labelled images of studies of parameters."""
         variant = Variant(setting, False, k or self.k, weights or {}, eta or {}, prior_power, self.max_iter)
-        protocol = replace(self.protocol, n_per_class=(self.n_parameters,), groups=(1,))
-        return self._run(protocol, variant, size, fusion=False)
+        return self._run(self._of_parameters, variant, size, fusion=False)
 
     def _run(self, protocol: Protocol, variant: Variant, size: int | None, *, fusion: bool) -> Found:
         background = self._open(size) if variant.setting == "out-of-domain" else None
-        if fusion:
-            self.logistic()
-        options: dict[str, Any] = {"background": background, "fusion": fusion, "keeper": self.keeper}
-        settings = self._telling(_told(variant, size))
-        return self._found(protocol, *low_shot(self.store, protocol, variant, settings=settings, **options))
+        if fusion or variant.estimated:
+            self._logistic(protocol)
+        options: dict[str, Any] = {"background": background, "fusion": fusion, "keeper": self.keeper, "settings": self.settings}
+        work = diffusion_work(self.store, protocol, variant, background, fusion=fusion)
+        return self._found(protocol, work, *low_shot(self.store, protocol, variant, **options))
 
-    def _found(self, protocol: Protocol, name: str, record: Record) -> Found:
+    def _found(self, protocol: Protocol, work: float, name: str, record: Record) -> Found:
+        if self.place.course:
+            self.place.course.end(record, work)
         return Found(self.store, name, self._records.setdefault(name, record), protocol)
-
-    def _telling(self, what: str) -> Settings:
-        """Return the options of a run whose progress says what is run, and for which chapter."""
-        told = self.settings.progress
-
-        def progress(stage: str, total: int | None, unit: str) -> AbstractContextManager[Advance]:
-            # diffusion that is fused trains it first
-            return told(f"{self.place.chapter}: {_LOGISTIC if stage.startswith('low-shot-logistic') else what}", total, unit)
-
-        return replace(self.settings, progress=progress)
 
     def logistic(self) -> Found:
         """Run logistic regression."""
-        settings = self._telling(_LOGISTIC)
-        return self._found(self.protocol, *low_shot_logistic(self.store, self.protocol, settings=settings))
+        return self._logistic(self.protocol)
+
+    def _logistic(self, protocol: Protocol) -> Found:
+        work = logistic_work(self.store, protocol)
+        return self._found(protocol, work, *low_shot_logistic(self.store, protocol, settings=self.settings))
 
     def smooth(self) -> Found:
         """Run graph-regularized logistic regression on group 1, for the number of labelled images of studies of parameters."""
-        protocol = replace(self.protocol, n_per_class=(self.n_parameters,), groups=(1,))
-        settings = self._telling(f"{_LOGISTIC}, smooth over the graph")
-        options: dict[str, Any] = {"k": self.k, "keeper": self.keeper, "settings": settings}
-        return self._found(protocol, *low_shot_smooth(self.store, protocol, **options))
+        protocol = self._of_parameters
+        self._logistic(protocol)
+        options: dict[str, Any] = {"k": self.k, "keeper": self.keeper, "settings": self.settings}
+        return self._found(protocol, smooth_work(self.store, protocol), *low_shot_smooth(self.store, protocol, **options))
 
     def knn(self) -> Found:
         """Run the kNN classifier."""
-        settings = self._telling("kNN classifier")
-        return self._found(self.protocol, *low_shot_knn(self.store, self.protocol, settings=settings))
+        work = knn_work(self.store, self.protocol)
+        return self._found(self.protocol, work, *low_shot_knn(self.store, self.protocol, settings=self.settings))
 
     def neighbors(self) -> list[str]:
         """Return, for the backgrounds of the runs so far, which neighbors their images have."""
@@ -295,16 +295,3 @@ def _leaving_some(problem: LowShot, sizes: Sequence[int]) -> list[int]:
 
 def _other(size: int) -> str:
     return f"other {size:,}"
-
-
-def _told(variant: Variant, size: int | None) -> str:
-    """Return what a run is, in words: ``in-domain, k = 30, gaussian, sigma 0.5``, ``none, k = 30, η rows``."""
-    said = [variant.setting if size is None else _other(size), f"k = {variant.k}"]
-    for name, value in {**variant.weights, **variant.eta, "prior_power": variant.prior_power}.items():
-        if value is True:
-            said.append(name)
-        elif isinstance(value, str):
-            said.append(f"η {value}" if name == "normalization" else value)
-        elif value is not None and value is not False:
-            said.append(f"{name.replace('_', ' ')} {value:g}")
-    return ", ".join([*said, *["tests in the graph"] * variant.transductive])

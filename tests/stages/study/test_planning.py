@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ooc_diffusion.errors import BadInput
+from ooc_diffusion.errors import BadInput, DoesNotFit
 from ooc_diffusion.stages.low_shot_variant import Variant
 from ooc_diffusion.stages.study import graphs, study
 from ooc_diffusion.stages.study.planning import _kind
@@ -128,6 +128,36 @@ def test_a_budget_that_is_too_small_is_told_from_all_stages(whole):
         assert below["memory_bytes"] <= max(plan["least_bytes"] for plan in large["plans"])
 
 
+def test_a_budget_that_is_too_small_is_refused_before_any_work(whole, tmp_path):
+    """Also where all stages but one would fit: that is told, and the budget that the plan says is enough."""
+    plans = planned(data="digits", names=["knn"], n_per_class=(1,)).values()
+    *_, second, least = sorted(plan["least_bytes"] for plan in plans)
+    assert least - second > 2**27
+    what = {**OPTIONS, "data": "digits", "n_per_class": (1,), "output": tmp_path / "out"}
+    with pytest.raises(DoesNotFit, match="stage kNN classifier needs a memory budget of"):
+        study(["knn"], **{**what, "settings": replace(QUICK, memory_budget=(second + least) // 2)})
+    assert not (tmp_path / "out").exists()
+    assert study(["knn"], **{**what, "settings": replace(QUICK, memory_budget=least + 2**26)})["stage"] == "study"
+
+
+def test_a_plan_knows_the_runs_that_were_done_before(whole):
+    def counted(**options):
+        what = {**OPTIONS, "data": str(whole.store.path), "background": str(whole.others.path), "output": "nowhere"}
+        record = study(["all"], **{**what, "settings": DRY, **options})
+        return [record[name] for name in ("runs", "runs_done_before", "seconds_left")]
+
+    ran = [name for name in whole.ran if name.startswith("low-shot")]
+    assert counted() == [len(ran), len(ran), 0]
+    assert counted(settings=replace(DRY, seed=1)) == [len(ran), 0, None]
+    # with another k those are done that have none, and those of figure 2: their pace is taken for the others
+    runs, before, left = counted(k=4)
+    made = [whole.store.parameters(name) for name in ran]
+    plain = {"weights": {}, "eta": {}, "prior_power": None, "fusion": False}
+    assert before == sum("k" not in each or plain.items() <= each.items() for each in made)
+    assert 0 < before < runs
+    assert left > 0
+
+
 def test_a_plan_writes_nothing(whole, tmp_path):
     before = (whole.store.path / "manifest.json").read_bytes()
     alone = Store(tmp_path / "alone", create=True)
@@ -205,6 +235,10 @@ def test_omniglot_is_halved_class_by_class_and_its_other_part_is_a_background(om
     manifests = [images.path / "manifest.json", *(images.path / "generations").iterdir()]
     assert 0 < sum(path.stat().st_size for path in manifests) <= plans["manifests"]["disk_bytes"]
     assert (counts["list"], counts["extract"], counts["import"], counts["reduce"]) == (2, 2, 2, 2)
+    # the stores that were made are planned on, unless they are of something else
+    for more, before in (({}, 7), ({"dim": 3}, 0)):
+        record = study(["transductive"], **{**what, **more, "settings": DRY})
+        assert (record["runs"], record["runs_done_before"]) == (7, before)
 
 
 def test_without_a_part_all_classes_of_a_data_set_are_halved(omniglot, tmp_path):

@@ -15,14 +15,14 @@ from ooc_diffusion.report import HOLDS, UNTESTED, chapter_csv, chapter_of
 from ooc_diffusion.report.plots import chart_svg, standalone
 from ooc_diffusion.stages import low_shot_background
 from ooc_diffusion.stages.import_descriptors import import_descriptors
+from ooc_diffusion.stages.low_shot_background import open_background
 from ooc_diffusion.stages.low_shot_variant import Variant
 from ooc_diffusion.stages.neighbors import neighbors
 from ooc_diffusion.stages.reduce import reduce
-from ooc_diffusion.stages.study import CHAPTERS, runs, study
+from ooc_diffusion.stages.study import CHAPTERS, api, runs, study
 from ooc_diffusion.stages.study.claims import RULE
 from ooc_diffusion.stages.study.data import description
-from ooc_diffusion.stages.study.runs import Runs
-from ooc_diffusion.stages.study.runs import _told as told_of
+from ooc_diffusion.stages.study.runs import Place, Runs
 from ooc_diffusion.stages.temporary_graphs import GraphKeeper
 from ooc_diffusion.store import Store
 
@@ -265,43 +265,64 @@ def test_chapters_come_back_from_their_files_as_they_were(whole):
             assert svg == (whole.out / f"{name}-{number}.svg").read_text(encoding="utf-8")
 
 
-def test_the_progress_says_which_chapter_and_what_is_run(tmp_path):
+def test_the_progress_says_which_run_of_all_for_which_chapter_and_what_is_run(tmp_path, monkeypatch):
     store, others = import_clusters(tmp_path / "images")
-    bars = []
+    bars, done, places = [], [], []
 
+    @contextlib.contextmanager
     def progress(stage, total, unit):
-        bars.append((stage, total, unit))
-        return contextlib.nullcontext(lambda done: None)
+        told = [0]
+        yield told.append
+        bars.append((re.sub(r", about [^:]+ left:", ", with time:", stage), total, unit))
+        done.append(sum(told))
 
-    options = {**OPTIONS, "n_per_class": (1,), "settings": replace(QUICK, progress=progress)}
-    names = ["knn", "figure2"]
-    study(names, data=str(store.path), background=str(others.path), output=tmp_path / "out", **options)
-    trained = [bar for bar in bars if bar[2] == "trainings"]
-    assert [name for name, *_ in trained] == ["knn (1 of 2): logistic regression"]
-    assert [bar for bar in bars if bar not in trained] == [
-        ("knn (1 of 2): kNN classifier", 2, "draws"),
-        ("knn (1 of 2): none, k = 3", 2, "draws"),
-        *(
-            (f"figure2 (2 of 2): {name}, k = {k}", 1, "draws")
-            for name in ("none", "other 15", "other 60", "in-domain")
-            for k in (2, 3)
-        ),
+    def run(*names):
+        bars.clear()
+        monkeypatch.setattr(api, "Place", lambda **given: places.append(Place(**given)) or places[-1])
+        what = {**OPTIONS, "n_per_class": (1, 2), "settings": replace(QUICK, progress=progress)}
+        study(names, data=str(store.path), background=str(others.path), output=tmp_path / "out", **what)
+        assert done[-len(bars) :] == [total for _, total, _ in bars]
+        return places[-1].course
+
+    course = run("knn", "figure2")
+    both, first = "(2 groups, 1 draw, n = 1, 2)", "(group 1, 1 draw, n = 2)"
+    expected = [
+        ("run 1 of 11: knn: kNN classifier", both, 4, "searches"),
+        ("run 2 of 11: knn: logistic regression", both, 20, "trainings"),
+        ("run 3 of 11, with time: knn: diffusion and fusion, no background, k = 3", both, 4, "diffusions"),
     ]
+    over = ("no background", "15 other images", "60 other images", "in-domain")
+    swept = [f"figure2: diffusion, {name}, k = {k}" for name in over for k in (2, 3)]
+    expected += [(f"run {i} of 11, with time: {what}", first, 1, "diffusions") for i, what in enumerate(swept, start=4)]
+    within = [("run 6 of 11, with time: figure2: neighbors among 15 other images", 15, "searches")]
+    within += [("run 8 of 11, with time: figure2: neighbors among 60 other images", 60, "searches")]
+    assert [bar for bar in bars if bar not in within] == [(f"{what} {drawn}", *more) for what, drawn, *more in expected]
+    assert sorted(bar for bar in bars if bar in within) == sorted(within)
+    assert (course.runs, course.before, course.ended) == (11, 0, 11)
+    assert course.seconds_left == pytest.approx(0, abs=1e-9)
+    # what was done before counts as done, wherever it is asked for
+    course = run("smooth", "knn")
+    assert bars == [
+        (f"run 4 of 5, with time: smooth: logistic regression {first}", 9, "trainings"),
+        (f"run 5 of 5, with time: smooth: logistic regression, smooth over the graph {first}", 4, "trainings"),
+    ]
+    assert (course.runs, course.before, course.ended) == (5, 3, 5)
 
 
-def test_runs_are_told_in_words():
-    for variant, size, told in (
+def test_runs_are_told_in_words(whole):
+    other = open_background(whole.store, whole.others.path, size=20)
+    for variant, background, told in (
         (Variant("in-domain", k=5), None, "in-domain, k = 5"),
-        (Variant("out-of-domain", True, k=30), 2000, "other 2,000, k = 30, tests in the graph"),
-        (Variant(weights={"weighting": "gaussian", "sigma": 0.35}), None, "none, k = 30, gaussian, sigma 0.35"),
+        (Variant("out-of-domain", True, k=30), other, "20 other images, k = 30, tests in the graph"),
+        (Variant(weights={"weighting": "gaussian", "sigma": 0.35}), None, "no background, k = 30, gaussian, sigma 0.35"),
         (
             Variant(weights={"mutual": True}, eta={"normalization": "gamma", "power": 2.0}),
             None,
-            "none, k = 30, mutual, η gamma, power 2",
+            "no background, k = 30, mutual, η gamma, power 2",
         ),
-        (Variant(prior_power=0.0), None, "none, k = 30, prior power 0"),
+        (Variant(prior_power=0.0), None, "no background, k = 30, prior power 0"),
     ):
-        assert told_of(variant, size) == told
+        assert variant.told(background) == told
 
 
 def test_without_another_collection_its_claims_cannot_be_tested(whole, tmp_path):
