@@ -150,8 +150,21 @@ def test_a_background_of_a_study_has_more_images_than_each_has_neighbors(fruit, 
 def test_a_study_writes_to_a_folder(fruit, tmp_path):
     (tmp_path / "out").write_text("mine")
     for more in ((), ("--dry-run",)):
-        ran = study(fruit, "table2", "--k", "3", "--output", tmp_path / "out", *more)
-        assert (ran.code, ran.error) == (3, f"error: {tmp_path}/out is a file; give a folder as --output")
+        for folder in ("out", "out/deeper/still"):
+            ran = study(fruit, "table2", "--k", "3", "--output", tmp_path / folder, *more)
+            assert (ran.code, ran.error) == (3, f"error: {tmp_path}/out is a file; give a folder as --output")
+    assert (tmp_path / "out").read_text() == "mine"
+    ran = study(fruit, "table2", "--k", "3", "--output", "/proc/out")  # where nobody may make one
+    assert (ran.code, "/proc" in ran.error) == (8, True)
+
+
+def test_images_without_classes_are_not_studied(fruit, tmp_path):
+    import_clusters(tmp_path)
+    for more in ((), ("--dry-run",)):
+        ran = run("study", "table2", "--data", tmp_path / "others", "--output", tmp_path / "out", *BUDGET, *more)
+        told = f"{tmp_path}/others has no background/truth; extract images with classes, or import them with --truth"
+        assert (ran.code, ran.error) == (3, f"error: {told}")
+    assert not (tmp_path / "out").exists()
 
 
 def test_classes_are_told_by_their_names(fruit, tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...errors import BadInput, BadOption
 from ...report import StudyPage, chapter_text, write_study
+from ...store.files import os_errors, require_writable
 from ..low_shot import make_protocol
 from ..low_shot_variant import MAX_ITER
 from ..neighbors import DEFAULT_K
@@ -114,8 +115,7 @@ def study(
         raise BadInput("`size` is a number of images of a `background`; give that as well")
     folder = Path(output)
     wanted = () if size is None else (size,) if isinstance(size, int) else tuple(sorted(set(size)))
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(f"{output} is a file; give a folder as `output`")
+    _check_output(folder)
     asked: dict[str, Any] = {"background": background, "wanted": wanted, "split": split, "root": root, "folder": folder}
     asked |= {"n_per_class": n_per_class, "draws": draws, "k": k, "max_iter": max_iter, "widest": widest_table(chosen, k)}
     # what a run would refuse, or has no room for, is refused before anything is made
@@ -124,7 +124,8 @@ def study(
         return planned.record
     planned.require_budget()
     started = time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
+    with os_errors(folder, "making"):
+        folder.mkdir(parents=True, exist_ok=True)
     images = open_images(data, folder, root=root, dim=dim, settings=_naming(data, settings))
     other = open_other(background, images, folder, root=root, settings=_naming(background, settings))
     file = split_file(split, images, folder, seed=settings.seed)
@@ -167,6 +168,14 @@ def _check_names(chosen: Sequence[str]) -> None:
 def _naming(data: str | None, settings: Settings) -> Settings:
     """Return options whose progress says which images it is about."""
     return settings.named(lambda stage: f"{Path(data or '').name}: {stage}")
+
+
+def _check_output(folder: Path) -> None:
+    """Refuse a folder that cannot be made, or not be written to."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise BadInput(f"{there} is a file; give a folder as `output`")
+    require_writable(there)
 
 
 def _title(data: str) -> str:

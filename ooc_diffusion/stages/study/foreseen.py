@@ -98,8 +98,9 @@ class _Making:
 
     def halve(self, source: Store) -> None:
         """Copy the two halves of each class of another store."""
+        parts = halves(source)
         d, truth = source.entry("background/descriptors").shape[1], source.array("background/truth")
-        for role, rows in halves(source).items():
+        for role, rows in parts.items():
             self.plans.append(plan_import(len(rows), d, budget=self.budget))
             self.arrays |= {f"{role}/descriptors": (len(rows), d), f"{role}/truth": np.asarray(truth[rows])}
             self.stages[f"list.{role}"] = {"parameters": {}, "record": known_of(source)}
