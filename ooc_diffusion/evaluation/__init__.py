@@ -2,7 +2,7 @@
 
 from ooc_diffusion.evaluation.draws import draw_novel, draw_seeds, seed_of_draw
 from ooc_diffusion.evaluation.folds import seed_folds
-from ooc_diffusion.evaluation.metrics import Accuracy, hits
+from ooc_diffusion.evaluation.metrics import Accuracy, hits, mean_std
 from ooc_diffusion.evaluation.protocol import FEWEST_FOR_TOP5, MEASURES, choose_place, choosing_measure, count_hits, shares
 from ooc_diffusion.evaluation.selection import choose_iterations, fallback_iterations, quadratic_score
 from ooc_diffusion.evaluation.splits import Group, Split, as_classes, random_split, read_split, shown_class, write_split
@@ -22,6 +22,7 @@ __all__ = [
     "draw_seeds",
     "fallback_iterations",
     "hits",
+    "mean_std",
     "quadratic_score",
     "random_split",
     "read_split",

@@ -1,10 +1,12 @@
-"""Top-k accuracy, accumulated block by block."""
+"""Top-k accuracy, accumulated block by block; mean and deviation of draws."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-__all__ = ["NEVER", "Accuracy", "hits", "ranks"]
+__all__ = ["NEVER", "Accuracy", "hits", "mean_std", "ranks"]
 
 NEVER = np.iinfo(np.int64).max
 
@@ -90,3 +92,8 @@ class Accuracy:
     def result(self) -> dict[str, float]:
         """Return accuracies from 0 to 1 by name, ``{"top1": ..., "top5": ...}``; NaN before the first image."""
         return {f"top{k}": hit / self.count if self.count else float("nan") for k, hit in self._hits.items()}
+
+
+def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
+    """Return mean and standard deviation of the draws; no deviation where there was one draw only."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None

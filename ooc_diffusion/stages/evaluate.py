@@ -12,7 +12,7 @@ import numpy as np
 from ..classify import fuse, knn_scores, log_scores, train_logistic
 from ..diffusion import check_precision, diffuse_once
 from ..errors import BadInput
-from ..evaluation import Accuracy, choose_iterations, draw_seeds, fallback_iterations, seed_of_draw
+from ..evaluation import Accuracy, choose_iterations, draw_seeds, fallback_iterations, mean_std, seed_of_draw
 from ..graph import Graph
 from ..memory import StagePlan
 from ..store import Store
@@ -272,8 +272,3 @@ def summarize_evaluation(record: Record) -> dict[str, Any]:
             for n in record["n_per_class"]
         }
     return summary
-
-
-def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return mean and standard deviation of the draws; no deviation where there was one draw only."""
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from ..evaluation import mean_std
 from ..memory import format_size
 from ..report import ClassPanel, Evaluation, Gallery, MethodCurve, Page, StageLine, Tile
 from ..store import Store, Strings
 from .class_names import class_names
 from .collection import Collection
-from .evaluate import mean_std, summarize_evaluation
+from .evaluate import summarize_evaluation
 from .plans import BLOCK_ROWS
 from .settings import disk_bytes
 

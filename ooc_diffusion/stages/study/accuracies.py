@@ -7,27 +7,25 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...evaluation import FEWEST_FOR_TOP5, paper
+from ...evaluation import FEWEST_FOR_TOP5, MEASURES, mean_std, paper
 from ...report import Chapter, Chart, Claim, Grid, Line
 from .claims import (
     AT_MOST,
     OPEN,
-    Evidence,
     Values,
     against,
     better,
     decide,
-    equal,
     every,
     grows,
     left_out,
-    mean,
     not_worse,
     same_draws,
     shown,
     unknown,
 )
-from .runs import Found, Runs, summary
+from .fusion import fusion_claims, little_gained
+from .runs import Found, Runs
 
 NO_BACKGROUND = "there is no other collection; give --background"
 ABOUT = (
@@ -82,7 +80,7 @@ def table2(runs: Runs) -> Chapter:
             "From ten labelled images on logistic regression alone beats diffusion over in-domain images.",
         ),
         *fusion_claims(runs, inside, logistic, "Table 2, 4.4", "in-domain images"),
-        _little_gained(runs, inside, logistic),
+        little_gained(runs, inside, logistic),
     ]
     reported = {**paper.TABLE_2, _OTHER_METHOD: paper.HARIHARAN_GIRSHICK["all"]}
     chapter = _chapter(runs, "table2", "Table 2: in-domain diffusion", columns, reported, claims, measure)
@@ -208,7 +206,7 @@ def knn(runs: Runs) -> Chapter:
     measure, n = runs.measure, runs.n_parameters
     found, none = runs.knn(), runs.diffusion("none")
     neighbors = found.record["neighbors"]
-    place = ("top1", "top5").index(measure)
+    place = MEASURES.index(measure)
     labelled = runs.protocol.problems(runs.store)[-1].labelled(0)
     # more neighbors than labelled images are all of them: then all classes have the same votes, and nothing is told apart
     shown_ks = [k for k in neighbors if k < len(labelled[0].rows)]
@@ -218,7 +216,7 @@ def knn(runs: Runs) -> Chapter:
     def of(k: int) -> Callable[[int], Values]:
         return lambda n: found.values("accuracy", n)[:, neighbors.index(k), place].tolist()
 
-    columns: dict[str, Callable[[int], Values]] = {f"{k} neighbors": of(k) for k in shown_ks}
+    columns: dict[str, Callable[[int], Values]] = {f"{k} neighbor{'s' * (k != 1)}": of(k) for k in shown_ks}
     columns["chosen"] = lambda n: of(found.record["chosen"][str(n)])(n)
     columns["diffusion, none"] = lambda n: none.diffusion(n, measure)
     rival = columns[f"{_PAPER_K} neighbors" if as_paper else "chosen"](n)
@@ -266,67 +264,6 @@ def logistic_settings(runs: Runs, logistic: Found) -> tuple[Grid, Grid]:
 def _at_two(reported: paper.Percent) -> list[paper.Percent | None]:
     """Return a row of the paper that has n = 2 alone."""
     return [reported if n == 2 else None for n in paper.N_PER_CLASS]
-
-
-def fusion_claims(runs: Runs, found: Found, logistic: Found, source: str, over: str) -> list[Claim]:
-    """The fusion is at least as good as the better of its two inputs, and significantly above it."""
-    pairs = _fused_and_best(runs, found, logistic)
-    as_good = every(not_worse(fused, best, margin=summary(best)[1] or 0.0) for fused, best in pairs.values())
-    return [
-        _of_fusion(
-            runs,
-            pairs,
-            source,
-            f"Fusion is at least as good as diffusion and as logistic regression, at every n (over {over}).",
-            "at each n the fusion is surely at most one standard deviation below the better of the two. The table shows that "
-            "deviation; its own error is not counted",
-            as_good,
-        ),
-        _of_fusion(
-            runs,
-            pairs,
-            source,
-            f"Fusion is significantly above diffusion and logistic regression, at every n (over {over}).",
-            "at each n the fusion is surely above the better of the two",
-            every(better(fused, best) for fused, best in pairs.values()),
-        ),
-    ]
-
-
-def _little_gained(runs: Runs, inside: Found, logistic: Found) -> Claim:
-    """What the paper says besides of the same fusion."""
-    pairs = _fused_and_best(runs, inside, logistic)
-    return _of_fusion(
-        runs,
-        pairs,
-        "4.4",
-        "Fusion over in-domain images is not very effective: it gains little at any n.",
-        f"at each n the fusion and the better of diffusion and logistic regression surely differ by {AT_MOST}",
-        every(equal(fused, best) for fused, best in pairs.values()),
-    )
-
-
-def _fused_and_best(runs: Runs, found: Found, logistic: Found) -> dict[int, tuple[Values, Values]]:
-    """Return, for each number of labelled images that is drawn, the accuracies of the fusion and of the better of its inputs."""
-    measure = runs.measure
-    return {
-        n: (found.fusion(n, measure), max(found.diffusion(n, measure), logistic.accuracy(n, measure), key=mean))
-        for n in runs.n_drawn[2]
-    }
-
-
-def _of_fusion(
-    runs: Runs, pairs: Mapping[int, tuple[Values, Values]], source: str, text: str, rule: str, found: Evidence
-) -> Claim:
-    return decide(
-        source,
-        text,
-        rule,
-        found,
-        [*(against(f"n = {n}", fused, best) for n, (fused, best) in pairs.items()), *left_out(runs.n_tables, [*pairs])],
-        draws=runs.protocol.draws,
-        missing="" if pairs else same_draws(runs.n_tables),
-    )
 
 
 def _everywhere(
@@ -383,8 +320,8 @@ def _chapter(
 ) -> Chapter:
     label = runs.label if measure == runs.measure else f"{runs.label} novel"
     heads = ["", *(f"n = {n}" for n in runs.n_tables)]
-    rows = [(method, [summary(of(n)) for n in runs.n_tables]) for method, of in columns.items()]
-    lines = [Line(method, list(runs.n_tables), [summary(of(n)) for n in runs.n_tables]) for method, of in columns.items()]
+    rows = [(method, [mean_std(of(n)) for n in runs.n_tables]) for method, of in columns.items()]
+    lines = [Line(method, list(runs.n_tables), [mean_std(of(n)) for n in runs.n_tables]) for method, of in columns.items()]
     beside = [(method, [value if value is None else paper.fractions(value) for value in of]) for method, of in reported.items()]
     return Chapter(
         name,

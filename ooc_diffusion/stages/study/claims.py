@@ -14,8 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtr
 
+from ...evaluation import mean_std
 from ...report import FAILS, HOLDS, UNTESTED, Claim
-from .runs import Runs, summary
+from .runs import Runs
 
 # How often a verdict may be wrong by chance: half of it for each of the two.
 ERROR = 0.05
@@ -168,7 +169,7 @@ def mean(values: Values) -> float:
 
 def shown(values: Values) -> str:
     """Return mean and deviation in percent."""
-    average, deviation = summary(values)
+    average, deviation = mean_std(values)
     return f"{100 * average:.1f}" if deviation is None else f"{100 * average:.1f} ± {100 * deviation:.1f}"
 
 
@@ -181,7 +182,7 @@ def against(what: str, a: Values, b: Values) -> str:
 
 def spread(what: str, values: Values) -> str:
     """Say a mean and its standard deviation over the draws, of what is no accuracy."""
-    average, deviation = summary(values)
+    average, deviation = mean_std(values)
     return f"{what}: {average:.3g}" if deviation is None else f"{what}: {average:.3g} ± {deviation:.2g}"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...evaluation import MEASURES, paper
+from ...evaluation import MEASURES, mean_std, paper
 from ...report import Cell, Chapter, Chart, Claim, Grid, Line
 from ..low_shot_variant import COEFFICIENTS
 from .accuracies import NO_BACKGROUND
@@ -29,7 +29,7 @@ from .claims import (
     unknown,
 )
 from .filling import claims_by_iteration, claims_by_neighbors, first_full, may_be_later
-from .runs import Runs, summary
+from .runs import Runs
 
 # Neighbors per node in figure 2.
 _NEIGHBORS = (3, 5, 10, 20, 30, 50)
@@ -165,7 +165,7 @@ def figure2(runs: Runs) -> Chapter:
         nodes = {"none": labelled, "in-domain": len(problem.train_rows), "out-of-domain": labelled + (size or 0)}[setting]
         tried = [k for k in _NEIGHBORS if k < min(size or nodes, nodes)]
         values = [runs.parameter(setting, size, k=k).diffusion(n, measure) for k in tried]
-        lines.append(Line(name, [float(k * nodes) for k in tried], [summary(each) for each in values]))
+        lines.append(Line(name, [float(k * nodes) for k in tried], [mean_std(each) for each in values]))
         found[name] = dict(zip(tried, values, strict=True))
         if name != "in-domain":
             best, possible = _best(found[name])
@@ -226,8 +226,8 @@ def figure3(runs: Runs) -> Chapter:
         found = runs.diffusion(setting, size)
         share, curve = found.values("reached", n, group=1), found.values("curves", n, group=1)[:, :, place]
         t = list(range(share.shape[1]))
-        full.append(Line(name, t, [summary(share[:, i].tolist()) for i in t]))
-        curves.append(Line(name, t, [summary(curve[:, i].tolist()) for i in t]))
+        full.append(Line(name, t, [mean_std(share[:, i].tolist()) for i in t]))
+        curves.append(Line(name, t, [mean_std(curve[:, i].tolist()) for i in t]))
         filled[name] = first_full(share)
         best[name] = found.best_of_draws(n, "curves", runs.measure)
         tested = found.values("curves", n, group=2)[:, :, place]  # the number is the best one on group 1
@@ -280,7 +280,7 @@ def figure6(runs: Runs) -> Chapter:
             Line(
                 f"n = {n}",
                 COEFFICIENTS.tolist(),
-                [summary(column.tolist()) for column in found.values("fusion", n, group=1)[:, :, place].T],
+                [mean_std(column.tolist()) for column in found.values("fusion", n, group=1)[:, :, place].T],
             )
             for n in runs.n_tables
         ]

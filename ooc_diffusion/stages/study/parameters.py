@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ...evaluation import MEASURES, paper
+from ...evaluation import MEASURES, mean_std, paper
 from ...report import Cell, Chapter, Chart, Claim, Grid, Line
 from .accuracies import NO_BACKGROUND, other_measure
 from .claims import AT_MOST, MARGIN, Evidence, Values, against, better, decide, equal, every, invert, mean, not_worse, unknown
-from .runs import Runs, summary
+from .runs import Runs
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def smooth(runs: Runs) -> Chapter:
         "smooth",
         "Logistic regression that is smooth over the graph",
         f"{n} labelled images per novel class, group 1, in-domain; μ weighs the differences of predictions along edges.",
-        [Grid(f"{runs.label} accuracy in %", ["", *values], [("logistic", [summary(each) for each in values.values()])])],
+        [Grid(f"{runs.label} accuracy in %", ["", *values], [("logistic", [mean_std(each) for each in values.values()])])],
         claims=[claim],
     )
 
@@ -183,7 +183,7 @@ def table1(runs: Runs) -> Chapter:
             best.setdefault(swept.name, {})[name] = v
     names = [name for name, _, _ in settings]
     rows: list[tuple[str, list[Cell]]] = [
-        (variant, [summary(values[variant][name]) if name in values[variant] else _NOT_RUN for name in names])
+        (variant, [mean_std(values[variant][name]) if name in values[variant] else _NOT_RUN for name in names])
         for variant in _ROWS
     ]
     chosen = [
@@ -243,7 +243,7 @@ def figure5(runs: Runs) -> Chapter:
             Line(
                 name,
                 list(swept.values),
-                [summary(runs.parameter(setting, size, **swept.options(v)).diffusion(n, measure)) for v in swept.values],
+                [mean_std(runs.parameter(setting, size, **swept.options(v)).diffusion(n, measure)) for v in swept.values],
             )
             for name, setting, size in settings
             if swept.possible(runs, setting)

@@ -12,10 +12,8 @@ import numpy as np
 from ... import __version__
 from ...errors import BadInput
 from ...evaluation import MEASURES, choose_place
-from ...report import Accuracy
 from ...store import Store
 from ..course import Course
-from ..evaluate import mean_std
 from ..low_shot import INPUTS, LowShot, Protocol
 from ..low_shot_background import Background, neighbors_text, open_background
 from ..low_shot_diffusion import low_shot
@@ -282,11 +280,6 @@ class Runs:
         """Return name, setting and size of the backgrounds of tables: none, growing other collections, in-domain."""
         others = [(_other(size), "out-of-domain", size) for size in self.sizes]
         return [("none", "none", None), *others, ("in-domain", "in-domain", None)]
-
-
-def summary(values: Sequence[float]) -> Accuracy:
-    """Return mean and standard deviation over the draws."""
-    return mean_std(values)
 
 
 def _leaving_some(problem: LowShot, sizes: Sequence[int]) -> list[int]:
