@@ -11,8 +11,9 @@ import numpy as np
 from . import kernels
 from .degrees import in_degrees
 
-# Rows of the small graph: their keys and positions lie outside the caches of a core.
-_ROWS = 2**16
+# Rows of the small graph: their keys, 60 MiB with 30 neighbors, lie outside the caches. So many at a time come from the table.
+_ROWS = 2**18
+_BLOCK_ROWS = 2**16
 _TIMES = 2
 
 
@@ -38,51 +39,62 @@ class GraphRates:
     checked: float
 
 
-def measure_building(table: np.ndarray, *, threads: int) -> GraphRates:
+def measure_building(table: np.ndarray, n: int, *, threads: int) -> GraphRates:
     """Build W of a few nodes.
 
     Parameters
     ----------
-    table : numpy.ndarray of shape (n, k), integers
-        A neighbor table; of its first rows the ids count modulo their number.
+    table : numpy.ndarray of shape (m, k), integers
+        Some rows of a neighbor table. The first are repeated for the nodes of the small graph, modulo whose number ids count.
+    n : int
+        Nodes of the graph that is foretold; the small one has no more.
     threads : int
         Threads.
     """
-    ids = np.ascontiguousarray(table[:_ROWS])
-    n, k = ids.shape
-    ids = np.where(ids < 0, -1, ids % n).astype(np.int32)
-    position = np.random.default_rng(0).permutation(n).astype(np.uint32)
-    order = np.empty(n, np.uint32)
-    order[position] = np.arange(n, dtype=np.uint32)
-    counts, bounds = np.zeros(n, np.uint32), np.linspace(0, n, threads + 1).astype(np.int64)
+    nodes = min(n, _ROWS)
+    ids = np.ascontiguousarray(table[: min(nodes, _BLOCK_ROWS)])
+    ids = np.where(ids < 0, -1, ids % nodes).astype(np.int32)
+    position = np.random.default_rng(0).permutation(nodes).astype(np.uint32)
+    order = np.empty(nodes, np.uint32)
+    order[position] = np.arange(nodes, dtype=np.uint32)
+    counts, bounds = np.zeros(nodes, np.uint32), np.linspace(0, nodes, threads + 1).astype(np.int64)
+    blocks = [slice(first, min(first + len(ids), nodes)) for first in range(0, nodes, len(ids))]
 
     def count() -> None:
         counts[:] = 0
-        kernels.count_lists(ids, counts)
-        kernels.count_listed(ids, bounds, counts)
+        for rows in blocks:
+            some = ids[: rows.stop - rows.start]
+            kernels.count_lists(some, counts[rows])
+            kernels.count_listed(some, bounds, counts)
 
     counted = _best_of(count)
-    starts, places, no_weights = np.empty(n + 1, np.int64), np.empty((n, k), np.uint32), np.empty((0, 0), np.float32)
-    keys, none = np.empty(int(counts.sum(dtype=np.int64)), np.uint32), np.empty(0, np.float32)
+    starts, places = np.empty(nodes + 1, np.int64), np.empty(ids.shape, np.uint32)
+    no_weights, none = np.empty((0, 0), np.float32), np.empty(0, np.float32)
+    keys = np.empty(0, np.uint32)
 
     def scatter() -> None:
-        kernels.row_starts(counts, order, starts)
-        kernels.look_up(ids, position, places)
-        kernels.scatter_keys(places, no_weights, position, bounds, starts, keys, none)
+        nonlocal keys
+        keys = np.empty(0, np.uint32)  # given back: each range of rows takes new memory
+        keys = np.empty(kernels.row_starts(counts, order, starts), np.uint32)
+        for rows in blocks:
+            some = places[: rows.stop - rows.start]
+            kernels.look_up(ids[: len(some)], position, some)
+            kernels.scatter_keys(some, no_weights, position[rows], bounds, starts, keys, none)
 
     scattered = _best_of(scatter)
-    lengths, scale, ends = np.empty(n, np.int32), np.empty(n, np.float32), np.empty(threads, np.int64)
+    lengths, scale, ends = np.empty(nodes, np.int32), np.empty(nodes, np.float32), np.empty(threads, np.int64)
     merged = _once_compiled(lambda: kernels.merge_rows(bounds, starts, keys, lengths, scale, ends), scatter)
-    indptr = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    entries = np.concatenate([keys[a:b] for a, b in zip(starts[bounds[:-1]], ends, strict=True)])
+    # the rows of the first thread lie side by side
+    some_bounds = np.linspace(0, bounds[1], threads + 1).astype(np.int64)
+    indptr = np.concatenate([[0], np.cumsum(lengths[: bounds[1]], dtype=np.int64)])
     found = np.empty(threads, np.int64), np.empty(threads, np.int64), np.empty(threads, np.int64)
 
     def check() -> None:
-        kernels.check_rows(bounds, order, position, indptr, entries, none, scale, *found)
-        in_degrees(ids, counts)
+        kernels.check_rows(some_bounds, order, position, indptr, keys[: ends[0]], none, scale, *found)
 
-    checked = _best_of(check)
-    return GraphRates(*(seconds / max(1, ids.size) for seconds in (counted, scattered, merged, checked)))
+    checked = _best_of(check) / max(1, int(bounds[1])) + _best_of(lambda: in_degrees(ids, counts)) / len(ids)
+    entries = nodes * ids.shape[1]
+    return GraphRates(counted / entries, scattered / entries, merged / entries, checked / ids.shape[1])
 
 
 def _best_of(call: Callable[[], object]) -> float:

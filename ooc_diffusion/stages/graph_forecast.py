@@ -42,7 +42,7 @@ def building_seconds(
     table: np.ndarray, n: int, k: int, plan: StagePlan, *, disk: DiskRates | None, budget: MemoryBudget, threads: int
 ) -> Seconds:
     """Return the seconds of the steps in which W of n nodes with k neighbors is built; ``table`` has some rows of such."""
-    rates = measure_building(table[:, :k], threads=threads)
+    rates = measure_building(table[:, :k], n, threads=threads)
     passes = table_passes(n, k, budget=MemoryBudget(max(budget.total, plan.least_bytes)))
     entries = float(n) * k
     building = {"counted": entries, "scattered": passes * entries, "merged": entries}

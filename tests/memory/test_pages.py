@@ -16,7 +16,7 @@ def test_an_array_is_in_memory_at_once_and_given_back():
     assert size <= held < size + 3 * pages.PAGE_BYTES
     # whether pages could be moved is the system's business; what they hold is not
     assert 0 <= pages.collapse(array[3:].view(np.int8)) <= size // pages.PAGE_BYTES + 1
-    assert (array == 7).all()
+    assert array.min() == array.max() == 7  # without an array of flags, which the allocator may keep
     del array
     assert anonymous_bytes() - before < pages.PAGE_BYTES * 4
 

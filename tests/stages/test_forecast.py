@@ -125,7 +125,7 @@ def test_probes_that_nobody_knows_are_assumed_until_a_run_has_shown_them(folder,
 
 
 def test_graph_seconds_count_passes(folder, monkeypatch):
-    monkeypatch.setattr(graph_forecast, "measure_building", lambda table, threads: GraphRates(1.0, 10.0, 100.0, 1000.0))
+    monkeypatch.setattr(graph_forecast, "measure_building", lambda table, n, threads: GraphRates(1.0, 10.0, 100.0, 1000.0))
     monkeypatch.setattr(graph_forecast, "table_passes", lambda *args, **options: 3)
     budget = MemoryBudget(2**31)
     plan = plan_graph(1000, 5, budget=budget)
@@ -183,7 +183,7 @@ def test_plan_says_seconds_without_vectors():
 def label_plan(tmp_path, monkeypatch):
     """`label --dry-run` of 40 images of 8 x 8 gray pixels, with rates that are not measured: products take what they are long."""
     monkeypatch.setattr(forecast, "measure_rates", lambda some, **how: replace(RATES, flat=some.shape[1] / how["threads"]))
-    monkeypatch.setattr(graph_forecast, "measure_building", lambda table, threads: GraphRates(1.0, 10.0, 100.0, 1000.0))
+    monkeypatch.setattr(graph_forecast, "measure_building", lambda table, n, threads: GraphRates(1.0, 10.0, 100.0, 1000.0))
     images, _ = digit_images(40)
     write_images(tmp_path / "images", images, [b"%02d.png" % i for i in range(40)])
     write_csv(tmp_path / "few.csv", [("00.png", "a"), ("01.png", "b")])
