@@ -57,8 +57,9 @@ def measure_building(table: np.ndarray, n: int, *, threads: int) -> GraphRates:
     position = np.random.default_rng(0).permutation(nodes).astype(np.uint32)
     order = np.empty(nodes, np.uint32)
     order[position] = np.arange(nodes, dtype=np.uint32)
+    block, k = ids.shape
     counts, bounds = np.zeros(nodes, np.uint32), np.linspace(0, nodes, threads + 1).astype(np.int64)
-    blocks = [slice(first, min(first + len(ids), nodes)) for first in range(0, nodes, len(ids))]
+    blocks = [slice(first, min(first + len(ids), nodes)) for first in range(0, nodes, block)]
 
     def count() -> None:
         counts[:] = 0
@@ -92,9 +93,8 @@ def measure_building(table: np.ndarray, n: int, *, threads: int) -> GraphRates:
     def check() -> None:
         kernels.check_rows(some_bounds, order, position, indptr, keys[: ends[0]], none, scale, *found)
 
-    checked = _best_of(check) / max(1, int(bounds[1])) + _best_of(lambda: in_degrees(ids, counts)) / len(ids)
-    entries = nodes * ids.shape[1]
-    return GraphRates(counted / entries, scattered / entries, merged / entries, checked / ids.shape[1])
+    checked = _best_of(check) / max(1, int(bounds[1])) + _best_of(lambda: in_degrees(ids, counts[:block])) / block
+    return GraphRates(counted / (nodes * k), scattered / (nodes * k), merged / (nodes * k), checked / k)
 
 
 def _best_of(call: Callable[[], object]) -> float:
