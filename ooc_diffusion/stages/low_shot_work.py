@@ -1,7 +1,7 @@
 """What runs of the protocol are weighed by against each other: the seconds that they take on some machine of two cores.
 
 Only how they stand to each other counts. Figures for many nodes are those of benchmarks/README.md; what a graph, a diffusion or
-a step costs however small it is was measured on digits.
+a step costs however small it is was measured on digits, with one thread, by the clock of the processor.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from .low_shot_smooth import MUS
 from .low_shot_variant import COEFFICIENTS, Variant
 
 # A graph, and each neighbor in it.
-_GRAPH, _NEIGHBOR = 0.3, 1.6e-6
+_GRAPH, _NEIGHBOR = 0.07, 1.6e-6
 # A diffusion, a pass over W, and what a class takes of a neighbor in it, with the power of their number (bench_scaling).
-_DIFFUSION, _PASS, _ENTRY, _CLASSES = 0.3, 0.005, 3.3e-9, 0.71
-# A limit takes some passes, whatever the most is, and each of them more.
-_LIMIT_PASSES, _LIMIT_PASS = 50, 0.04
+_DIFFUSION, _PASS, _ENTRY, _CLASSES = 0.03, 7e-4, 3.3e-9, 0.71
+# A limit takes some passes, whatever the most is.
+_LIMIT_PASSES = 50
 # A fusion, and each score in it.
-_FUSION, _SCORE = 3e-4, 3e-8
+_FUSION, _SCORE = 5e-5, 3e-8
 # A search of the kNN classifier.
 _SEARCH = 0.015
 # A step of logistic regression, and one that is smooth over the graph; a multiply-add of dense products.
-_STEP, _SMOOTH_STEP, _PRODUCT = 5e-5, 5e-4, 2e-11
+_STEP, _SMOOTH_STEP, _PRODUCT = 5e-5, 2e-4, 2e-11
 # How many steps group 1 will choose is not known: one of the numbers in the middle.
 _CHOSEN_STEPS = STEPS[-2]
 
@@ -45,8 +45,8 @@ def _of_group(problem: LowShot, protocol: Protocol, variant: Variant, others: in
     for n in protocol.n_per_class:
         neighbors = variant.k * (fixed + (len(problem.train_rows) if inside else problem.n_labelled(n)))
         graphs = 1 / len(protocol.n_per_class) if inside else protocol.draws  # one serves all draws
-        passes, each = (_LIMIT_PASSES, _LIMIT_PASS) if variant.limit else (variant.max_iter, _PASS)
-        diffusion = _DIFFUSION + passes * (each + _ENTRY * neighbors * problem.n_classes**_CLASSES)
+        passes = _LIMIT_PASSES if variant.limit else variant.max_iter
+        diffusion = _DIFFUSION + passes * (_PASS + _ENTRY * neighbors * problem.n_classes**_CLASSES)
         work += graphs * (_GRAPH + _NEIGHBOR * neighbors) + protocol.draws * diffusion
     return work
 

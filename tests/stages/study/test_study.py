@@ -267,13 +267,14 @@ def test_chapters_come_back_from_their_files_as_they_were(whole):
 
 def test_the_progress_says_which_run_of_all_for_which_chapter_and_what_is_run(tmp_path, monkeypatch):
     store, others = import_clusters(tmp_path / "images")
-    bars, done, places = [], [], []
+    bars, done, timed, places = [], [], [], []
 
     @contextlib.contextmanager
     def progress(stage, total, unit):
         told = [0]
         yield told.append
-        bars.append((re.sub(r", about [^:]+ left:", ", with time:", stage), total, unit))
+        timed.append(" left: " in stage)
+        bars.append((re.sub(r", about [^:]+ left:", ":", stage), total, unit))
         done.append(sum(told))
 
     def run(*names):
@@ -285,17 +286,19 @@ def test_the_progress_says_which_run_of_all_for_which_chapter_and_what_is_run(tm
         return places[-1].course
 
     course = run("knn", "figure2")
+    assert timed[0] is False
+    assert all(timed[2:])  # the first is but a small part
     both, first = "(2 groups, 1 draw, n = 1, 2)", "(group 1, 1 draw, n = 2)"
     expected = [
         ("run 1 of 11: knn: kNN classifier", both, 4, "searches"),
         ("run 2 of 11: knn: logistic regression", both, 20, "trainings"),
-        ("run 3 of 11, with time: knn: diffusion and fusion, no background, k = 3", both, 4, "diffusions"),
+        ("run 3 of 11: knn: diffusion and fusion, no background, k = 3", both, 4, "diffusions"),
     ]
     over = ("no background", "15 other images", "60 other images", "in-domain")
     swept = [f"figure2: diffusion, {name}, k = {k}" for name in over for k in (2, 3)]
-    expected += [(f"run {i} of 11, with time: {what}", first, 1, "diffusions") for i, what in enumerate(swept, start=4)]
-    within = [("run 6 of 11, with time: figure2: neighbors among 15 other images", 15, "searches")]
-    within += [("run 8 of 11, with time: figure2: neighbors among 60 other images", 60, "searches")]
+    expected += [(f"run {i} of 11: {what}", first, 1, "diffusions") for i, what in enumerate(swept, start=4)]
+    within = [("run 6 of 11: figure2: neighbors among 15 other images", 15, "searches")]
+    within += [("run 8 of 11: figure2: neighbors among 60 other images", 60, "searches")]
     assert [bar for bar in bars if bar not in within] == [(f"{what} {drawn}", *more) for what, drawn, *more in expected]
     assert sorted(bar for bar in bars if bar in within) == sorted(within)
     assert (course.runs, course.before, course.ended) == (11, 0, 11)
@@ -303,8 +306,8 @@ def test_the_progress_says_which_run_of_all_for_which_chapter_and_what_is_run(tm
     # what was done before counts as done, wherever it is asked for
     course = run("smooth", "knn")
     assert bars == [
-        (f"run 4 of 5, with time: smooth: logistic regression {first}", 9, "trainings"),
-        (f"run 5 of 5, with time: smooth: logistic regression, smooth over the graph {first}", 4, "trainings"),
+        (f"run 4 of 5: smooth: logistic regression {first}", 9, "trainings"),
+        (f"run 5 of 5: smooth: logistic regression, smooth over the graph {first}", 4, "trainings"),
     ]
     assert (course.runs, course.before, course.ended) == (5, 3, 5)
 
