@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ooc_diffusion.evaluation import Accuracy, hits
+from ooc_diffusion.evaluation import Accuracy, hits, mean_std
 from tests.reference import naive_top_k_accuracy
 
 
@@ -59,3 +59,8 @@ def test_nan_is_refused_and_nothing_is_nan():
     with pytest.raises(ValueError, match="NaN"):
         hits(np.array([[np.nan, 1.0]]), np.array([1]), 1)
     assert np.isnan(Accuracy().result()["top1"])
+
+
+def test_mean_and_deviation_of_draws():
+    assert mean_std([0.5, 0.7, 0.9]) == pytest.approx((0.7, 0.2))  # the squares add up to 0.08, over 3 - 1
+    assert mean_std([0.5]) == (0.5, None)
